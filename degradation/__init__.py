@@ -1,0 +1,31 @@
+"""The instrument for studying the degradation problem (He et al. 2015, arXiv 1512.03385).
+
+The public names are loaded when they are first used, so that reading a study never imports torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from degradation.version import __version__
+
+if TYPE_CHECKING:
+    from degradation.networks import network
+    from degradation.results import load
+    from degradation.runner import run
+    from degradation.spec import RunSpec, StudySpec
+
+__all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "run"]
+
+_HOMES = {
+    "RunSpec": "degradation.spec",
+    "StudySpec": "degradation.spec",
+    "load": "degradation.results",
+    "network": "degradation.networks",
+    "run": "degradation.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'degradation' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

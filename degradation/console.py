@@ -1,0 +1,268 @@
+"""Plans, standings and results -> text for a terminal: tables, lines and numbers as people read them."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from degradation import plan
+from degradation.cleaning import Item
+from degradation.spec import RunSpec, StudySpec
+from degradation.standing import ENDED, STATES, FinalError, Standing
+
+STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
+
+
+class Terminal(Console):
+    """A console that lets a broken pipe be an exception: the command decides what it means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
+    """Where a command speaks: stdout, or stderr while stdout is kept for JSON. Text is taken as it is."""
+    return Terminal(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+
+
+# Numbers
+
+
+def percent(fraction: float | None) -> str:
+    """``0.12345`` -> ``12.35%``."""
+    return "" if fraction is None else f"{100 * fraction:.2f}%"
+
+
+def size(count: int) -> str:
+    """``1536`` -> ``1.5 kB``, in powers of 1000."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """``5400`` -> ``1 h 30 min``; seconds below two minutes, days from two days on."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """``0 1 2 5`` -> ``0-2, 5``."""
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(
+        f"{group[0]}-{group[-1]}" if len(group) > 2 else ", ".join(map(str, group)) for group in groups
+    )
+
+
+def short(run: RunSpec) -> str:
+    """A run's id without its hash: ``residual-A-56-s0``."""
+    return run.run_id.rsplit("-", 1)[0]
+
+
+def count(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# The plan
+
+
+def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Standing]) -> None:
+    """Print what a study is: question, data, recipe, labels, the table of its runs, its matched pairs."""
+    out.print(f"study {name}: {study.question}", style="bold")
+    for line in (data_line(study), *recipe_lines(study)):
+        out.print(line)
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(plan_table(study, standings))
+    pairs = plan.pairs(standing.spec for standing in standings)
+    alone = len(standings) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
+    without = f"; {count(alone, 'run')} without a match" if alone else ""
+    out.print(f"{count(len(standings), 'run')}, {count(len(pairs), 'matched pair')}{without}")
+
+
+def data_line(study: StudySpec) -> str:
+    """The images of a study in one line."""
+    data = study.dataset
+    held = f", {data.validation:,} for validation" if data.validation else ""
+    return (
+        f"{data.name}: {data.train_examples:,} images for training{held}, "
+        f"{data.test_examples:,} for testing, {data.size}x{data.size}"
+    )
+
+
+def recipe_lines(study: StudySpec) -> tuple[str, str]:
+    """Optimizer and batch, then the learning rate over the steps."""
+    recipe = study.recipe
+    first, second = recipe.milestones
+    epochs = recipe.batch * recipe.steps / study.dataset.train_examples
+    return (
+        f"SGD, batch {recipe.batch}, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}, "
+        f"{augmentation(study)}",
+        f"{recipe.steps:,} steps ({epochs:,.1f} epochs): learning rate {recipe.learning_rate:g}, "
+        f"a tenth from {first:,}, a hundredth from {second:,}; {warmup(study)}",
+    )
+
+
+def augmentation(study: StudySpec) -> str:
+    """What is done to a training image."""
+    crop = [f"random crops (padding {study.recipe.padding})"] if study.recipe.padding else []
+    flip = ["random flips"] if study.recipe.flip else []
+    return ", ".join(crop + flip) or "no augmentation"
+
+
+def warmup(study: StudySpec) -> str:
+    """The warm-up of the study, which may depend on the depth."""
+    by_steps: dict[int, list[int]] = {}
+    for depth in study.depths:
+        by_steps.setdefault(study.recipe.for_depth(depth).warmup_steps, []).append(depth)
+    rate = f"{study.recipe.warmup_learning_rate:g}"
+    parts = [f"{rate} for {steps} steps of warm-up" if steps else "no warm-up" for steps in by_steps]
+    if len(parts) == 1:
+        return parts[0]
+    where = [f"at depth {', '.join(map(str, sorted(depths)))}" for depths in by_steps.values()]
+    return "; ".join(f"{part} {place}" for part, place in zip(parts, where, strict=True))
+
+
+def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
+    """One row for each depth and network, the plain one above its residual matches."""
+    table = _table("depth", "network", "seeds", "parameters", "multiply-adds", "state")
+    for column in (0, 3, 4):
+        table.columns[column].justify = "right"
+    groups: dict[tuple[int, str, str], list[Standing]] = {}
+    for standing in standings:
+        spec = standing.spec
+        groups.setdefault((spec.depth, spec.network, spec.shortcut), []).append(standing)
+    for depth in sorted({depth for depth, _, _ in groups}):
+        for (_, network, shortcut), group in (
+            (key, found) for key, found in groups.items() if key[0] == depth
+        ):
+            spec = group[0].spec
+            table.add_row(
+                str(depth),
+                _kind(network, shortcut),
+                ranges(standing.spec.seed for standing in group),
+                f"{plan.parameters(depth, spec.shortcut):,}",
+                f"{plan.multiply_adds(depth, spec.shortcut, study.dataset.size) / 1e6:,.2f} M",
+                state_of(group),
+            )
+    return table
+
+
+def state_of(group: Sequence[Standing]) -> str:
+    """``done``, ``pending``, or how many of the runs stand how: ``2 done, 1 partial``."""
+    counts = {state: sum(standing.state == state for standing in group) for state in STATES}
+    present = {state: number for state, number in counts.items() if number}
+    return ", ".join(
+        present if len(present) == 1 else (f"{number} {state}" for state, number in present.items())
+    )
+
+
+# Standings and results
+
+
+def status_table(rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
+    """Every planned run with its state and its last row."""
+    table = _table("run", "state", "step", "steps", "loss", "error")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for standing, row in rows:
+        cells = (f"{row['step']:,.0f}", f"{row['loss']:.4f}", percent(row["error"])) if row else ("", "", "")
+        style = STATE_STYLES.get(standing.state, "")
+        steps = f"{standing.spec.recipe.steps:,}"
+        table.add_row(standing.run_id, standing.state, cells[0], steps, cells[1], cells[2], style=style)
+    return table
+
+
+def say_status(
+    out: Console, name: str, study: StudySpec, rows: Sequence[tuple[Standing, dict[str, float] | None]]
+) -> None:
+    """Print the runs of a study on disk, and below them what is damaged."""
+    out.print(f"study {name}: {study.question}", style="bold")
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(status_table(rows))
+    for standing, _ in rows:
+        if standing.note:
+            out.print(standing.note, style="red", soft_wrap=True)
+
+
+def questions_table(questions: Mapping[str, str]) -> Table:
+    """Studies that ship, each with its question."""
+    table = _table("study", "question")
+    for name, question in questions.items():
+        table.add_row(name, question)
+    return table
+
+
+def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
+    """Studies on disk with how many of their runs are done."""
+    table = _table("study", "done", "of", "state")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, group in rows:
+        ended = sum(standing.state in ENDED for standing in group)
+        table.add_row(name, str(ended), str(len(group)), state_of(group))
+    return table
+
+
+def errors_table(errors: Sequence[FinalError]) -> Table:
+    """Final clean training errors in percent: a row for each depth, plain beside residual."""
+    kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
+    table = _table("depth", *(_heading(*kind) for kind in kinds))
+    for column in table.columns:
+        column.justify = "right"
+    cells = {(e.depth, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
+    for depth in sorted({e.depth for e in errors}):
+        table.add_row(str(depth), *(cells.get((depth, *kind), "") for kind in kinds))
+    return table
+
+
+def _column(error: FinalError) -> tuple[bool, bool, str]:
+    return error.statistics != "running", error.network != "plain", error.shortcut
+
+
+def _heading(statistics: str, network: str, shortcut: str) -> str:
+    return f"{_kind(network, shortcut)}\n{statistics}"
+
+
+def _kind(network: str, shortcut: str) -> str:
+    """``plain``, or ``residual A``."""
+    return network if shortcut == "none" else f"{network} {shortcut}"
+
+
+def items_table(items: Sequence[Item]) -> Table:
+    """What can be deleted, with its size."""
+    table = _table("size", "name", "what")
+    table.columns[0].justify = "right"
+    table.columns[1].overflow = "fold"
+    for item in items:
+        table.add_row(size(item.size), item.name, item.what)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def say_error(message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    print(f"degradation: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""What a study will take: real steps timed at its least and greatest depth -> seconds of every run."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from degradation import plan, schedules
+from degradation.environment import Options, choose_environment, choose_jobs
+from degradation.errors import UseError
+from degradation.progress import silent
+from degradation.spec import RunSpec, StudyRecipe, StudySpec
+
+if TYPE_CHECKING:
+    from degradation.data.images import Images
+    from degradation.environment import Environment
+
+TIMED_STEPS = 2
+FEWEST_STEPS = 50
+START_SECONDS = 3.0  # a process that imports torch and reads the data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Seconds = fixed + per_multiply_add * multiply-adds: two timed depths make it, every depth reads it."""
+
+    fixed: float
+    per_multiply_add: float
+
+    def __call__(self, run: RunSpec) -> float:
+        return self.fixed + self.per_multiply_add * _multiply_adds(run)
+
+
+def _multiply_adds(run: RunSpec) -> int:
+    return plan.multiply_adds(run.depth, run.shortcut, run.dataset.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Measured seconds of a training step and of the evaluation of one batch, and how many runs go at a time."""
+
+    step: Line
+    evaluation: Line
+    jobs: int
+
+    def seconds(self, runs: Iterable[RunSpec]) -> float:
+        """Wall seconds for the runs: their sum shared by the jobs, but no less than the longest."""
+        each = [self._run_seconds(run) for run in runs]
+        return START_SECONDS + max(sum(each) / self.jobs, max(each)) if each else 0.0
+
+    def _run_seconds(self, run: RunSpec) -> float:
+        return run.recipe.steps * self.step(run) + evaluated_batches(run) * self.evaluation(run)
+
+    def steps_within(self, study: StudySpec, seconds: float) -> int:
+        """The steps, rounded down to tens, with which the whole study ends in ``seconds``.
+
+        Raises UseError where that is fewer than 50.
+        """
+        fewest, most = FEWEST_STEPS, study.recipe.steps
+        needed = self.seconds(plan.runs(_with_steps(study, fewest)))
+        if needed > seconds:
+            raise UseError(
+                f"--budget: even {FEWEST_STEPS} steps take about {needed:.0f} s, above the {seconds:.0f} s given: "
+                "raise it, or take fewer depths or seeds, or a smaller --eval-examples"
+            )
+        while most - fewest >= 10:
+            middle = (fewest + most) // 2
+            fits = self.seconds(plan.runs(_with_steps(study, middle))) <= seconds
+            fewest, most = (middle, most) if fits else (fewest, middle)
+        return fewest // 10 * 10
+
+
+def _with_steps(study: StudySpec, steps: int) -> StudySpec:
+    fields = study.recipe.model_dump() | {"steps": steps}
+    return study.model_copy(update={"recipe": StudyRecipe(**fields)})
+
+
+def evaluated_batches(run: RunSpec) -> float:
+    """Batches that the run evaluates: each split, with both statistics, on the way and at the end."""
+    on_the_way = len(schedules.evaluations(run.measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
+    sizes = [size for size in (run.dataset.train_examples, run.dataset.validation, run.dataset.test_examples) if size]
+    part = sum(min(size, run.measure.eval_examples or size) for size in sizes)
+    return 2 * (on_the_way * part + sum(sizes)) / run.recipe.batch
+
+
+def time_costs(study: StudySpec, options: Options) -> Costs:
+    """Time real steps of the study's least and greatest depth on this machine; takes a few seconds."""
+    from degradation.execute import images_of
+
+    planned = sorted(plan.runs(study), key=_multiply_adds)
+    jobs = choose_jobs(options, len(planned))
+    environment = choose_environment(options, study.precision, jobs)
+    images = images_of(study.dataset, options.data_dir)
+    least, greatest = planned[0], planned[-1]
+    low = _time(least, images, environment)
+    high = low if _multiply_adds(least) == _multiply_adds(greatest) else _time(greatest, images, environment)
+    step, evaluation = (_line(least, greatest, a, b) for a, b in zip(low, high, strict=True))
+    return Costs(step=step, evaluation=evaluation, jobs=jobs)
+
+
+def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
+    span = _multiply_adds(greatest) - _multiply_adds(least)
+    if span == 0 or high <= low:
+        return Line(fixed=max(low, high), per_multiply_add=0.0)
+    slope = (high - low) / span
+    return Line(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
+
+
+def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[float, float]:
+    """Seconds of one training step and of the evaluation of one batch."""
+    from degradation.training.evaluate import Watched, evaluate
+    from degradation.training.loop import Training
+
+    training = Training(run, images, environment, silent)
+    training.batches.ready(0)
+    part = Watched(batches=training.clean["test"], examples=run.recipe.batch)
+
+    def step() -> None:
+        training.stepper.train()
+        int(training.state.first_nonfinite)  # wait for the device
+
+    def evaluation() -> None:
+        evaluate(training.state.network, part, "batch", environment)
+
+    step(), evaluation()  # the first call of each pays for set-up
+    return _seconds(step), _seconds(evaluation)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        work()
+    return (time.perf_counter() - started) / TIMED_STEPS

@@ -1,0 +1,75 @@
+"""Plans, standings and outcomes -> the JSON documents that ``--json`` prints."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from degradation import plan
+from degradation.spec import StudySpec
+from degradation.standing import ENDED, FinalError, Standing
+from degradation.store import StudyFolder
+
+if TYPE_CHECKING:
+    from degradation.runner import Outcome
+
+
+def plan_document(folder: StudyFolder, study: StudySpec, standings: Sequence[Standing]) -> dict[str, Any]:
+    ids = {standing.spec: standing.run_id for standing in standings}
+    return {
+        "name": folder.name,
+        "path": str(folder.path),
+        "study": study.model_dump(mode="json"),
+        "labels": study.labels,
+        "milestones": study.recipe.milestones,
+        "runs": [_run(standing) for standing in standings],
+        "pairs": [[ids[pair.plain], ids[pair.residual]] for pair in plan.pairs(ids)],
+    }
+
+
+def _run(standing: Standing) -> dict[str, Any]:
+    spec = standing.spec
+    return {
+        "run_id": standing.run_id,
+        "network": spec.network,
+        "shortcut": spec.shortcut,
+        "depth": spec.depth,
+        "seed": spec.seed,
+        "parameters": plan.parameters(spec.depth, spec.shortcut),
+        "multiply_adds": plan.multiply_adds(spec.depth, spec.shortcut, spec.dataset.size),
+        "warmup_steps": spec.recipe.warmup_steps,
+        "state": standing.state,
+        "note": standing.note,
+    }
+
+
+def status_document(
+    folder: StudyFolder, study: StudySpec, rows: Sequence[tuple[Standing, dict[str, Any] | None]]
+) -> dict[str, Any]:
+    """Every planned run with its state and its last row."""
+    runs = [_run(standing) | {"last_row": row} for standing, row in rows]
+    return {"name": folder.name, "path": str(folder.path), "labels": study.labels, "runs": runs}
+
+
+def studies_document(rows: Sequence[tuple[str, Sequence[Standing]]]) -> list[dict[str, Any]]:
+    """Studies on disk with how many of their runs are done."""
+    ended = {name: sum(standing.state in ENDED for standing in group) for name, group in rows}
+    return [{"name": name, "done": ended[name], "runs": len(group)} for name, group in rows]
+
+
+def outcome_document(
+    folder: StudyFolder, study: StudySpec, outcome: "Outcome", errors: Sequence[FinalError]
+) -> dict[str, Any]:
+    """What became of a study: its runs by ending, and the final clean training errors (fractions)."""
+    return {
+        "name": folder.name,
+        "path": str(folder.path),
+        "labels": study.labels,
+        **asdict(outcome),
+        "final_training_errors": [asdict(error) for error in errors],
+    }
+
+
+def print_json(document: Any) -> None:
+    """The document on stdout."""
+    print(json.dumps(document, indent=1))

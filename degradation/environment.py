@@ -1,0 +1,143 @@
+"""Where and how a run is carried out: facts that are provenance, not identity. Imports torch only to ask it."""
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from degradation.errors import UseError
+from degradation.spec import Precision
+from degradation.version import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asks for; ``None`` and ``auto`` leave the choice to the machine."""
+
+    device: Device = "auto"
+    threads: int | None = None
+    """Processor threads of each run."""
+    deterministic: bool = False
+    jobs: int | None = None
+    """Runs at a time."""
+    data_dir: Path | None = None
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a run is carried out with, all choices made."""
+
+    device: str
+    precision: str
+    threads: int
+    deterministic: bool = False
+
+    @property
+    def torch_device(self) -> "torch.device":
+        import torch
+
+        return torch.device(self.device)
+
+    def enter(self) -> None:
+        """Set this process up: threads, determinism, and true fp32 (TF32 off) under fp32."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        if self.deterministic and self.device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+
+    def as_facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose_device(device: Device) -> str:
+    """The device itself for ``auto``: CUDA, else Apple's MPS, else the CPU; UseError where it is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[device]:
+        found = ", ".join(name for name, available in there.items() if available)
+        raise UseError(f"--device {device}: this machine has no such device for torch {torch.__version__}; it has {found}")
+    return device
+
+
+def choose_environment(options: Options, precision: Precision, jobs: int) -> Environment:
+    """The environment of each of ``jobs`` runs at a time; auto precision is bf16 on CUDA, fp32 elsewhere."""
+    device = choose_device(options.device)
+    chosen = precision if precision != "auto" else ("bf16" if device == "cuda" else "fp32")
+    threads = options.threads or max(1, cores() // jobs)
+    return Environment(device=device, precision=chosen, threads=threads, deterministic=options.deterministic)
+
+
+def choose_jobs(options: Options, runs: int) -> int:
+    """Runs at a time. On a CPU one a core, up to eight: these networks gain little from a second thread."""
+    if options.jobs is not None:
+        return max(1, min(options.jobs, runs))
+    if choose_device(options.device) != "cpu":
+        return 1
+    return max(1, min(runs, cores() // (options.threads or 1), 8))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def continued(environment: Environment, facts: dict[str, Any]) -> Environment:
+    """The environment with threads and precision of the run's first start, on which bit equality rests."""
+    return replace(environment, threads=int(facts["threads"]), precision=str(facts["precision"]))
+
+
+def provenance(environment: Environment) -> dict[str, Any]:
+    """Versions, commit and machine: what produced a result."""
+    import torch
+    import torchvision
+
+    return {
+        "version": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device_name": torch.cuda.get_device_name() if environment.device == "cuda" else processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+    } | environment.as_facts()
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the checkout that this package runs from, ``-dirty`` with changes; else ``unknown``."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return "unknown"
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(here.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip() or "unknown"

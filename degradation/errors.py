@@ -1,0 +1,20 @@
+"""What went wrong, as one line that a user can act on: what was expected, what came, what to do."""
+
+
+class UseError(Exception):
+    """An error of use: the command ends with status 2 and this one line, without a traceback."""
+
+
+class DamagedError(UseError):
+    """A file of a run does not hold what was written to it."""
+
+
+class Interrupted(Exception):
+    """The work was asked to stop; everything done so far is in a checkpoint.
+
+    ``status`` is the exit status of the command: 130 after SIGINT, 143 after SIGTERM.
+    """
+
+    def __init__(self, status: int = 130) -> None:
+        super().__init__(f"interrupted (status {status})")
+        self.status = status

@@ -1,0 +1,27 @@
+"""The frames of a study -> one file each, CSV or parquet."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from degradation.errors import UseError
+from degradation.frames import to_parquet
+from degradation.results import Results
+from degradation.store import Store
+
+
+def export_frames(results: Results, format: str, folder: Path) -> Iterator[Path]:
+    """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
+
+    Raises UseError where no run is done, or where the folder cannot be written.
+    """
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to export yet")
+    store = Store(folder)
+    for name, data in results.items():
+        if len(data):
+            file = f"{name}.{format}"
+            content = (
+                data.to_csv(index=False).encode() if format == "csv" else to_parquet(data, results.provenance)
+            )
+            store.write(file, content)
+            yield folder / file

@@ -1,0 +1,105 @@
+"""A study's results -> figures in files: PNG, SVG or PDF, each with its data as CSV."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from degradation.errors import UseError
+from degradation.figures.branches import branches
+from degradation.figures.curves import curves
+from degradation.figures.depth import depth
+from degradation.figures.gradient_flow import gradient_flow
+from degradation.figures.gradients_heatmap import gradients_heatmap
+from degradation.figures.page import provenance_line
+from degradation.figures.responses import responses
+from degradation.figures.responses_heatmap import responses_heatmap
+from degradation.figures.style import styled
+from degradation.results import Results
+from degradation.store import Store
+
+Draw = Callable[[Results], tuple[Figure, pd.DataFrame]]
+
+FIGURES: dict[str, Draw] = {
+    "curves": curves,
+    "depth": depth,
+    "responses": responses,
+    "responses-heatmap": responses_heatmap,
+    "gradient-flow": gradient_flow,
+    "gradients-heatmap": gradients_heatmap,
+    "branches": branches,
+}
+
+FORMATS = ("png", "svg", "pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """The files written, and for each figure that could not be drawn the one line that says why."""
+
+    paths: tuple[Path, ...]
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is drawn, in which formats, to which folder."""
+
+    results: Results
+    formats: Sequence[str]
+    out: Path
+
+
+def draw(results: Results, names: Sequence[str], formats: Sequence[str], out: Path) -> Drawn:
+    """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
+
+    The same frames and library versions give the same bytes. Raises UseError for a name or format that does
+    not exist and for a figure asked for by name whose measurements are missing.
+    """
+    _known("figure", names, tuple(FIGURES))
+    _known("format", formats, FORMATS)
+    paths: list[Path] = []
+    skipped: dict[str, str] = {}
+    for name in names or FIGURES:
+        try:
+            figure, data = FIGURES[name](results)
+        except UseError as missing:
+            if names:
+                raise
+            skipped[name] = str(missing)
+        else:
+            paths += _write(name, figure, data, Target(results=results, formats=formats, out=out))
+    return Drawn(paths=tuple(paths), skipped=skipped)
+
+
+def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
+    for name in given:
+        if name not in choices:
+            raise UseError(f"no {what} {name!r}: choose from {', '.join(choices)}")
+
+
+def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Path, ...]:
+    files = {f"{name}.{kind}": image(figure, kind, to.results) for kind in to.formats}
+    files[f"{name}.csv"] = data.to_csv(index=False, lineterminator="\n").encode()
+    for file, data_bytes in files.items():
+        Store(to.out).write(file, data_bytes)
+    return tuple(to.out / file for file in files)
+
+
+def image(figure: Figure, kind: str, results: Results) -> bytes:
+    """The figure as a PNG, SVG or PDF file, with its provenance in the metadata and no date."""
+    said = f"{provenance_line(results)} · {'; '.join(results.study.labels)}"
+    title = f"{results.name}: {results.study.question}"
+    metadata: dict[str, dict[str, Any]] = {
+        "png": {"Title": title, "Description": said},
+        "svg": {"Title": title, "Description": said, "Date": None},
+        "pdf": {"Title": title, "Subject": said, "CreationDate": None},
+    }
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format=kind, metadata=metadata[kind])
+    return buffer.getvalue()

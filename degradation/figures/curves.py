@@ -1,0 +1,173 @@
+"""The curves frame -> training and test error against step (Figure 6 of He et al. 2015)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from degradation.figures import page, style
+from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.results import Results
+
+LINES: dict[str, dict[str, Any]] = {
+    "train_running": {"linewidth": 0.7, "alpha": 0.4, "linestyle": "-"},
+    "train": {"linewidth": 1.1, "linestyle": (0, (3.5, 1.5)), "marker": "o", "markersize": 2.2},
+    "test": {"linewidth": 2.0, "linestyle": "-"},
+}
+"""Figure 6: dashed is the training error, bold the test error."""
+
+MEANING = {
+    "test": "test error",
+    "train": "training error, clean images",
+    "train_running": "running training error (augmented, training mode)",
+}
+WORDS = {"train": "training error", "test": "test error"}
+GAP = 0.1  # between the two statistics: above it the running ones do not describe the network
+SAID_ABOVE, POINTS_PER_LINE = 4, 9.5  # lines on diverged runs above a panel
+ABOVE_FINAL = 2.5  # the y axis ends no lower than this many times the median error at the end
+
+
+def curves_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """SERIES, split, statistics, step -> mean, low, high of the error (fractions) over seeds."""
+    drawn = frame[frame["split"].isin(list(LINES))]
+    return over_seeds(drawn, "error", ["split", "statistics", "step"])
+
+
+@style.in_style
+def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Training and test error against step, plain and residual side by side on one y axis.
+
+    Errors are evaluated with running batch-norm statistics; the data holds both. Raises UseError where no
+    run is done.
+    """
+    data = curves_data(measured(results, "curves", "curves"))
+    shown = prefer(data, "running")
+    panels = kinds(data)
+    rows = -(-len(panels) // 2)
+    words = page.Words(title="Training error and test error against step", notes=_notes(results, data, shown))
+    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels)))
+    grid = figure.subplots(rows, min(2, len(panels)), sharex=True, sharey=True, squeeze=False)
+    for axes, kind in zip(grid.flat, panels, strict=False):
+        _panel(axes, of_kind(shown, kind), results, top(shown))
+    lost = shown[shown["status"] == "diverged"]
+    lines = [_mark_divergence(a, of_kind(lost, k), results) for a, k in zip(grid.flat, panels, strict=False)]
+    for axes, kind in zip(grid.flat, panels, strict=False):
+        style.title_of_kind(axes, kind, pad=6 + POINTS_PER_LINE * max(lines))
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("error (%)")
+    return figure, data
+
+
+def top(shown: pd.DataFrame) -> float:
+    """Where the y axis ends: above every error of the last step, a multiple of 0.1 in 0.2..1."""
+    ends = shown.loc[
+        (shown["status"] == "finished") & (shown["step"] == shown["step"].max()), "high"
+    ].dropna()
+    if ends.empty:
+        return 1.0
+    highest = max(ABOVE_FINAL * float(ends.median()), 1.1 * float(ends.max()))
+    return float(np.clip(np.ceil(10 * highest) / 10, 0.2, 1.0))
+
+
+def _panel(axes: Axes, shown: pd.DataFrame, results: Results, upper: float) -> None:
+    depths, recipe = results.study.depths, results.study.recipe
+    for milestone in recipe.milestones:
+        axes.axvline(milestone, color="0.8", linewidth=0.8, zorder=0)
+    axes.set(xlim=(0, recipe.steps), ylim=(0, upper), xlabel="step")
+    for key, rows in series(shown):
+        colour = style.shade(key.network, key.depth, depths)
+        for split, look in LINES.items():
+            part = rows[rows["split"] == split]
+            axes.plot(
+                part["step"], part["mean"], color=colour, label=f"{style.network_name(key)} {split}", **look
+            )
+            if split != "train_running" and len(part):
+                style.band(axes, part, "step", colour)
+    style.end_labels(axes, _ends(shown, depths), inches=3.0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: style.step_label(step)))
+    axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
+    axes.tick_params(labelbottom=True, labelleft=axes.get_subplotspec().is_first_col())  # type: ignore[union-attr]
+
+
+def _ends(shown: pd.DataFrame, depths: tuple[int, ...]) -> list[tuple[float, str, str]]:
+    """Last test error of each line that is not a diverged run's, its depth, its colour."""
+    tests = shown[(shown["split"] == "test") & (shown["status"] == "finished")]
+    return [
+        (float(rows["mean"].iloc[-1]), f"depth {key.depth}", style.shade(key.network, key.depth, depths))
+        for key, rows in series(tests)
+    ]
+
+
+def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
+    """A cross at the last row of each diverged run, at the upper edge if it lies above; its step in words.
+
+    Returns how many lines the words take, above the panel.
+    """
+    said = []
+    for key, rows in series(lost):
+        last = rows.sort_values(["step", "split"]).iloc[-1]
+        y = min(float(last["mean"]), axes.get_ylim()[1])
+        colour = style.shade(key.network, key.depth, results.study.depths)
+        axes.plot([last["step"]], [y], "x", color=colour, markersize=8, markeredgewidth=2, clip_on=False)
+        seed, step = results.specs[key.run].seed, page.divergence_step(results, key.run)
+        said.append((f"× depth {key.depth}, seed {seed}: diverged at step {step:,}", colour))
+    if len(said) > SAID_ABOVE:
+        said[SAID_ABOVE - 1 :] = [(f"× {len(said) - SAID_ABOVE + 1} more diverged: see below", style.GREY)]
+    for line, (words, colour) in enumerate(reversed(said)):
+        at = (0, 4 + POINTS_PER_LINE * line)
+        axes.annotate(
+            words, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour
+        )
+    return len(said)
+
+
+def _key(panels: int) -> style.Key:
+    looks = {
+        split: {key: value for key, value in look.items() if key != "alpha"} for split, look in LINES.items()
+    }
+    handles = [Line2D([], [], color="0.25", label=MEANING[split], **looks[split]) for split in MEANING]
+    return style.Key(
+        handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10")],
+        columns=4 if panels > 1 else 2,
+    )
+
+
+def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
+    clean = shown[shown["split"] != "train_running"]
+    used = " and ".join(sorted(set(clean["statistics"]))) or "no"
+    outside = (shown["high"] > top(shown)).any()
+    return [
+        f"Training error on clean images and test error are evaluated with {used} batch-norm statistics. "
+        + page.seed_note(shown),
+        *_part_note(results),
+        *([f"Errors above {top(shown):.0%} lie outside the axes."] if outside else []),
+        *gap_notes(data, "train"),
+        *page.divergence_notes(results, "a cross at the last row"),
+    ]
+
+
+def _part_note(results: Results) -> list[str]:
+    examples = results.study.measure.eval_examples
+    return [f"Before the last step on the first {examples:,} images of each split."] if examples else []
+
+
+def gap_notes(data: pd.DataFrame, split: str) -> list[str]:
+    """A note for each network whose last error is more than 0.1 higher with running statistics."""
+    clean = data[(data["split"] == split) & (data["status"] == "finished")]
+    last = clean[clean["step"] == clean["step"].max()]
+    wide = last.pivot_table(index=SERIES, columns="statistics", values="mean").reset_index()
+    if not {"running", "batch"} <= set(wide):
+        return []
+    far = wide[wide["running"] - wide["batch"] > GAP]
+    return [
+        f"{style.network_name(key)}: last {WORDS[split]} {rows['running'].iloc[0]:.1%} with running, "
+        f"{rows['batch'].iloc[0]:.1%} with batch statistics: the running ones do not describe this network."
+        for key, rows in series(far)
+    ]

@@ -1,0 +1,135 @@
+"""The curves frame -> the error at the last step against depth: every seed, their mean and their range."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from degradation.figures import page, style
+from degradation.figures.curves import curves_data, gap_notes
+from degradation.figures.tidy import kinds, last_rows, measured, of_kind, over_seeds, prefer
+from degradation.results import Results
+
+PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running")}
+"""Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
+
+
+def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each run's last clean errors (fractions): one row for each seed, split and kind of statistics."""
+    clean = frame[frame["split"].isin(list(PANELS))]
+    columns = [
+        "network",
+        "shortcut",
+        "depth",
+        "seed",
+        "status",
+        "run",
+        "step",
+        "split",
+        "statistics",
+        "error",
+    ]
+    return last_rows(clean)[columns].sort_values(columns).reset_index(drop=True)
+
+
+@style.in_style
+def depth(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Training error (batch statistics) and test error (running statistics) at the last step against depth.
+
+    Raises UseError where no run is done.
+    """
+    frame = measured(results, "curves", "depth")
+    data = depth_data(frame)
+    shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
+    words = page.Words(
+        title="Error at the last step against depth", notes=_notes(results, frame, shown["train"])
+    )
+    figure = page.page(results, words, (9.0, 3.7), _key(data))
+    grid = figure.subplots(1, 2)
+    for axes, (split, (title, _)) in zip(grid, PANELS.items(), strict=True):
+        _panel(axes, shown[split], results.study.depths)
+        used = " and ".join(sorted(set(shown[split]["statistics"])))
+        axes.set_title(f"{title} ({used} statistics)", fontweight="bold", pad=10)
+    return figure, data.drop(columns="run")
+
+
+def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int]) -> None:
+    span = max(depths) - min(depths) or 10
+    finished = shown.loc[shown["status"] == "finished", "error"]
+    axes.set(xlabel="depth (weighted layers)", ylabel="error (%)")
+    axes.set(xlim=(min(depths) - 0.06 * span, max(depths) + 0.06 * span))
+    axes.set_ylim(0, 1.15 * float(finished.max()) if len(finished) and finished.max() > 0 else 1)
+    panels = kinds(shown)
+    for number, kind in enumerate(panels):
+        aside = 0.013 * span * (number - (len(panels) - 1) / 2)
+        _one_kind(axes, of_kind(shown, kind), kind, aside)
+    axes.set_xticks(sorted(depths), readable(sorted(depths)))
+    axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
+    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _one_kind(axes: Axes, rows: pd.DataFrame, kind: tuple[str, str], aside: float) -> None:
+    """Mean line and band at the depths; the seeds ``aside``, so that those of two networks stay apart."""
+    colour, marker = style.COLOURS[kind[0]], style.MARKERS[kind[1]]
+    finished, lost = rows[rows["status"] == "finished"], rows[rows["status"] == "diverged"]
+    mean = over_seeds(finished, "error", [])
+    axes.plot(
+        mean["depth"],
+        mean["mean"],
+        color=colour,
+        linestyle=style.DASHES[kind[1]],
+        label=style.kind_name(kind),
+    )
+    style.band(axes, mean, "depth", colour)
+    axes.plot(
+        finished["depth"] + aside,
+        finished["error"],
+        marker,
+        color=colour,
+        markersize=4.5,
+        alpha=0.75,
+        label="seeds",
+    )
+    if len(lost):
+        edge = [axes.get_ylim()[1]] * len(lost)
+        crosses = axes.plot(lost["depth"] + aside, edge, "x", color=colour, markersize=8, label="diverged")
+        crosses[0].set(markeredgewidth=2, clip_on=False)
+
+
+def readable(depths: Sequence[int]) -> list[str]:
+    """Tick labels of the depths, empty where one would run into the one before it."""
+    shown: list[int] = []
+    for value in depths:
+        if not shown or value - shown[-1] >= 0.055 * (depths[-1] - depths[0]):
+            shown.append(value)
+    return [str(value) if value in shown else "" for value in depths]
+
+
+def _key(data: pd.DataFrame) -> style.Key:
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=style.COLOURS[kind[0]],
+            linestyle=style.DASHES[kind[1]],
+            marker=style.MARKERS[kind[1]],
+            markersize=4.5,
+            label=style.kind_name(kind),
+        )
+        for kind in kinds(data)
+    ]
+    return style.Key(handles=handles, columns=4)
+
+
+def _notes(results: Results, frame: pd.DataFrame, train: pd.DataFrame) -> list[str]:
+    return [
+        "Evaluated on clean images; training error with batch statistics, because for a deep plain network "
+        "the running ones can be useless; the data holds both. Each point is one seed. "
+        + page.seed_note(over_seeds(train, "error", [])),
+        *gap_notes(curves_data(frame), "test"),
+        *page.divergence_notes(results, "a cross at the upper edge: no error at the last step"),
+    ]

@@ -1,0 +1,74 @@
+"""The gradients frame -> gradient norm of each layer's weight at four steps, plain above residual."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from degradation.figures import page, style
+from degradation.figures.tidy import kinds, measured, of_kind, over_seeds, series, steps_between
+from degradation.results import Results
+
+STEPS = 4
+MEANING = (
+    "L2 norm of the mean loss's gradient in the layer's whole weight, before weight decay; the last layer is "
+    "the linear one."
+)
+
+
+def gradient_flow_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """SERIES, step, layer -> mean, low, high over seeds of the weight's gradient norm, at four steps."""
+    chosen = frame[frame["step"].isin(steps_between(frame, STEPS))]
+    return over_seeds(chosen, "weight_grad_norm", ["step", "layer"])
+
+
+@style.in_style
+def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Gradient norms by layer: a row each network, a column each step, one line a depth, log y axis.
+
+    Raises UseError where the study did not record the probe ``gradients``.
+    """
+    data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
+    panels, steps = kinds(data), sorted(data["step"].unique())
+    notes = [MEANING, page.seed_note(data), *page.divergence_notes(results, "dotted, at the steps before")]
+    words = page.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)
+    figure = page.page(
+        results,
+        words,
+        (9.6, (2.3 if len(panels) < 3 else 1.8) * len(panels)),
+        style.network_key(data, results.study.depths, mixed=False),
+    )
+    grid = figure.subplots(len(panels), len(steps), sharex=True, sharey=True, squeeze=False)
+    for row, kind in zip(grid, panels, strict=True):
+        for axes, step in zip(row, steps, strict=True):
+            part = of_kind(data, kind)
+            by_layer(axes, part[part["step"] == step], "layer", results)
+        name_row(row, kind, "gradient norm")
+    name_columns(grid, steps, "layer")
+    return figure, data
+
+
+def name_row(row: np.ndarray[Any, Any], kind: tuple[str, str], quantity: str) -> None:
+    """The network and the quantity beside the first panel, in the network's colour."""
+    row[0].set_ylabel(f"{style.kind_name(kind)}\n{quantity}", color=style.COLOURS[kind[0]])
+
+
+def name_columns(grid: np.ndarray[Any, Any], steps: Sequence[int], x: str) -> None:
+    """The step above each column, what x counts below."""
+    for axes, step in zip(grid[0], steps, strict=True):
+        axes.set_title(f"step {style.step_label(step)}", fontweight="bold")
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+
+
+def by_layer(axes: Axes, data: pd.DataFrame, x: str, results: Results) -> None:
+    """One line a network over a logarithmic y axis, with its band."""
+    axes.set_yscale("log")
+    for key, rows in series(data):
+        look = style.line_style(key, results.study.depths, mixed=False)
+        axes.plot(rows[x], rows["mean"], label=style.network_name(key), **look)
+        style.band(axes, rows, x, look["color"])
+    axes.grid(axis="y", color="0.92", linewidth=0.7)

@@ -1,0 +1,146 @@
+"""One quantity by layer and step -> a grid of panels, one a network, under one colour scale."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from degradation.figures import page, style
+from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer
+from degradation.results import Results
+
+BLANK = "#bdbdbd"  # no number: the log of zero, or a step after the run diverged
+DECADES = 6  # a logarithmic colour scale reaches no further below its largest value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """What the cells show, and the words for it."""
+
+    figure: str
+    frame: str
+    column: str
+    logarithmic: bool
+    """Whether a cell is log10 of the mean over seeds, or the mean itself."""
+    title: str
+    unit: str
+    """Words beside the colour bar."""
+    colours: str
+    """Name of matplotlib's colour map: even in lightness, so that it survives grey print."""
+    notes: tuple[str, ...] = ()
+
+
+def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+    """SERIES, step, layer -> mean, low, high over seeds, and the cell (a logarithm is missing at zero)."""
+    chosen = prefer(frame, "batch") if "statistics" in frame else frame
+    data = over_seeds(chosen, quantity.column, ["step", "layer"])
+    positive = data["mean"].where(data["mean"] > 0).astype("float64")
+    return data.assign(cell=np.log10(positive) if quantity.logarithmic else data["mean"])
+
+
+def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]:
+    """The figure of one quantity and its data. Raises UseError where the study did not record its frame."""
+    frame = measured(results, quantity.frame, quantity.figure)
+    data = heatmap_data(frame, quantity)
+    rows = networks(data)
+    cells = {key: cells_of(data, key) for row in rows for key in row}
+    colours = _colours(quantity, np.concatenate([cell.to_numpy().ravel() for cell in cells.values()]))
+    size = (min(10.0, max(7.2, 2.6 * len(rows[0]) + 1.4)), 2.25 * len(rows) + 0.3)
+    words = page.Words(title=quantity.title, notes=_notes(results, quantity, data, cells))
+    figure = page.page(results, words, size)
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True)
+    for axes, (key, cell) in zip(grid.flat, cells.items(), strict=True):
+        _panel(axes, cell, colours)
+        _mark_stages(axes, frame[frame["depth"] == key.depth])
+        title = style.network_name(key) + (", one diverged run" if key.diverged else "")
+        axes.set_title(title, color=style.COLOURS[key.network], fontweight="bold")
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for axes in grid[-1]:
+        _step_ticks(axes, [int(step) for step in sorted(data["step"].unique())])
+    for axes in grid[:, 0]:
+        axes.set_ylabel("layer")
+    figure.colorbar(
+        colours, ax=grid, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(colours, cells)
+    )
+    return figure, data
+
+
+def networks(data: pd.DataFrame) -> list[list[Series]]:
+    """The panels, row by row: a row each kind, a column each depth; with one depth, all kinds in one row."""
+    depths = sorted({int(depth) for depth in data["depth"]})
+    rows = [[_shown(data, kind, depth) for depth in depths] for kind in kinds(data)]
+    return rows if len(depths) > 1 else [[key for row in rows for key in row]]
+
+
+def _shown(data: pd.DataFrame, kind: tuple[str, str], depth: int) -> Series:
+    """What a network's panel shows: its finished seeds, or its first diverged run where none finished."""
+    rows = of_kind(data, kind)
+    run = str(rows.loc[rows["depth"] == depth, "run"].min()) if (rows["depth"] == depth).any() else ""
+    return Series(*kind, depth, "diverged" if run else "finished", run)
+
+
+def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
+    """The cells of a panel: a row each layer, a column each recorded step; missing where not measured."""
+    rows = of_kind(data, key.kind)
+    rows = rows[(rows["depth"] == key.depth) & (rows["run"] == key.run)]
+    wide = rows.pivot(index="layer", columns="step", values="cell").astype("float64")
+    return wide.reindex(columns=sorted(data["step"].unique()))
+
+
+def _colours(quantity: Quantity, values: np.ndarray[Any, Any]) -> ScalarMappable:
+    """The colour scale of all panels: from zero, or the logarithms within six decades of the largest."""
+    known = values[~np.isnan(values)]
+    high = float(known.max()) if len(known) else 1.0
+    low = max(float(known.min()), high - DECADES) if quantity.logarithmic and len(known) else 0.0
+    return ScalarMappable(Normalize(low, max(high, low + 1e-6)), style.colour_map(quantity.colours, BLANK))
+
+
+def _extend(colours: ScalarMappable, cells: dict[Series, pd.DataFrame]) -> str:
+    lowest = colours.get_clim()[0]
+    return "min" if any((cell < lowest).any(axis=None) for cell in cells.values()) else "neither"
+
+
+def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
+    if cells.empty:
+        axes.text(0.5, 0.5, "not done", transform=axes.transAxes, ha="center", color=style.GREY)
+        axes.set_yticks([])
+        return
+    extent = (-0.5, cells.shape[1] - 0.5, cells.index.min() - 0.5, cells.index.max() + 0.5)
+    image = axes.imshow(
+        cells.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=colours.get_cmap()
+    )
+    image.set_clim(*colours.get_clim())
+
+
+def _mark_stages(axes: Axes, layers: pd.DataFrame) -> None:
+    """A thin line where the stage changes."""
+    for first in layers.groupby("stage")["layer"].min().sort_index().iloc[1:]:
+        axes.axhline(first - 0.5, color="white", linewidth=0.7)
+
+
+def _step_ticks(axes: Axes, steps: list[int]) -> None:
+    """Every recorded step is one column: ticks at five of them, with their step."""
+    columns = np.unique(np.linspace(0, len(steps) - 1, 5).round().astype(int))
+    axes.set_xticks(columns, [style.step_label(steps[column]) for column in columns])
+    axes.set_xlabel("step")
+
+
+def _notes(
+    results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]
+) -> list[str]:
+    counts = data.loc[data["status"] == "finished", "seeds"]
+    seeds = f"mean of {int(counts.max())} seeds" if len(counts) and counts.max() > 1 else "one seed"
+    blank = any(cell.isna().any(axis=None) for cell in cells.values())
+    return [
+        f"Each cell: {seeds}; each column: one recorded step, denser early. Layer 1, at the bottom, is next "
+        "to the image; a white line where the stage changes.",
+        *quantity.notes,
+        *(["Grey: no number (zero, or not recorded)."] if blank else []),
+        *page.divergence_notes(results, "shown alone where no seed of the network finished"),
+    ]

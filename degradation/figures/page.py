@@ -1,0 +1,128 @@
+"""Title, study labels, key, notes and provenance -> the page around a figure's panels."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from degradation import plan
+from degradation.figures.style import GREY, Key
+from degradation.results import Results
+
+HEADER, LINE, KEY_ROW = 0.34, 0.155, 0.2  # inches: the title, a line of small print, a row of the key
+CHARACTERS_PER_INCH = 17.5  # of the small print, on average
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What stands around the panels: the title above, the notes below."""
+
+    title: str
+    notes: Sequence[str] = ()
+
+
+def page(results: Results, words: Words, size: tuple[float, float], key: Key | None = None) -> Figure:
+    """An empty figure whose panels will fill ``size`` (width, height in inches) between header and footer.
+
+    The header holds title, study labels and key; the footer notes and provenance.
+    """
+    key, width = key or Key(), size[0]
+    labels, notes = (
+        _wrapped(study_labels(results), 0.8 * width),
+        _wrapped(words.notes, width),
+    )  # labels are bold
+    made_by = _wrapped([provenance_line(results)], width)
+    header = HEADER + LINE * len(labels) + KEY_ROW * key.rows + 0.06
+    footer = LINE * (len(notes) + len(made_by)) + 0.1
+    height = size[1] + header + footer
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine(
+        "constrained", rect=(0, footer / height, 1, size[1] / height), h_pad=0.05, w_pad=0.06
+    )
+    _write(figure, [words.title], 0.07, {"fontsize": 11.5, "fontweight": "bold"})
+    _write(
+        figure,
+        labels,
+        HEADER - 0.03,
+        {"fontsize": 8, "fontweight": "bold", "color": "#7a0019", "gid": "labels"},
+    )
+    _write(figure, notes, height - footer + 0.03, {"fontsize": 7.5, "gid": "notes"})
+    _write(
+        figure,
+        made_by,
+        height - footer + 0.05 + LINE * len(notes),
+        {"fontsize": 7, "color": GREY, "gid": "provenance"},
+    )
+    if key.handles:
+        top = (height - HEADER - LINE * len(labels)) / height
+        figure.legend(
+            handles=key.handles,
+            ncols=key.columns,
+            loc="upper left",
+            bbox_to_anchor=(0.005, top),
+            handlelength=2.8,
+        )
+    return figure
+
+
+def _wrapped(texts: Sequence[str], width: float) -> list[str]:
+    return [line for text in texts for line in textwrap.wrap(text, int(width * CHARACTERS_PER_INCH))]
+
+
+def _write(figure: Figure, lines: Sequence[str], inches_from_top: float, font: dict[str, Any]) -> None:
+    height = figure.get_figheight()
+    for number, line in enumerate(lines):
+        y = 1 - (inches_from_top + LINE * number) / height
+        figure.text(0.1 / figure.get_figwidth(), y, line, va="top", parse_math=False, **font)
+
+
+def study_labels(results: Results) -> list[str]:
+    """What must be said of the study on every figure, and how much of it is done."""
+    planned, done = len(plan.runs(results.study)), len(results.run_ids)
+    return [*results.study.labels, *([f"{done} of {planned} runs are done"] if done < planned else [])]
+
+
+def provenance_line(results: Results) -> str:
+    """Which study, and what made its runs."""
+    facts = {name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in results.provenance.items()}
+    return f"study {results.name} · " + " · ".join(
+        f"{name} {value}" for name, value in facts.items() if value
+    )
+
+
+# words below the panels
+
+
+def seed_note(data: pd.DataFrame, what: str = "line") -> str:
+    """How the seeds of the finished runs became a line and a band."""
+    counts = data.loc[data["status"] == "finished", "seeds"]
+    if counts.empty or counts.max() <= 1:
+        return "One seed for each network: no band."
+    fewest, most = int(counts[counts > 0].min()), int(counts.max())
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    return f"{what.capitalize()}: mean of {seeds}; band: lowest to highest seed."
+
+
+def divergence_notes(results: Results, drawn: str) -> list[str]:
+    """A note naming every diverged run and its step, none where all finished; ``drawn``: how they look."""
+    runs = results["runs"]
+    lost = runs[runs["status"] == "diverged"] if len(runs) else runs
+    if not len(lost):
+        return []
+    named = [
+        f"{row['run_id'].rsplit('-', 1)[0]} at step {divergence_step(results, row['run_id']):,}"
+        for _, row in lost.iterrows()
+    ]
+    return [f"Diverged, in no mean and no band ({drawn}): {'; '.join(named)}."]
+
+
+def divergence_step(results: Results, run_id: str) -> int:
+    """The first step whose loss was not finite; where that was not kept, the last step with a row."""
+    step = results.folder.facts(run_id).get("diverged_step")
+    if step is None:
+        curves = results["curves"]
+        step = curves.loc[curves["run_id"] == run_id, "step"].max()
+    return 0 if step != step else int(step)

@@ -1,0 +1,26 @@
+"""The responses frame -> standard deviation of the responses, layer by step, one panel a network."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from degradation.figures import style
+from degradation.figures.heatmap import Quantity, heatmap
+from degradation.figures.responses import READOUT
+from degradation.results import Results
+
+RESPONSES = Quantity(
+    figure="responses-heatmap",
+    frame="responses",
+    column="std",
+    logarithmic=False,
+    title="Standard deviation of the layer responses over training",
+    unit="std of the response",
+    colours="viridis",
+    notes=(READOUT,),
+)
+
+
+@style.in_style
+def responses_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Standard deviation of each layer's response. Raises UseError without the probe ``responses``."""
+    return heatmap(results, RESPONSES)

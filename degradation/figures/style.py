@@ -1,0 +1,213 @@
+"""A network -> how it is drawn: one colour a network, one shade a depth, the same in every figure."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from degradation.figures.tidy import Series, series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from degradation.results import Results
+
+COLOURS = {"plain": "#D55E00", "residual": "#0072B2"}  # vermillion and blue of Okabe and Ito (2008)
+DASHES: dict[str, Any] = {"none": (0, (4, 1.3)), "A": "-", "B": (0, (6, 1.3, 1.2, 1.3)), "C": (0, (1.2, 1))}
+DOTS: Any = (0, (1, 2.2))  # a diverged run
+MARKERS = {"none": "o", "A": "s", "B": "^", "C": "D"}
+GREY = "#595959"
+LIGHTEST, DARKEST = 0.5, 0.45  # share of white in the shallowest network's colour, of black in the deepest's
+
+RC: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.4,
+    "savefig.dpi": 150,
+    "figure.dpi": 150,
+    "pdf.fonttype": 42,  # TrueType: text in a PDF can be searched and edited
+    "svg.hashsalt": "degradation",  # element ids that do not change from one drawing to the next
+    "image.interpolation": "nearest",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """matplotlib's own defaults with ours on top, whatever the user's settings; restored at the end."""
+    with matplotlib.style.context(["default", RC]):
+        yield
+
+
+def in_style(
+    draw: "Callable[[Results], tuple[Figure, pd.DataFrame]]",
+) -> "Callable[[Results], tuple[Figure, pd.DataFrame]]":
+    """The figure function, drawn in our style."""
+
+    @wraps(draw)
+    def drawn(results: "Results") -> "tuple[Figure, pd.DataFrame]":
+        with styled():
+            return draw(results)
+
+    return drawn
+
+
+# colours and names
+
+
+def shade(network: str, depth: int, depths: Sequence[int]) -> str:
+    """The network's colour, lighter for the shallower half of the depths and darker for the deeper half."""
+    ordered = sorted(depths)
+    place = ordered.index(depth) / (len(ordered) - 1) if len(ordered) > 1 else 0.5
+    red, green, blue = to_rgb(COLOURS[network])
+    if place < 0.5:
+        share = LIGHTEST * (1 - 2 * place)
+        return to_hex((mix(red, share), mix(green, share), mix(blue, share)))
+    kept = 1 - DARKEST * (2 * place - 1)
+    return to_hex((red * kept, green * kept, blue * kept))
+
+
+def mix(channel: float, white: float) -> float:
+    """A colour channel (0..1) with a share of white."""
+    return channel * (1 - white) + white
+
+
+def kind_name(kind: tuple[str, str]) -> str:
+    """``plain``, ``residual, shortcut A``."""
+    network, shortcut = kind
+    return network if shortcut == "none" else f"{network}, shortcut {shortcut}"
+
+
+def network_name(key: Series) -> str:
+    """``plain-20``, ``residual-A-56``: the beginning of the run's id."""
+    kind = key.network if key.shortcut == "none" else f"{key.network}-{key.shortcut}"
+    return f"{kind}-{key.depth}"
+
+
+def title_of_kind(axes: Axes, kind: tuple[str, str], pad: float = 6) -> None:
+    """Title a panel with its network, in the network's colour; ``pad`` in points above the panel."""
+    axes.set_title(kind_name(kind), color=COLOURS[kind[0]], fontweight="bold", pad=pad)
+
+
+def percent(error: float, _: object = None) -> str:
+    """Tick label of an error: ``12.5`` for 0.125."""
+    return f"{100 * error:.6g}"
+
+
+def line_style(key: Series, depths: Sequence[int], *, mixed: bool) -> dict[str, Any]:
+    """Colour, shade and dashes of a line; dashes, for grey print, where a panel has ``mixed`` networks."""
+    colour = shade(key.network, key.depth, depths)
+    if key.diverged:
+        return {"color": colour, "linestyle": DOTS, "linewidth": 1.0}
+    return {"color": colour, "linestyle": DASHES[key.shortcut] if mixed else "-"}
+
+
+def network_key(data: "pd.DataFrame", depths: Sequence[int], *, mixed: bool) -> "Key":
+    """One entry for each network in the data, a column for each depth."""
+    present = sorted(
+        {key._replace(status="finished", run="") for key, _ in series(data)},
+        key=lambda key: (key.depth, *key.kind),
+    )
+    handles = [
+        Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in present
+    ]
+    return Key(handles=handles, columns=min(len({key.depth for key in present}), 6))
+
+
+def colour_map(name: str, blank: str) -> Colormap:
+    """The named colour map, with a colour for cells without a number."""
+    colours = matplotlib.colormaps[name].copy()
+    colours.set_bad(blank)
+    return colours
+
+
+# the key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """The legend, between title and panels: its handles, filled column by column."""
+
+    handles: Sequence[Line2D] = ()
+    columns: int = 1
+
+    @property
+    def rows(self) -> int:
+        return -(-len(self.handles) // self.columns)
+
+
+# axes
+
+
+def step_label(step: float) -> str:
+    """``700``, ``1,000``, ``32k``: thousands are shortened from 10,000 on."""
+    return f"{step / 1000:g}k" if abs(step) >= 10_000 else f"{step:,.0f}"
+
+
+def band(axes: Axes, rows: "pd.DataFrame", x: str, colour: str) -> None:
+    """Lowest to highest seed, where there is more than one."""
+    if rows["seeds"].max() > 1:
+        axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+
+
+def apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Positions in 0..1 at least ``gap`` apart, in the order of those wanted, moved as little as possible.
+
+    Pools neighbours that would overlap and centres each pool (isotonic regression).
+    """
+    order = np.argsort(wanted, kind="stable")
+    pools: list[list[float]] = []
+    for number, index in enumerate(order):
+        pools.append([wanted[index] - number * gap])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    level = [float(np.mean(pool)) for pool in pools for _ in pool]
+    highest = 1 - (len(wanted) - 1) * gap
+    placed = {index: min(max(level[n], 0.0), max(highest, 0.0)) + n * gap for n, index in enumerate(order)}
+    return [placed[index] for index in range(len(wanted))]
+
+
+def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float) -> None:
+    """Write each (y, text, colour) beside the right end of its line, moved apart.
+
+    ``inches`` is the axes' height. The limits of the y axis must be set before.
+    """
+    fractions = [
+        float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]) for y, _, _ in ends
+    ]
+    places = apart([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
+    for fraction, place, (_, text, colour) in zip(fractions, places, ends, strict=True):
+        axes.annotate(
+            text,
+            xy=(1.0, fraction),
+            xytext=(1.035, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )

@@ -1,0 +1,49 @@
+"""Shortcut options A, B and C of He et al. 2015, sections 3.3 and 4.1."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from degradation.spec import Shortcut
+
+
+class ZeroPadded(nn.Module):
+    """Option A where shapes change: every second pixel, and zero channels, half of them on either side.
+
+    (N, C, H, W) -> (N, filters, H/2, W/2). The paper does not say on which side the zeros stand; both sides
+    alike is what the common public implementation does.
+    """
+
+    def __init__(self, inputs: int, filters: int) -> None:
+        super().__init__()
+        before = (filters - inputs) // 2
+        self.channels = (before, filters - inputs - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, *self.channels))
+
+
+class Projection(nn.Sequential):
+    """Options B and C: a 1x1 convolution and its batch norm. (N, C, H, W) -> (N, filters, H/stride, W/stride)."""
+
+    def __init__(self, inputs: int, filters: int, stride: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, filters, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(filters),
+        )
+
+
+def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int) -> nn.Module | None:
+    """The shortcut of one block; None for a plain one."""
+    changes = stride != 1 or inputs != filters
+    if option == "none":
+        return None
+    if option == "C" or (option == "B" and changes):
+        return Projection(inputs, filters, stride)
+    return ZeroPadded(inputs, filters) if changes else nn.Identity()
+
+
+def is_projection_weight(name: str) -> bool:
+    """Whether a tensor of a network's state belongs to a projection shortcut, which a plain twin lacks."""
+    return ".downsample." in f".{name}"
+
+

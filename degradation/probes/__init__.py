@@ -1,0 +1,11 @@
+"""The probes: what hooks saw in one measured step -> one device tensor -> rows of the frame each probe fills."""
+
+from degradation.probes.branches import BRANCHES
+from degradation.probes.gradients import GRADIENTS
+from degradation.probes.probe import Measurement, Probe
+from degradation.probes.responses import RESPONSES
+from degradation.probes.taps import Taps
+
+PROBES: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
+
+__all__ = ["PROBES", "Measurement", "Probe", "Taps"]

@@ -1,0 +1,119 @@
+"""A specification that did not validate -> the one line that says where, what was expected and what came."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from degradation.errors import UseError
+from degradation.spec import Cifar10, Measure, StudyRecipe, StudySpec, Synthetic
+
+Path = tuple[str, ...]
+Place = Callable[[Path, str], str]
+"""The names down to a field, and the message about it -> the words that stand before the message."""
+
+MODELS: dict[str, type[BaseModel]] = {"": StudySpec, "recipe": StudyRecipe, "measure": Measure}
+DATASETS: dict[str, type[BaseModel]] = {"cifar10": Cifar10, "synthetic": Synthetic}
+
+# What pydantic calls a bound -> the words for it; the bound itself is in the error's context.
+BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("of at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("of at most", "le"),
+}
+# The first word of pydantic's error type -> what was expected.
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "a text in quotes",
+    "tuple": "a list in brackets",
+    "model": "a table of fields",
+}
+
+
+def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UseError:
+    """The first of the errors as one line; ``given`` are the nested fields that were refused."""
+    found = error.errors(include_url=False)
+    path = _path(found[0]["loc"], given)
+    # A field that may be one of several types has one error for each of them: they belong in one sentence.
+    alike = [entry for entry in found if _path(entry["loc"], given) == path]
+    message = _unknown(path, given) if alike[0]["type"] == "extra_forbidden" else _refused(alike)
+    return UseError(f"{place(path, message)}: {message}")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean quickstart?``, or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _path(loc: tuple[int | str, ...], given: Mapping[str, Any]) -> Path:
+    """The names of fields in ``loc``: pydantic also puts in positions and the names of union members."""
+    names: list[str] = []
+    here: Any = given
+    for part in loc:
+        if isinstance(here, Mapping) and part in here:
+            names.append(str(part))
+            here = here[str(part)]
+    return tuple(names)
+
+
+def _unknown(path: Path, given: Mapping[str, Any]) -> str:
+    *above, name = path
+    owner = ".".join(above)
+    known = list(_model(owner, given).model_fields)
+    fields = ", ".join(known)
+    what = owner or "a study"
+    return f"{'.'.join(path)} is not a field of {what}; its fields are {fields}{suggestion(name, known)}"
+
+
+def _model(owner: str, given: Mapping[str, Any]) -> type[BaseModel]:
+    return DATASETS[given["dataset"]["name"]] if owner == "dataset" else MODELS[owner]
+
+
+def _refused(alike: list[Any]) -> str:
+    first = alike[0]
+    if first["type"] == "value_error":  # raised by our own validators, which say it all
+        return str(first["ctx"]["error"])
+    if first["type"].startswith("union_tag"):
+        return _unknown_dataset(first)
+    expected = " or ".join(dict.fromkeys(_expected(entry) for entry in alike))
+    hint = suggestion(first["input"], _choices(alike)) if isinstance(first["input"], str) else ""
+    return f"expected {expected}, not {shown(first['input'])}{hint}"
+
+
+def _unknown_dataset(entry: Any) -> str:
+    given = entry["input"]
+    name = given.get("name") if isinstance(given, Mapping) else given
+    hint = suggestion(str(name), DATASETS)
+    return f"expected {' or '.join(DATASETS)} as the dataset's name, not {shown(name)}{hint}"
+
+
+def _expected(entry: Any) -> str:
+    kind = entry["type"]
+    if kind in BOUNDS:
+        words, key = BOUNDS[kind]
+        return f"a number {words} {entry['ctx'][key]:,g}"
+    if kind == "literal_error":
+        return str(entry["ctx"]["expected"]).replace("'", "")
+    return KINDS.get(kind.split("_")[0], str(entry["msg"]).lower())
+
+
+def _choices(alike: list[Any]) -> list[str]:
+    return [
+        word
+        for e in alike
+        if e["type"] == "literal_error"
+        for word in re.findall("'(.*?)'", e["ctx"]["expected"])
+    ]
+
+
+def shown(value: Any) -> str:
+    """A value as a TOML file shows it, cut where it is long: booleans in lower case, texts in quotes."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

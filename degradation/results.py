@@ -1,0 +1,97 @@
+"""Run folders -> long frames: `load` reads a study, finished or not, without torch."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from degradation import frames
+from degradation.errors import UseError
+from degradation.spec import RunSpec, StudySpec, flatten, upgrade
+from degradation.store import StudyFolder, frame_file
+
+NAMES = ("runs", *frames.SCHEMAS)
+
+
+class Results(Mapping[str, pd.DataFrame]):
+    """The frames of a study by name: ``runs`` and those of ``degradation.frames``; read when first asked for.
+
+    Only done runs are in them. ``study`` is the StudySpec, ``provenance`` what made the runs.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        fields = folder.study()
+        if fields is None:
+            raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+        self.folder = folder
+        self.name = folder.name
+        self.study = StudySpec.model_validate(fields)
+        self.run_ids = tuple(run_id for run_id in folder.run_ids() if folder.is_done(run_id))
+        self.specs: dict[str, RunSpec] = {run_id: upgrade(folder.spec(run_id)) for run_id in self.run_ids}
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in NAMES:
+            raise KeyError(f"no frame {name!r}; the frames are {', '.join(NAMES)}")
+        if name not in self._read:
+            self._read[name] = self._runs() if name == "runs" else self._frame(name)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Fields beside the keys that differ between runs of the study, e.g. ``shortcut``."""
+        flat = [flatten(spec) for spec in self.specs.values()]
+        names = dict.fromkeys(name for fields in flat for name in fields)
+        derived = {*frames.KEYS, "recipe.warmup_steps"}
+        varying = [name for name in names if len({str(fields.get(name)) for fields in flat}) > 1]
+        return tuple(name for name in varying if name not in derived)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the runs: for each fact its value, or the sorted values where runs differ."""
+        facts = [self.folder.facts(run_id)["provenance"] for run_id in self.run_ids]
+        names = dict.fromkeys(name for fact in facts for name in fact)
+        values = {name: sorted({str(fact.get(name)) for fact in facts}) for name in names}
+        return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+
+    def _keys(self, run_id: str) -> dict[str, Any]:
+        spec = self.specs[run_id]
+        flat = flatten(spec)
+        keys = {"study": self.name, "run_id": run_id, "network": spec.network, "depth": spec.depth, "seed": spec.seed}
+        return keys | {axis: flat.get(axis) for axis in self.axes}
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        parts = []
+        for run_id in self.run_ids:
+            if frame_file(name) in self.folder.done(run_id)["files"]:
+                part = frames.from_parquet(self.folder.file(run_id, frame_file(name)))
+                parts.append(pd.DataFrame(self._keys(run_id), index=part.index).join(part))
+        if not parts:
+            return pd.DataFrame(columns=[*frames.KEYS, *frames.SCHEMAS[name]])
+        return pd.concat(parts, ignore_index=True)
+
+    def _runs(self) -> pd.DataFrame:
+        rows = [self._run_row(run_id) for run_id in self.run_ids]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*frames.KEYS, "status"])
+
+    def _run_row(self, run_id: str) -> dict[str, Any]:
+        facts = self.folder.facts(run_id)
+        provenance = facts.pop("provenance")
+        fields = {name: str(v) if isinstance(v, list) else v for name, v in flatten(self.specs[run_id]).items()}
+        return self._keys(run_id) | fields | {"status": self.folder.done(run_id)["status"]} | facts | provenance
+
+
+def load(folder: str | Path) -> Results:
+    """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame.
+
+    Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
+    """
+    path = Path(folder)
+    return Results(StudyFolder(path.parent, path.name))

@@ -1,0 +1,125 @@
+"""Carries out what is pending of a study: plan -> pending -> one `execute` per run, in this process or in several."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from degradation import plan
+from degradation.costs import Costs, time_costs
+from degradation.environment import Options
+from degradation.errors import Interrupted, UseError
+from degradation.progress import Report, silent
+from degradation.results import Results
+from degradation.spec import GROWING, RunSpec, StudySpec, flatten, upgrade
+from degradation.stopping import stop_requests
+from degradation.store import StudyFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a study: the ids of its runs, and for a failed one the line that says why."""
+
+    finished: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
+    """The study united with the one on disk: depths, networks, shortcuts and seeds may be added; writes nothing.
+
+    Raises UseError where any other field differs, naming it.
+    """
+    fields = folder.study()
+    if fields is None:
+        return study
+    kept = StudySpec.model_validate(fields)
+    asked, there = flatten(study), flatten(kept)
+    for name in asked.keys() | there.keys():
+        if name not in (*GROWING, "question") and asked.get(name) != there.get(name):
+            raise UseError(
+                f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
+                f"a study keeps what it began with; take --name NEW for another one"
+            )
+    united = {name: tuple(dict.fromkeys((*getattr(kept, name), *getattr(study, name)))) for name in GROWING}
+    return kept.model_copy(update=united)
+
+
+def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
+    """The runs of the study that are not done, found by comparing specs, not names."""
+    done = {upgrade(folder.spec(run_id)) for run_id in folder.run_ids() if folder.is_done(run_id)}
+    return tuple(run for run in plan.runs(study) if run not in done)
+
+
+def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+    """Train every pending run of the study, several at a time where the options say so.
+
+    Raises UseError before any training where data, device or disk are not there; Interrupted after SIGINT or
+    SIGTERM, when every run in progress has its checkpoint.
+    """
+    from degradation import launcher  # torch comes in here, not with the reading half
+    from degradation.data import load_images
+
+    study = _keep_study(folder, study)
+    damaged = _damaged(folder)
+    todo = pending(folder, study)
+    failed: dict[str, str] = {}
+    if todo:
+        load_images(study.dataset, options.data_dir)  # what is missing or damaged is said before any training
+        with stop_requests() as stop:
+            failed = launcher.launch(folder, todo, options, report, stop)
+            if stop.status:
+                raise Interrupted(stop.status)
+    return _outcome(folder, study, damaged | failed)
+
+
+def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
+    with folder.study_lock() as held:
+        if not held:
+            raise UseError(f"study {folder.name} is being changed by another process: try again")
+        grown = grow(folder, study)
+        folder.write_study(grown.model_dump(mode="json"))
+    return grown
+
+
+def _damaged(folder: StudyFolder) -> dict[str, str]:
+    """Done runs with a file that is not what was written: they are named, and never written again."""
+    found = {}
+    for run_id in folder.run_ids():
+        if folder.is_done(run_id):
+            try:
+                folder.verify(run_id)
+            except UseError as error:
+                found[run_id] = str(error)
+    return found
+
+
+def _outcome(folder: StudyFolder, study: StudySpec, failed: dict[str, str]) -> Outcome:
+    planned = {run.run_id for run in plan.runs(study)}
+    done = [run_id for run_id in folder.run_ids() if folder.is_done(run_id) and run_id not in failed]
+    status = {run_id: folder.done(run_id)["status"] for run_id in done if run_id in planned}
+    return Outcome(
+        finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
+        diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),
+        failed=failed,
+    )
+
+
+def run(
+    study: StudySpec,
+    *,
+    name: str,
+    root: str | Path = "runs",
+    options: Options | None = None,
+    report: Report = silent,
+) -> Results:
+    """Train what is pending of a study into ``root/name`` and return its frames; the command's Python twin.
+
+    One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
+    them needs the usual ``if __name__ == "__main__":``. Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
+    """
+    folder = StudyFolder(root, name)
+    outcome = carry_out(folder, study, options or Options(jobs=1), report)
+    if outcome.failed:
+        raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
+    return Results(folder)
+
+__all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "run", "time_costs"]

@@ -1,0 +1,83 @@
+"""A settled study -> its training watched, its figures drawn, its summary told: what one `run` does."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from degradation import runner
+from degradation.console import count, duration, errors_table, say_error
+from degradation.environment import Options
+from degradation.runner import Outcome
+from degradation.spec import StudySpec
+from degradation.standing import FinalError, standings
+from degradation.store import StudyFolder
+from degradation.watching import watching
+
+ASK_SECONDS = 2 * 3600
+
+
+def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *, ask: bool) -> Outcome:
+    """Say how long it takes, ask above two hours on a terminal, and train what is pending.
+
+    Raises typer.Abort where the answer is no, Interrupted after a signal.
+    """
+    todo = runner.pending(folder, study)
+    if not todo:
+        out.print("nothing to do: every run is done")
+        return _outcome_on_disk(folder, study)
+    out.print("timing a few steps ...")
+    seconds = runner.time_costs(study, where).seconds(todo)
+    out.print(
+        f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True
+    )
+    if ask and seconds > ASK_SECONDS and out.is_terminal and sys.stdin.isatty():
+        typer.confirm("Start?", default=True, abort=True, err=out.stderr)
+    with watching(out, todo) as report:
+        return runner.carry_out(folder, study, where, report)
+
+
+def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
+    """The outcome of a study of which nothing is pending, each run read against its hashes."""
+    found = standings(folder, study, verify=True)
+    return Outcome(
+        finished=tuple(standing.run_id for standing in found if standing.state == "done"),
+        diverged=tuple(standing.run_id for standing in found if standing.state == "diverged"),
+        failed={standing.run_id: standing.note for standing in found if standing.state == "damaged"},
+    )
+
+
+def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[str, Any]:
+    """All figures of the study into its folder, their paths printed; nothing while no run is done."""
+    from degradation.figures import draw  # matplotlib takes a while: not before the training
+    from degradation.results import Results
+
+    results = Results(folder)
+    if not results.run_ids:
+        return {}
+    drawn = draw(results, (), formats, folder.figures_path())
+    for path in drawn.paths:
+        out.print(f"figure {path}", soft_wrap=True)
+    for name, why in drawn.skipped.items():
+        out.print(f"figure {name} is left out: {why}", soft_wrap=True)
+    return {"figures": [str(path) for path in drawn.paths], "figures_skipped": drawn.skipped}
+
+
+def say_summary(
+    folder: StudyFolder, study: StudySpec, outcome: Outcome, errors: Sequence[FinalError], out: Console
+) -> None:
+    """Print the final errors, the labels and how the runs ended; each failed run in one line on stderr."""
+    if errors:
+        out.print("\nfinal clean training error, mean over seeds, by the batch norm's statistics")
+        out.print(errors_table(errors))
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)
+    for run_id in outcome.diverged:
+        out.print(
+            f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True
+        )
+    for run_id, why in outcome.failed.items():
+        say_error(f"{run_id} failed: {why}")

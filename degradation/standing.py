@@ -1,0 +1,158 @@
+"""A study folder -> how each planned run stands, its last row, and the final training errors. No torch."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from degradation import plan
+from degradation.errors import UseError
+from degradation.spec import RunSpec, StudySpec, upgrade
+from degradation.store import StudyFolder, frame_file
+
+State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
+STATES: tuple[State, ...] = ("done", "diverged", "running", "partial", "pending", "damaged")
+ENDED: tuple[State, ...] = ("done", "diverged")
+
+# The row that stands for a run: the clean training error if there is one, else that of training batches.
+PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One planned run and its state; ``note`` says what is damaged."""
+
+    spec: RunSpec
+    run_id: str
+    state: State
+    note: str = ""
+
+
+def standings(folder: StudyFolder, study: StudySpec, *, verify: bool = False) -> tuple[Standing, ...]:
+    """Every planned run in the plan's order; ``verify`` reads each done run against its hashes."""
+    known = _known(folder)
+    planned = plan.runs(study)
+    return tuple(_standing(folder, spec, known.get(spec, spec.run_id), verify) for spec in planned)
+
+
+def _known(folder: StudyFolder) -> dict[RunSpec, str]:
+    """The readable runs on disk by their spec: ids on disk are read, never computed again."""
+    known = {}
+    for run_id in folder.run_ids():
+        try:
+            known[upgrade(folder.spec(run_id))] = run_id
+        except (UseError, ValidationError):
+            continue  # damaged: it stands under the id that its folder bears
+    return known
+
+
+def _standing(folder: StudyFolder, spec: RunSpec, run_id: str, verify: bool) -> Standing:
+    note = damage(folder, run_id, verify=verify)
+    state: State = "damaged" if note else _state(folder, run_id)
+    return Standing(spec=spec, run_id=run_id, state=state, note=note)
+
+
+def damage(folder: StudyFolder, run_id: str, *, verify: bool = True) -> str:
+    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run."""
+    if run_id not in folder.run_ids():
+        return ""
+    try:
+        upgrade(folder.spec(run_id))
+        if folder.is_done(run_id) and folder.done(run_id)["status"] and verify:
+            folder.verify(run_id)
+    except UseError as error:
+        return str(error)
+    except (ValidationError, KeyError):
+        return f"{folder.run_path(run_id)} does not hold the description of a run"
+    return ""
+
+
+def _state(folder: StudyFolder, run_id: str) -> State:
+    if not folder.run_path(run_id).is_dir():
+        return "pending"
+    if folder.is_done(run_id):
+        return "diverged" if folder.done(run_id)["status"] == "diverged" else "done"
+    if is_running(folder, run_id):
+        return "running"
+    return "partial" if folder.checkpoint(run_id) is not None else "pending"
+
+
+def is_running(folder: StudyFolder, run_id: str) -> bool:
+    """Whether another process holds the lock of this run."""
+    try:
+        with folder.lock(run_id) as held:
+            return not held
+    except UseError:
+        return False  # a folder that cannot be written is trained by nobody
+
+
+def last_row(folder: StudyFolder, standing: Standing) -> dict[str, Any] | None:
+    """``step``, ``loss`` and ``error`` (a fraction) of a run's last measurement; None before the first."""
+    if standing.state in ENDED:
+        return _last(_curves(folder, standing.run_id))
+    if standing.state in ("running", "partial"):
+        from degradation import results
+
+        peek = getattr(results, "last_row", None)
+        row: dict[str, Any] | None = peek(folder, standing.run_id) if peek else None
+        return row
+    return None
+
+
+def _curves(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
+    # Read without pandas, which takes longer to import than all the rest of the command.
+    try:
+        data = folder.file(run_id, frame_file("curves"))
+    except FileNotFoundError:
+        return []
+    return list(pq.read_table(io.BytesIO(data)).to_pylist())
+
+
+def _last(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    rows = list(rows)
+    for wanted in PREFERRED:
+        if chosen := [row for row in rows if (row["split"], row["statistics"]) == wanted]:
+            return {name: chosen[-1][name] for name in ("step", "loss", "error")}
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalError:
+    """Mean over ``seeds`` finished runs of the clean training error at the last step, a fraction."""
+
+    network: str
+    shortcut: str
+    depth: int
+    statistics: str
+    error: float
+    seeds: int
+
+
+def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
+    """The final clean training errors of a study, by depth, network and batch-norm statistics."""
+    groups: dict[tuple[int, str, str, str], list[float]] = {}
+    for standing in standings(folder, study):
+        if standing.state == "done":
+            spec = standing.spec
+            for row in _final_rows(folder, standing.run_id, spec.recipe.steps):
+                key = (spec.depth, spec.network, spec.shortcut, row["statistics"])
+                groups.setdefault(key, []).append(row["error"])
+    return tuple(_final_error(*key, errors) for key, errors in groups.items())
+
+
+def _final_rows(folder: StudyFolder, run_id: str, steps: int) -> list[dict[str, Any]]:
+    return [row for row in _curves(folder, run_id) if row["split"] == "train" and row["step"] == steps]
+
+
+def _final_error(depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:
+    return FinalError(
+        network=network,
+        shortcut=shortcut,
+        depth=depth,
+        statistics=statistics,
+        error=sum(errors) / len(errors),
+        seeds=len(errors),
+    )

@@ -1,0 +1,200 @@
+"""Study files, names and options -> a StudySpec, or one line that says what is wrong and where."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from degradation.errors import DamagedError, UseError
+from degradation.refusals import Path as FieldPath
+from degradation.refusals import refusal, suggestion
+from degradation.spec import StudySpec
+from degradation.store import STUDY, Store, StudyFolder
+
+PACKAGE = Path(__file__).parent
+ROOT = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a command is about: the study, and the name of its folder."""
+
+    name: str
+    study: StudySpec
+
+
+# What there is
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of every study that ships: those inside the package first, then those of the checkout."""
+    checkout = [PACKAGE.parent / "studies"] if (PACKAGE.parent / "pyproject.toml").is_file() else []
+    files = {file.stem: file for folder in [*checkout, PACKAGE / "studies"] for file in folder.glob("*.toml")}
+    return dict(sorted(files.items()))
+
+
+def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
+    """The names of the studies that have a folder under ``root``, sorted."""
+    store = Store(root)
+    return tuple(name for name in store.list() if store.exists(f"{name}/{STUDY}"))
+
+
+def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
+    """The folder of a study that was run: a name under ``root``, or a path. UseError where there is none."""
+    path = Path(name)
+    for folder in (Path(root) / path, path):
+        if (folder / STUDY).is_file():
+            whole = folder.resolve() if folder.name in ("", "..") else folder
+            return StudyFolder(whole.parent, whole.name)
+    raise UseError(f"no study {name!r} on disk: {_known(root, name, with_shipped=False)}")
+
+
+def stored(folder: StudyFolder) -> StudySpec:
+    """The study on disk. DamagedError where its file does not hold one."""
+    fields = folder.study()
+    if fields is None:
+        raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+    try:
+        return StudySpec.model_validate(fields)
+    except ValidationError as error:
+        place = f"{folder.path / STUDY}"
+        raise DamagedError(str(refusal(error, fields, lambda path, _: ": ".join((place, *path))))) from None
+
+
+def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
+    here = on_disk(root)
+    found = f"under {root} {'are ' + ', '.join(here) if here else 'is none yet'}"
+    ships = f"those that ship are {', '.join(shipped())}; " if with_shipped else ""
+    return f"{ships}{found}{suggestion(wanted, [*here, *(shipped() if with_shipped else ())])}"
+
+
+# One file
+
+
+def read(path: str | Path) -> StudySpec:
+    """The study in a TOML file whose first line is its question.
+
+    Raises UseError naming the file, and the line where it can: not readable, not TOML, not a study.
+    """
+    text = _text(Path(path))
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UseError(f"{path} is not TOML: {error}") from None
+    if not re.match(r"question\s*=", text):
+        raise UseError(
+            f'{path} line 1: expected the question of the study on the first line: question = "..."'
+        )
+    try:
+        return StudySpec.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error, fields, lambda names, _: _at(path, text, names)) from None
+
+
+def question(path: str | Path) -> str:
+    """The question of a study file: what its first line says."""
+    return read(path).question
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UseError(f"no file {path}: {_known(ROOT, path.stem)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UseError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from None
+
+
+def _at(path: str | Path, text: str, names: FieldPath) -> str:
+    """``studies/x.toml line 7: recipe.steps``; the line of the nearest table above for a field without."""
+    lines = dict(_lines(text))
+    for length in range(len(names), 0, -1):
+        if names[:length] in lines:
+            return f"{path} line {lines[names[:length]]}: {'.'.join(names)}"
+    return f"{path}: {'.'.join(names)}" if names else f"{path}"
+
+
+def _lines(text: str) -> Iterator[tuple[FieldPath, int]]:
+    """The names of each table and key with the line it stands on."""
+    table: FieldPath = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = _names(header[1])
+            yield table, number
+        elif key := re.match(r"""\s*([\w\-."' ]+?)\s*=""", line):
+            yield (*table, *_names(key[1])), number
+
+
+def _names(dotted: str) -> FieldPath:
+    return tuple(name.strip(" \"'") for name in dotted.split("."))
+
+
+# A file, a name or nothing, with options over it
+
+
+def resolve(
+    target: str | None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    said: Mapping[str, str] | None = None,
+    root: str | Path = ROOT,
+    name: str | None = None,
+) -> Resolved:
+    """The study that a target and options mean.
+
+    ``target``: a path ending in ``.toml``, the name of a study that ships or lies under ``root``, or None
+    (the defaults of StudySpec; the study is then called after its data). ``options``: dotted field name ->
+    value, over the target's own; ``said``: the same names -> the option to blame. Raises UseError.
+    """
+    options = options or {}
+    base = StudySpec() if target is None else _base(target, root)
+    study = override(base, options, said or {field: field for field in options})
+    return Resolved(name=name or (Path(target).stem if target else study.dataset.name), study=study)
+
+
+def _base(target: str, root: str | Path) -> StudySpec:
+    if target.endswith(".toml"):
+        return read(target)
+    if target in shipped():
+        return read(shipped()[target])
+    if target in on_disk(root):
+        return stored(StudyFolder(root, target))
+    raise UseError(f"no study {target!r}: {_known(root, target)}")
+
+
+def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, str]) -> StudySpec:
+    """The study with fields replaced, checked again. UseError blames the option that was ``said``."""
+    fields = study.model_dump()
+    if options.get("dataset.name", study.dataset.name) != study.dataset.name:
+        fields["dataset"] = {}  # the fields of one data set mean nothing to another
+    for field, value in options.items():
+        _put(fields, field, value, said)
+    try:
+        return StudySpec.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error, fields, lambda names, message: _blame(names, message, said)) from None
+
+
+def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]) -> None:
+    *above, last = field.split(".")
+    for name in above:
+        fields = fields.setdefault(name, {})
+        if not isinstance(fields, dict):
+            raise UseError(f"{said[field]}: {name} is one value and has no field {last}")
+    fields[last] = value
+
+
+def _blame(names: FieldPath, message: str, said: Mapping[str, str]) -> str:
+    """The option behind a refused field; for a rule between fields, the options that its message mentions."""
+    field = ".".join(names)
+    if field in said:
+        return said[field]
+    within = {inner: option for inner, option in said.items() if inner.startswith(field)}
+    mentioned = [option for inner, option in within.items() if inner.split(".")[-1] in message]
+    return ", ".join(mentioned or within.values()) or field

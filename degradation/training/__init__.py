@@ -1,0 +1,1 @@
+"""Training: the recipe, the step, evaluation, the loop of one run, and its checkpoint."""

@@ -1,0 +1,260 @@
+"""One run from its first step, or from a checkpoint, to its rows, final weights and facts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from degradation import networks, schedules
+from degradation.data.batches import Batches, CleanBatches
+from degradation.data.images import Images
+from degradation.environment import Environment, provenance
+from degradation.frames import SCHEMAS
+from degradation.networks.weights import extra_weights, shared_weights, weight_hash
+from degradation.probes import PROBES
+from degradation.progress import Progress, Report
+from degradation.spec import RunSpec, canonical
+from degradation.training.checkpoint import Checkpoint, encode_weights
+from degradation.training.evaluate import STATISTICS, Watched, evaluate
+from degradation.training.recipe import learning_rate
+from degradation.training.step import NEVER, State, Stepper
+
+REPORT_SECONDS = 0.5
+CURVE_ROWS = 64  # the running training error is nearly free, so it has rows beyond the probes' cadence
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is that of the beginning of the step it was at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What a run asks of whoever carries it out."""
+
+    should_stop: Callable[[], bool]
+    save: Callable[[], None]
+    """Keep the run's checkpoint."""
+    keep_snapshot: Callable[[int], None]
+    """Keep the weights of this step beside the final ones."""
+    save_seconds: float
+
+    def watch(self) -> None:
+        """Raise Stopped where the run shall stop."""
+        if self.should_stop():
+            raise Stopped
+
+
+class Clock:
+    """Images per second since the last restart, and when it is time to say so again."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count anew, after work that is not training."""
+        self.steps, self.started = 0, time.monotonic()
+        self.told = self.started
+
+    def tick(self) -> bool:
+        """Count a step; whether a report is due."""
+        self.steps += 1
+        now = time.monotonic()
+        due = now - self.told >= REPORT_SECONDS
+        self.told = now if due else self.told
+        return due
+
+    def images_per_second(self) -> float | None:
+        elapsed = time.monotonic() - self.started
+        return self.batch * self.steps / elapsed if self.steps and elapsed > 0 else None
+
+
+class Training:
+    """The training of one run. ``position`` is the next step; nothing is written to disk from here."""
+
+    def __init__(self, run: RunSpec, images: Images, environment: Environment, report: Report) -> None:
+        environment.enter()
+        device = environment.torch_device
+        self.run, self.environment, self.report = run, environment, report
+        self.state = State(networks.for_run(run), device)
+        self.batches = Batches(images, run.recipe, run.seed, device)
+        self.stepper = Stepper(self.state, self.batches, run.recipe, environment)
+        splits = {"train": images.train, "val": images.val, "test": images.test}
+        self.clean = {
+            name: CleanBatches(split, self.batches.mean, run.recipe.batch)
+            for name, split in splits.items()
+            if split is not None
+        }
+        self.rows: dict[str, list[dict[str, Any]]] = {"curves": []} | {name: [] for name in run.measure.probes}
+        self.position, self.previous_row, self.diverged_step = 0, 0, None
+        self.facts = self._first_facts(images)
+        self._schedule()
+        self._clock = Clock(run.recipe.batch)
+
+    def _first_facts(self, images: Images) -> dict[str, Any]:
+        """What is known before the first step, the hash of the very tensors handed to it among it."""
+        network = self.state.network
+        return {
+            "parameters": sum(weight.numel() for weight in self.state.weights),
+            "weight_hash": weight_hash(shared_weights(network)),
+            "extra_weights": ", ".join(extra_weights(network)),
+            "wall_seconds": 0.0,
+            "provenance": provenance(self.environment) | {"data": images.fingerprint},
+        }
+
+    def _schedule(self) -> None:
+        steps, measure = self.run.recipe.steps, self.run.measure
+        probe_steps = schedules.every(measure.probe_every, steps) if measure.probe_every else schedules.default(steps)
+        self.probe_steps = frozenset(probe_steps if measure.probes else ())
+        self.eval_steps = frozenset(schedules.evaluations(measure.eval_every, steps, self.run.epoch_steps))
+        curve_steps = schedules.every(max(1, steps // CURVE_ROWS), steps)
+        self.row_steps = self.probe_steps | self.eval_steps | frozenset(curve_steps)
+
+    # checkpoint
+
+    def checkpoint(self) -> Checkpoint:
+        """The state at the beginning of step ``position``."""
+        progress = {"position": self.position, "previous_row": self.previous_row}
+        environment = {"environment": self.environment.as_facts()}
+        facts = self.facts | progress | environment | {"run": canonical(self.run)}
+        return Checkpoint(tensors=self.state.tensors(), rows=self.rows, facts=facts)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of the same run, exactly."""
+        facts = dict(checkpoint.facts)
+        self.position, self.previous_row = facts.pop("position"), facts.pop("previous_row")
+        facts.pop("environment"), facts.pop("run")
+        self.facts = facts
+        self.rows = checkpoint.rows
+        self.state.restore(checkpoint.tensors)
+
+    # training
+
+    def train(self, host: Host) -> None:
+        """Take every step that is left, saving on the host's schedule. Raises Stopped where asked to stop."""
+        saved = last = time.monotonic()
+        while self.position <= self.run.recipe.steps and self.diverged_step is None:
+            now = time.monotonic()
+            self.facts["wall_seconds"] += now - last
+            last = now
+            host.watch()
+            if now - saved >= host.save_seconds:
+                host.save()
+                saved = now
+            self._at_position(host)
+        self.facts["wall_seconds"] += time.monotonic() - last
+
+    def _at_position(self, host: Host) -> None:
+        """Everything that happens at one step: its rows, its snapshot, its update."""
+        if self.position in self.row_steps:
+            self._row(host)
+        if self.diverged_step is not None:
+            return
+        if self.position in self.run.measure.snapshots:
+            host.keep_snapshot(self.position)
+        self._step()
+        self.position += 1
+
+    def _step(self) -> None:
+        """One update, measured where the schedule says so; at the last step a measurement without one."""
+        step, steps = self.position, self.run.recipe.steps
+        self.batches.ready(step)
+        names = self.run.measure.probes if step in self.probe_steps else ()
+        probes = [PROBES[name] for name in names]
+        if step < steps:
+            self.state.learning_rate.fill_(learning_rate(self.run.recipe, step))
+            measured = self.stepper.train(probes)
+        else:
+            measured = self.stepper.measure(probes)
+        if probes:
+            self._probe_rows(names, measured)
+        if self._clock.tick():
+            self._tell("train")
+
+    def _probe_rows(self, names: tuple[str, ...], measured: list[torch.Tensor]) -> None:
+        """One transfer brings what all probes measured to the host."""
+        flat = torch.cat([numbers.reshape(-1) for numbers in measured]).cpu()
+        constant = {
+            "step": self.position,
+            "split": "train_batch",
+            "statistics": "batch",
+            "examples": self.run.recipe.batch,
+        }
+        for name, numbers in zip(names, measured, strict=True):
+            part, flat = flat[: numbers.numel()].reshape(numbers.shape), flat[numbers.numel() :]
+            columns = {column: value for column, value in constant.items() if column in SCHEMAS[name]}
+            self.rows[name] += [columns | row for row in PROBES[name].rows(self.stepper.layout, part)]
+
+    # rows of the curves
+
+    def _row(self, host: Host) -> None:
+        """The rows of this step. They are added at the very end, so that a stop on the way leaves no trace."""
+        step = self.position
+        first_nonfinite = int(self.state.first_nonfinite)
+        if first_nonfinite != NEVER and first_nonfinite < step:
+            self.diverged_step = first_nonfinite
+            return
+        rows = [self._running_row()] if step > self.previous_row else []
+        if step in self.eval_steps:
+            self._tell("evaluate")
+            rows += self._evaluation_rows(host)
+            self._clock.restart()
+        self.rows["curves"] += rows
+        self.state.sums.zero_()
+        self.previous_row = step
+
+    def _running_row(self) -> dict[str, Any]:
+        examples = (self.position - self.previous_row) * self.run.recipe.batch
+        loss, wrong = (self.state.sums / examples).tolist()
+        return self._curve("train_running", "batch", loss, wrong, examples)
+
+    def _evaluation_rows(self, host: Host) -> list[dict[str, Any]]:
+        examples = None if self.position == self.run.recipe.steps else self.run.measure.eval_examples
+        rows = []
+        for split, batches in self.clean.items():
+            for statistics in STATISTICS:
+                watched = Watched(batches=batches, examples=examples, watch=host.watch)
+                found = evaluate(self.state.network, watched, statistics, self.environment)
+                rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
+        return rows
+
+    def _curve(self, split: str, statistics: str, loss: float, error: float, examples: int) -> dict[str, Any]:
+        recipe, step = self.run.recipe, self.position
+        return {
+            "step": step,
+            "epoch": recipe.batch * step / self.batches.examples,
+            "split": split,
+            "statistics": statistics,
+            "loss": loss,
+            "error": error,
+            "examples": examples,
+            "learning_rate": learning_rate(recipe, min(step, recipe.steps - 1)),
+        }
+
+    # what it says and what it leaves
+
+    def _tell(self, phase: Any) -> None:
+        last = self.rows["curves"][-1] if self.rows["curves"] else {}
+        self.report(
+            Progress(
+                run_id=self.run.run_id,
+                phase=phase,
+                step=self.position,
+                steps=self.run.recipe.steps,
+                loss=last.get("loss"),
+                error=last.get("error"),
+                images_per_second=self._clock.images_per_second(),
+            )
+        )
+
+    def final_facts(self) -> dict[str, Any]:
+        """The facts of a run that ended: the order checksum and, where it diverged, the step."""
+        checksum = int(self.state.checksum) % 2**64
+        return self.facts | {"order_checksum": f"{checksum:016x}", "diverged_step": self.diverged_step}
+
+    def weights(self) -> bytes:
+        """The present weights, batch-norm buffers and the mean image, as safetensors."""
+        facts = {"run": self.run.model_dump(mode="json"), "step": min(self.position, self.run.recipe.steps)}
+        return encode_weights(self.state.network.state_dict(), self.batches.mean, facts)

@@ -1,0 +1,133 @@
+"""The networks against the published counts and against wrong forward passes that have the right counts."""
+
+import pytest
+import torch
+
+from degradation import plan
+from degradation.networks import network
+from degradation.networks.weights import extra_weights, shared_weights, weight_hash
+
+# FACTS: He et al. 2015, Table 6, made exact; multiply-adds of convolutions and linear layer.
+PUBLISHED = {20: (269_722, 40_551_040), 32: (464_154, 68_862_592), 44: (658_586, 97_174_144),
+             56: (853_018, 125_485_696), 110: (1_727_962, 252_887_680), 1202: (19_421_274, 2_829_238_912)}  # fmt: skip
+KINDS = [("plain", "none"), ("residual", "A"), ("residual", "B"), ("residual", "C")]
+
+
+@pytest.mark.parametrize("depth", PUBLISHED)
+def test_closed_forms_are_the_published_counts(depth):
+    assert (plan.parameters(depth, "A"), plan.multiply_adds(depth, "A")) == PUBLISHED[depth]
+
+
+@pytest.mark.parametrize(("kind", "shortcut"), KINDS)
+@pytest.mark.parametrize("depth", [8, 20, 56])
+def test_parameters_of_the_network_are_the_closed_form(kind, shortcut, depth):
+    made = network(kind, depth, shortcut, seed=None)
+    assert sum(weight.numel() for weight in made.parameters()) == plan.parameters(depth, shortcut)
+
+
+@pytest.mark.parametrize(("kind", "shortcut"), KINDS)
+def test_multiply_adds_counted_by_hooks_are_the_closed_form(kind, shortcut):
+    made, counted = network(kind, 14, shortcut), []
+
+    def count(module, _inputs, output):
+        counted.append(output[0].numel() * module.weight[0].numel())
+
+    for module in made.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    made(torch.zeros(1, 3, 32, 32))
+    assert sum(counted) == plan.multiply_adds(14, shortcut)
+
+
+def test_a_depth_of_1202_can_be_made():
+    assert len(network("residual", 1202, seed=None).layout.layers) == 1202
+
+
+@pytest.mark.parametrize("depth", [21, 7, 2, 0, -4])
+def test_an_invalid_depth_names_the_nearest_valid_ones(depth):
+    with pytest.raises(ValueError, match=r"nearest valid depth(s are 20 and 26| is 8)"):
+        network("plain", depth)
+
+
+def branch_held_at(kind, shortcut, value):
+    """The first block's output where its branch is ``value`` everywhere, for an input of 0.25."""
+    block = network(kind, 8, shortcut).layer1[0].eval()
+    with torch.no_grad():
+        block.bn2.weight.zero_()
+        block.bn2.bias.fill_(value)
+        return block(torch.full((1, 16, 4, 4), 0.25))
+
+
+def test_only_a_shortcut_lifts_the_output_of_a_block_whose_branch_is_negative():
+    assert branch_held_at("plain", "none", -0.125).abs().max() == 0
+    assert torch.equal(branch_held_at("residual", "A", -0.125), torch.full((1, 16, 4, 4), 0.125))
+
+
+def test_the_second_relu_comes_after_the_addition():
+    # A ReLU on the branch alone would leave 0.25, the shortcut.
+    assert branch_held_at("residual", "A", -0.5).abs().max() == 0
+
+
+def test_option_a_takes_every_second_pixel_and_pads_channels_on_both_sides_alike():
+    x = torch.arange(2 * 16 * 4 * 4.0).reshape(2, 16, 4, 4)
+    y = network("residual", 8, "A").layer2[0].downsample(x)
+    assert y.shape == (2, 32, 2, 2)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert y[:, :8].abs().sum() == y[:, 24:].abs().sum() == 0
+
+
+def test_option_b_projects_where_shapes_change_and_option_c_everywhere():
+    assert len(extra_weights(network("residual", 20, "B"))) == 2 * 3
+    assert len(extra_weights(network("residual", 20, "C"))) == 9 * 3
+
+
+def test_module_names_are_those_of_the_public_implementations():
+    names = [name for name, _ in network("residual", 8, "A").named_parameters() if "bn" not in name]
+    blocks = [f"layer{stage}.0.conv{half}.weight" for stage in (1, 2, 3) for half in (1, 2)]
+    assert names == ["conv1.weight", *blocks, "fc.weight", "fc.bias"]
+
+
+@pytest.mark.parametrize(("kind", "shortcut"), KINDS)
+def test_shared_weights_do_not_depend_on_the_kind(kind, shortcut):
+    assert weight_hash(shared_weights(network(kind, 20, shortcut, seed=3))) == weight_hash(
+        shared_weights(network("plain", 20, seed=3))
+    )
+
+
+def test_the_weight_hash_sees_another_seed_and_one_changed_value():
+    made = network("plain", 8, seed=0)
+    before = weight_hash(shared_weights(made))
+    assert before != weight_hash(shared_weights(network("plain", 8, seed=1)))
+    with torch.no_grad():
+        made.fc.bias[3] += 1e-6
+    assert before != weight_hash(shared_weights(made))
+
+
+def test_initial_weights_are_pinned():
+    # A changed draw would silently break the comparison of new runs with those on disk.
+    assert weight_hash(shared_weights(network("plain", 8, seed=0))) == "b66b80aacdabe43c"
+
+
+def test_convolutions_have_the_variance_of_he_fan_out():
+    weight = network("plain", 110).layer3[4].conv2.weight
+    assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert abs(weight.mean().item()) < 0.002
+
+
+def test_the_layout_names_every_weighted_layer_once_in_forward_order():
+    made, seen = network("residual", 14, "B"), []
+    for layer in made.layout.layers:
+        made.get_submodule(layer.name).register_forward_hook(lambda *_args, name=layer.name: seen.append(name))
+    made(torch.zeros(2, 3, 32, 32))
+    assert seen == [layer.name for layer in made.layout.layers]
+    assert [layer.number for layer in made.layout.layers] == list(range(1, 15))
+    assert [layer.stage for layer in made.layout.layers] == [1] * 5 + [2] * 4 + [3] * 4 + [4]
+
+
+def test_at_initialization_every_response_has_standard_deviation_one():
+    # Gamma is 1 and beta 0, so batch norm leaves nothing else (closed form of the frames' std).
+    made, stds = network("plain", 20).train(), []
+    for layer in made.layout.responding:
+        made.get_submodule(layer.response).register_forward_hook(lambda _m, _i, out: stds.append(out.std().item()))
+    made(torch.rand(32, 3, 32, 32))
+    assert stds == pytest.approx([1.0] * 19, abs=0.01)

@@ -1,0 +1,260 @@
+"""Study files, names and options become the study that was meant, or one line that says what is wrong."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from degradation import studies
+from degradation.errors import DamagedError, UseError
+from degradation.spec import PAPER_STEPS, StudyRecipe, StudySpec, Synthetic
+from degradation.store import StudyFolder
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def written(text: str) -> Path:
+    path = Path("x.toml")
+    path.write_text(text)
+    return path
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(UseError) as caught:
+        studies.read(written(text))
+    return str(caught.value)
+
+
+def option_refusal(field: str, value: object, option: str, target: str | None = None) -> str:
+    with pytest.raises(UseError) as caught:
+        studies.resolve(target, {field: value}, said={field: option})
+    return str(caught.value)
+
+
+# What ships
+
+
+def test_the_three_studies_ship_and_open_with_their_question() -> None:
+    assert list(studies.shipped()) == ["cifar10-short", "paper", "quickstart"]
+    for path in studies.shipped().values():
+        first = path.read_text().splitlines()[0]
+        assert first == f'question = "{studies.read(path).question}"'
+
+
+def test_the_paper_study_is_the_papers_schedule_and_the_others_say_that_they_are_not() -> None:
+    found = {name: studies.read(path) for name, path in studies.shipped().items()}
+    assert found["paper"].labels == ()
+    assert found["paper"].recipe == StudyRecipe(steps=PAPER_STEPS, warmup_steps="paper")
+    assert found["paper"].recipe.for_depth(110).warmup_steps == 400
+    assert found["paper"].recipe.for_depth(56).warmup_steps == 0
+    assert len(found["cifar10-short"].labels) == 1
+    assert any("no evidence" in label for label in found["quickstart"].labels)
+
+
+def test_a_file_inside_the_package_is_taken_before_the_checkouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "degradation"
+    for folder, names in (
+        (package / "studies", ["both", "inside"]),
+        (tmp_path / "studies", ["both", "beside"]),
+    ):
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / f"{name}.toml").touch()
+    monkeypatch.setattr(studies, "PACKAGE", package)
+    assert set(studies.shipped()) == {"both", "inside"}  # a stranger's `studies` in site-packages is not ours
+    (tmp_path / "pyproject.toml").touch()
+    assert studies.shipped() == {
+        "beside": tmp_path / "studies/beside.toml",
+        "both": package / "studies/both.toml",
+        "inside": package / "studies/inside.toml",
+    }
+
+
+def test_the_installed_package_finds_its_studies_beside_the_module_of_the_same_name(tmp_path: Path) -> None:
+    """A wheel holds degradation/studies.py and the folder degradation/studies/: the module must win."""
+    shutil.copytree(
+        CHECKOUT / "degradation", tmp_path / "degradation", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(CHECKOUT / "studies", tmp_path / "degradation" / "studies")
+    code = "from degradation import studies; print(studies.__file__, *studies.shipped().values(), sep='\\n')"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    module, *files = found.stdout.split()
+    assert module == str(tmp_path / "degradation/studies.py")
+    assert files == [str(path) for path in sorted((tmp_path / "degradation/studies").glob("*.toml"))]
+
+
+# Reading a file
+
+
+def test_a_file_becomes_the_study_it_describes() -> None:
+    path = written(
+        'question = "why?"\ndepths = [8, 14]\n[dataset]\nname = "synthetic"\n[recipe]\nsteps = 30\n'
+    )
+    expected = StudySpec(question="why?", depths=(8, 14), dataset=Synthetic(), recipe=StudyRecipe(steps=30))
+    assert studies.read(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            'question = "q"\n\n[recipe]\nsteps = 9\n# a comment\nstepz = 10\n',
+            "x.toml line 6: recipe.stepz: recipe.stepz is not a field of recipe; its fields are learning_rate, "
+            "momentum, weight_decay, batch, steps, warmup_steps, warmup_learning_rate, padding, flip; "
+            "did you mean steps?",
+        ),
+        (
+            'question = "q"\ndepths = [20, 21]\n',
+            "x.toml line 2: depths: depth 21 is not of the CIFAR family 6n+2; "
+            "the nearest valid depths are 20 and 26",
+        ),
+        ('question = "q"\nrecipe.batch = 1\n', "x.toml line 2: recipe.batch: expected a number of at least 2, not 1"),
+        ('question = "q"\nrecipe = {batch = 1}\n', "x.toml line 2: recipe.batch: expected a number of at least 2, not 1"),
+        (
+            'question = "q"\n[recipe]\nsteps = 10\nwarmup_steps = 11\n',
+            "x.toml line 2: recipe: warmup_steps 11 is above steps 10",
+        ),
+        (
+            'question = "q"\n[dataset]\nname = "cifar100"\n',
+            "x.toml line 2: dataset: expected cifar10 or synthetic as the dataset's name, not 'cifar100'; "
+            "did you mean cifar10?",
+        ),
+        (
+            'question = "q"\n[dataset]\nname = "cifar10"\nnoise = 1\n',
+            "x.toml line 4: dataset.noise: dataset.noise is not a field of dataset; its fields are name, validation",
+        ),
+        ('question = "q"\n[recipe]\nflip = "perhaps"\n', "x.toml line 3: recipe.flip: expected true or false, not 'perhaps'"),
+        ("depths = [20]\n", 'x.toml line 1: expected the question of the study on the first line: question = "..."'),
+    ],
+)  # fmt: skip
+def test_what_a_file_gets_wrong_is_said_with_its_line(text: str, line: str) -> None:
+    assert refusal(text) == line
+
+
+def test_what_is_not_toml_is_said_with_the_line_and_column() -> None:
+    message = refusal('question = "q"\ndepths = [20\nseeds 3\n')
+    assert message.startswith("x.toml is not TOML: ")
+    assert "line 3" in message
+
+
+def test_a_file_that_is_not_text_is_refused() -> None:
+    Path("x.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UseError, match="cannot read x.toml: it is not UTF-8 text"):
+        studies.read("x.toml")
+
+
+def test_a_missing_file_lists_what_there_is() -> None:
+    with pytest.raises(UseError, match=r"no file quickstar\.toml: .* did you mean quickstart\?"):
+        studies.read("quickstar.toml")
+
+
+# Resolving
+
+
+def test_a_target_is_a_file_a_shipped_name_or_a_study_on_disk() -> None:
+    written('question = "q"\nseeds = [5]\n')
+    on_disk = StudySpec(seeds=(7,))
+    StudyFolder("runs", "mine").write_study(on_disk.model_dump(mode="json"))
+    assert studies.resolve("x.toml").study.seeds == (5,)
+    assert studies.resolve("x.toml").name == "x"
+    assert studies.resolve("quickstart").study == studies.read(studies.shipped()["quickstart"])
+    assert studies.resolve("mine").study == on_disk
+    assert studies.resolve("mine", name="other").name == "other"
+
+
+def test_without_a_target_the_study_has_the_defaults_and_the_name_of_its_data() -> None:
+    bare = studies.resolve(None, {"depths": [20, 32, 56, 110]})
+    assert (bare.name, bare.study) == ("cifar10", StudySpec(depths=(20, 32, 56, 110)))
+    assert studies.resolve(None, {"dataset.name": "synthetic"}).name == "synthetic"
+
+
+def test_options_stand_over_the_file_and_leave_the_rest() -> None:
+    found = studies.resolve("quickstart", {"seeds": [3, 4], "recipe.steps": 500}).study
+    shipped = studies.read(studies.shipped()["quickstart"])
+    assert found.seeds == (3, 4)
+    assert found.recipe == shipped.recipe.model_copy(update={"steps": 500})
+    assert found.depths == shipped.depths
+
+
+def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_them() -> None:
+    written('question = "q"\n[dataset]\nname = "synthetic"\nnoise = 2.5\n')
+    assert studies.resolve("x.toml", {"dataset.name": "cifar10"}).study.dataset.name == "cifar10"
+    assert studies.resolve("x.toml", {"dataset.name": "synthetic"}).study.dataset == Synthetic(noise=2.5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option", "line"),
+    [
+        ("depths", [21], "--depths", "--depths: depth 21 is not of the CIFAR family 6n+2; the nearest valid depths are 20 and 26"),
+        ("depths", [], "--depths", "--depths: at least one value is needed"),
+        ("depths", 20, "--set depths", "--set depths: expected a list in brackets, not 20"),
+        ("depths.x", 20, "--set depths.x", "--set depths.x: depths is one value and has no field x"),
+        ("seeds", [0, 0], "--seeds", "--seeds: 0 stands twice"),
+        ("seeds", [-1], "--seeds", "--seeds: expected a number of at least 0, not -1"),
+        ("networks", ["plan"], "--networks", "--networks: expected plain or residual, not 'plan'; did you mean plain?"),
+        ("dataset.name", "cifar", "--dataset", "--dataset: expected cifar10 or synthetic as the dataset's name, not 'cifar'; did you mean cifar10?"),
+        ("recipe.steps", 1.5, "--set recipe.steps", "--set recipe.steps: expected a whole number, not 1.5"),
+        ("recipe.learning_rate", float("inf"), "--set", "--set: expected a finite number, not inf"),
+        ("recipe.warmup_steps", "papr", "--warmup-steps", "--warmup-steps: expected a whole number or default or paper, not 'papr'; did you mean paper?"),
+        ("recipe.warmup_steps", 300, "--warmup-steps", "--warmup-steps: warmup_steps 300 is above steps 200"),
+        ("recipe", 3, "--set recipe", "--set recipe: expected a table of fields, not 3"),
+        ("measure.eval_every", 0, "--eval-every", "--eval-every: expected a number of at least 1, not 0"),
+    ],
+)  # fmt: skip
+def test_an_impossible_option_is_named_with_what_was_expected(
+    field: str, value: object, option: str, line: str
+) -> None:
+    assert option_refusal(field, value, option, "quickstart") == line
+
+
+def test_a_rule_between_two_options_blames_both() -> None:
+    options = {"recipe.steps": 100, "recipe.momentum": 0.5, "recipe.warmup_steps": 200}
+    said = {"recipe.steps": "--steps", "recipe.momentum": "--set", "recipe.warmup_steps": "--warmup-steps"}
+    with pytest.raises(UseError, match="^--steps, --warmup-steps: warmup_steps 200 is above steps 100$"):
+        studies.resolve(None, options, said=said)
+
+
+def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
+    StudyFolder("runs", "mine").write_study(StudySpec().model_dump(mode="json"))
+    with pytest.raises(UseError) as caught:
+        studies.resolve("quickstat")
+    assert str(caught.value) == (
+        "no study 'quickstat': those that ship are cifar10-short, paper, quickstart; under runs are mine; "
+        "did you mean quickstart?"
+    )
+
+
+# On disk
+
+
+def test_a_study_on_disk_is_located_by_name_or_path() -> None:
+    StudyFolder("runs", "mine").write_study(StudySpec().model_dump(mode="json"))
+    assert studies.locate("mine").path == Path("runs/mine")
+    assert studies.locate("runs/mine", root="elsewhere").path == Path("runs/mine")
+    with pytest.raises(UseError, match="no study 'mime' on disk: under runs are mine; did you mean mine?"):
+        studies.locate("mime")
+
+
+def test_a_study_on_disk_that_is_none_is_damage_and_named() -> None:
+    folder = StudyFolder("runs", "mine")
+    folder.write_study({"depths": [21]})
+    with pytest.raises(DamagedError, match=r"^runs/mine/study\.json: depths: depth 21 is not"):
+        studies.stored(folder)
