@@ -122,7 +122,8 @@ def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[f
     def evaluation() -> None:
         evaluate(training.state.network, part, "batch", environment)
 
-    step(), evaluation()  # the first call of each pays for set-up
+    for work in (step, evaluation):
+        work()  # the first call of each pays for set-up
     return _seconds(step), _seconds(evaluation)
 
 

@@ -71,7 +71,9 @@ def choose_device(device: Device) -> str:
         return next(name for name, available in there.items() if available)
     if not there[device]:
         found = ", ".join(name for name, available in there.items() if available)
-        raise UseError(f"--device {device}: this machine has no such device for torch {torch.__version__}; it has {found}")
+        raise UseError(
+            f"--device {device}: this machine has no such device for torch {torch.__version__}; it has {found}"
+        )
     return device
 
 

@@ -80,7 +80,7 @@ class Execution:
         }
         files[WEIGHTS] = training.weights()
         files[FACTS] = (json.dumps(facts, indent=1) + "\n").encode()
-        ending: Ending = "finished" if training.diverged_step is None else "diverged"
+        ending: Literal["finished", "diverged"] = "finished" if training.diverged_step is None else "diverged"
         message = "" if ending == "finished" else f"the loss was not finite at step {training.diverged_step}"
         self.folder.commit(self.run_id, ending, files)
         self._tell(ending, training, message)
@@ -113,5 +113,3 @@ def execute(
             return status
         images = images_of(run.dataset, data_dir)
         return Execution(run, folder, report, should_stop).carry_out(environment, images, save_seconds)
-
-

@@ -92,4 +92,5 @@ def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
 
 def from_parquet(data: bytes) -> pd.DataFrame:
     """The frame that ``to_parquet`` wrote."""
-    return pq.read_table(io.BytesIO(data)).to_pandas()
+    data_frame: pd.DataFrame = pq.read_table(io.BytesIO(data)).to_pandas()
+    return data_frame

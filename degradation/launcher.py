@@ -5,6 +5,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -14,7 +15,7 @@ from degradation.errors import UseError
 from degradation.execute import Ending, execute
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
-from degradation.stopping import stop_requests
+from degradation.stopping import release_signals, signals_held, stop_requests
 from degradation.store import StudyFolder
 
 HELD_SECONDS = 2.0  # how often a run that another process trains is looked at again
@@ -144,7 +145,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=work_loop, args=(theirs, self.work), daemon=True)
-        self.process.start()
+        with signals_held():  # the process starts with both held, until it can treat them as requests
+            self.process.start()
         theirs.close()
         self._asked = False
 
@@ -153,15 +155,17 @@ class Worker:
         if not self.process.is_alive():
             self._start()
         self.run = run
-        self.connection.send(run)
+        with suppress(BrokenPipeError):  # the process died at its start: `receive` says so
+            self.connection.send(run)
 
     def receive(self) -> "Progress | tuple[Ending | None, str]":
         """What the process says next; its death is the failure of its run."""
         try:
             message: Progress | tuple[Ending | None, str] = self.connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join()
-            message = None, f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
+            died = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
+            message = ("stopped", "") if self._asked else (None, died)
         if not isinstance(message, Progress):
             self.run = None
         return message
@@ -192,6 +196,7 @@ def work_loop(connection: Connection, work: Work) -> None:
             orphaned = True
 
     with stop_requests() as stop:
+        release_signals()
         while not orphaned:
             try:
                 run = connection.recv()

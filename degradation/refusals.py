@@ -105,12 +105,7 @@ def _expected(entry: Any) -> str:
 
 
 def _choices(alike: list[Any]) -> list[str]:
-    return [
-        word
-        for e in alike
-        if e["type"] == "literal_error"
-        for word in re.findall("'(.*?)'", e["ctx"]["expected"])
-    ]
+    return [word for e in alike if e["type"] == "literal_error" for word in re.findall("'(.*?)'", e["ctx"]["expected"])]
 
 
 def shown(value: Any) -> str:

@@ -85,7 +85,9 @@ class Results(Mapping[str, pd.DataFrame]):
         facts = self.folder.facts(run_id)
         provenance = facts.pop("provenance")
         fields = {name: str(v) if isinstance(v, list) else v for name, v in flatten(self.specs[run_id]).items()}
-        return self._keys(run_id) | fields | {"status": self.folder.done(run_id)["status"]} | facts | provenance
+        status = {"status": self.folder.done(run_id)["status"]}
+        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance
+        return row
 
 
 def load(folder: str | Path) -> Results:

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from degradation import plan
 from degradation.costs import Costs, time_costs
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.progress import Report, silent
-from degradation.results import Results
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, upgrade
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
+
+if TYPE_CHECKING:
+    from degradation.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
         return study
     kept = StudySpec.model_validate(fields)
     asked, there = flatten(study), flatten(kept)
-    for name in asked.keys() | there.keys():
+    for name in there | asked:
         if name not in (*GROWING, "question") and asked.get(name) != there.get(name):
             raise UseError(
                 f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
@@ -110,16 +113,21 @@ def run(
     root: str | Path = "runs",
     options: Options | None = None,
     report: Report = silent,
-) -> Results:
+) -> "Results":
     """Train what is pending of a study into ``root/name`` and return its frames; the command's Python twin.
 
     One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
-    them needs the usual ``if __name__ == "__main__":``. Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
+    them needs the usual ``if __name__ == "__main__":``.
+
+    Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
     """
+    from degradation.results import Results
+
     folder = StudyFolder(root, name)
     outcome = carry_out(folder, study, options or Options(jobs=1), report)
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)
+
 
 __all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "run", "time_costs"]

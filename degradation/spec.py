@@ -11,13 +11,13 @@ SCHEMA = 1
 
 PAPER_STEPS = 64_000  # He et al. 2015, section 4.2
 SPLIT_EXAMPLES = 5_000  # the paper's 45k/5k split of the training set
-NETWORKS = ("plain", "residual")
-PROBES = ("gradients", "responses", "branches")
-
 Network = Literal["plain", "residual"]
 Shortcut = Literal["none", "A", "B", "C"]
 Precision = Literal["auto", "fp32", "bf16"]
 Probe = Literal["gradients", "responses", "branches"]
+
+NETWORKS: tuple[Network, ...] = ("plain", "residual")
+PROBES: tuple[Probe, ...] = ("gradients", "responses", "branches")
 
 
 class Frozen(BaseModel):
@@ -32,9 +32,7 @@ def valid_depth(depth: int) -> int:
         return depth
     below = (depth - 2) // 6 * 6 + 2
     nearest = [str(candidate) for candidate in (below, below + 6) if candidate >= 8] or ["8"]
-    raise ValueError(
-        f"depth {depth} is not of the CIFAR family 6n+2; the nearest valid {plural(nearest, 'depth')}"
-    )
+    raise ValueError(f"depth {depth} is not of the CIFAR family 6n+2; the nearest valid {plural(nearest, 'depth')}")
 
 
 def plural(items: list[str], noun: str) -> str:

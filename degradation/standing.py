@@ -1,6 +1,7 @@
 """A study folder -> how each planned run stands, its last row, and the final training errors. No torch."""
 
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,12 +95,20 @@ def last_row(folder: StudyFolder, standing: Standing) -> dict[str, Any] | None:
     if standing.state in ENDED:
         return _last(_curves(folder, standing.run_id))
     if standing.state in ("running", "partial"):
-        from degradation import results
-
-        peek = getattr(results, "last_row", None)
-        row: dict[str, Any] | None = peek(folder, standing.run_id) if peek else None
-        return row
+        return _last(_checkpointed(folder, standing.run_id))
     return None
+
+
+def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
+    """The rows of the curves in a run's checkpoint; none where it has no readable one: the run starts anew."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load  # the checkpoint's rows are read without torch
+
+    try:
+        data = folder.checkpoint(run_id)
+        return list(json.loads(load(data)["rows"].tobytes())["curves"]) if data else []
+    except (SafetensorError, ValueError, KeyError):
+        return []
 
 
 def _curves(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ DAMAGED = "damaged.safetensors"
 FAILURE = "failure.txt"
 STUDY = "study.json"
 LOCK = ".lock"
+WRITING = ".writing-"
 FIGURES = "figures"
 
 
@@ -43,7 +44,7 @@ class Store:
         target = self.root / name
         with _one_line(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".writing-")
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=WRITING)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
@@ -106,7 +107,9 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UseError(f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again.") from error
+        raise UseError(
+            f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again."
+        ) from error
 
 
 class StudyFolder:
@@ -141,6 +144,10 @@ class StudyFolder:
     def study_lock(self, timeout: float = 10) -> Any:
         """The lock under which study.json is read, grown and written."""
         return self.store.lock(self.name, timeout)
+
+    def leftovers(self) -> tuple[Path, ...]:
+        """Temporary files of writes whose process was killed."""
+        return tuple(sorted(self.path.rglob(f"{WRITING}*")))
 
     # its runs
 

@@ -86,13 +86,11 @@ def read(path: str | Path) -> StudySpec:
     except tomllib.TOMLDecodeError as error:
         raise UseError(f"{path} is not TOML: {error}") from None
     if not re.match(r"question\s*=", text):
-        raise UseError(
-            f'{path} line 1: expected the question of the study on the first line: question = "..."'
-        )
+        raise UseError(f'{path} line 1: expected the question of the study on the first line: question = "..."')
     try:
         return StudySpec.model_validate(fields)
     except ValidationError as error:
-        raise refusal(error, fields, lambda names, _: _at(path, text, names)) from None
+        raise refusal(error, fields, lambda names, message: _at(path, text, names, message)) from None
 
 
 def question(path: str | Path) -> str:
@@ -106,18 +104,16 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         raise UseError(f"no file {path}: {_known(ROOT, path.stem)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UseError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from None
+        raise UseError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
 
 
-def _at(path: str | Path, text: str, names: FieldPath) -> str:
+def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
     """``studies/x.toml line 7: recipe.steps``; the line of the nearest table above for a field without."""
     lines = dict(_lines(text))
-    for length in range(len(names), 0, -1):
-        if names[:length] in lines:
-            return f"{path} line {lines[names[:length]]}: {'.'.join(names)}"
-    return f"{path}: {'.'.join(names)}" if names else f"{path}"
+    numbers = [lines[names[:length]] for length in range(len(names), 0, -1) if names[:length] in lines]
+    field = ".".join(names)
+    what = f": {field}" if field and not message.startswith(field) else ""
+    return f"{path} line {numbers[0]}{what}" if numbers else f"{path}{what}"
 
 
 def _lines(text: str) -> Iterator[tuple[FieldPath, int]]:

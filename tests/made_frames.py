@@ -75,10 +75,7 @@ def final_error(run: RunSpec) -> float:
     """The clean training error (batch statistics) that the made run ends at, a fraction."""
     growth = 0.0016 if run.network == "plain" else -0.0004
     return (
-        0.09
-        + growth * (run.depth - 20)
-        + 0.006 * (run.seed - 1)
-        + {"B": 0.006, "C": 0.012}.get(run.shortcut, 0)
+        0.09 + growth * (run.depth - 20) + 0.004 * (run.seed % 5) ** 1.5 + {"B": 0.006, "C": 0.012}.get(run.shortcut, 0)
     )
 
 
@@ -132,9 +129,7 @@ def gradient_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
     for step in schedules.default(run.recipe.steps):
         calm = 1 / (1 + 9 * step / run.recipe.steps)
         for number, name, stage in every_layer:
-            norm = (
-                calm * 10 ** (-slope * run.depth / 110 * (1 - number / run.depth)) * noise.uniform(0.8, 1.25)
-            )
+            norm = calm * 10 ** (-slope * run.depth / 110 * (1 - number / run.depth)) * noise.uniform(0.8, 1.25)
             yield {
                 "step": step,
                 "layer": number,

@@ -1,4 +1,4 @@
-"""Images are found where they should be, are the published ones, and synthetic ones are what their spec says."""
+"""Images are found where they should be and are the published ones; synthetic ones are as their spec says."""
 
 import hashlib
 import http.server
@@ -33,9 +33,7 @@ class Folders:
     """A made copy of CIFAR-10 (4 images a file), the empty cache, and a folder for the user's own."""
 
     def __init__(self, root, monkeypatch):
-        self.original, self.given, self.named, self.cache = (
-            root / n for n in ("made", "given", "named", "cache")
-        )
+        self.original, self.given, self.named, self.cache = (root / n for n in ("made", "given", "named", "cache"))
         for folder in (self.original, self.given, self.named):
             folder.mkdir()
         monkeypatch.delenv("DEGRADATION_DATA", raising=False)
@@ -142,9 +140,7 @@ def test_a_flipped_byte_is_named_with_both_md5s_and_nothing_is_unpickled(folders
     damaged = folders.put(folders.given) / name
     expected = md5(damaged)
     flip_a_byte(damaged)
-    monkeypatch.setattr(
-        pickle, "load", lambda *a, **k: pytest.fail("a file was unpickled before its md5 matched")
-    )
+    monkeypatch.setattr(pickle, "load", lambda *a, **k: pytest.fail("a file was unpickled before its md5 matched"))
     message = refusal(folders.given)
     assert all(part in message for part in (str(damaged), expected, md5(damaged), "delete"))
 
@@ -402,7 +398,7 @@ def test_equal_specs_give_equal_images_and_other_seeds_others():
     assert not (first.train.images == other.train.images).mean() > 0.1
 
 
-def test_more_images_do_not_change_the_noise_of_a_chunk_boundary(monkeypatch):
+def test_the_images_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     spec = Synthetic(examples=50, test_examples=20, size=8)
     whole = synthetic.make(spec)
     monkeypatch.setattr(synthetic, "CHUNK", 7)
@@ -418,9 +414,7 @@ def test_train_and_test_images_are_independent():
 @pytest.mark.parametrize("noise", [0.25, 0.5, 1.0])
 def test_the_noise_has_the_stated_standard_deviation_in_amplitudes_of_the_grating(noise):
     shape = {"examples": 200, "test_examples": 10, "size": 16}
-    with_noise, without = (
-        synthetic.make(Synthetic(**shape, noise=n)).train.images.astype(float) for n in (noise, 0)
-    )
+    with_noise, without = (synthetic.make(Synthetic(**shape, noise=n)).train.images.astype(float) for n in (noise, 0))
     inside = (np.abs(without - 128) < 30) & (with_noise > 0) & (with_noise < 255)
     # Mean square amplitude 1 over channels, so half of it is the variance of a sine.
     amplitude = np.sqrt(2 * ((without - 128) ** 2).mean())
@@ -439,7 +433,7 @@ def test_every_prefix_of_a_split_is_balanced():
 
 
 def angle_of(image):
-    """Degrees from the horizontal to the wave vector, clockwise, 0..180: the peak of the padded power spectrum."""
+    """Degrees from the horizontal to the wave vector, clockwise, 0..180: where the power spectrum peaks."""
     strongest = np.argmax(image.astype(float).var(axis=(0, 1)))
     power = np.abs(np.fft.fft2(image[..., strongest] - 128.0, s=(256, 256))) ** 2
     row, column = np.unravel_index(np.argmax(power), power.shape)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from degradation.commands.options import FIELDS, MachineOptions, StudyOptions, seconds
+from degradation.commands.tokens import MULTI_VALUE, expand
 from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.options import FIELDS, MULTI_VALUE, MachineOptions, StudyOptions, expand, seconds
 from degradation.spec import StudySpec, flatten
 
 VALUES = {
@@ -26,9 +27,7 @@ OTHERS = st.sampled_from([["quickstart"], ["studies/x.toml"], ["--yes"], ["--ste
 
 
 @given(st.lists(GROUPS | OTHERS.map(lambda tokens: (None, tokens)), max_size=6), st.booleans())
-def test_values_in_a_row_mean_the_option_repeated(
-    items: list[tuple[str | None, list[str]]], equals: bool
-) -> None:
+def test_values_in_a_row_mean_the_option_repeated(items: list[tuple[str | None, list[str]]], equals: bool) -> None:
     spaced: list[str] = []
     repeated: list[str] = []
     for option, values in items:
@@ -71,7 +70,7 @@ def test_every_option_of_a_study_sets_a_field_that_there_is() -> None:
 
 
 def test_options_become_dotted_fields_and_say_who_set_them() -> None:
-    asked = StudyOptions(depths=[8], warmup_steps="12", probes=["none"], set=["recipe.momentum=0.5"])
+    asked = StudyOptions(depths=["8"], warmup_steps="12", probes=["none"], set=["recipe.momentum=0.5"])
     values, said = asked.fields()
     assert values == {
         "depths": [8],
@@ -105,7 +104,7 @@ def test_a_setting_is_a_toml_value_or_a_bare_word(text: str, value: object) -> N
         (StudyOptions(set=["recipe.steps"]), "--set: expected KEY=VALUE"),
         (StudyOptions(set=["=3"]), "--set: expected KEY=VALUE"),
         (
-            StudyOptions(steps=3, set=["recipe.steps=4"]),
+            StudyOptions(steps="3", set=["recipe.steps=4"]),
             "--set recipe.steps: .* given twice, here and by --steps",
         ),
         (StudyOptions(set=["a=1", "a=2"]), "--set a: a is given twice"),
@@ -129,7 +128,7 @@ def test_what_is_no_time_is_no_budget(text: str) -> None:
 
 
 def test_machine_options_reach_the_runner() -> None:
-    machine = MachineOptions(device="cpu", threads=2, jobs="3", deterministic=True, data_dir=Path("d"))
+    machine = MachineOptions(device="cpu", threads="2", jobs="3", deterministic=True, data_dir=Path("d"))
     expected = Options(device="cpu", threads=2, jobs=3, deterministic=True, data_dir=Path("d"))
     assert machine.checked() == expected
     assert MachineOptions().checked() == Options()
@@ -142,7 +141,7 @@ def test_machine_options_reach_the_runner() -> None:
             MachineOptions(device="cudda"),
             "--device: expected auto, cpu, cuda, mps, not 'cudda'; did you mean cuda?",
         ),
-        (MachineOptions(threads=0), "--threads: expected a whole number of at least 1, not 0"),
+        (MachineOptions(threads="0"), "--threads: expected a whole number of at least 1, not '0'"),
         (MachineOptions(jobs="many"), "--jobs: expected auto or a whole number of at least 1, not 'many'"),
         (MachineOptions(jobs="0"), "--jobs: expected auto or a whole number of at least 1, not '0'"),
     ],

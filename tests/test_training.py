@@ -103,7 +103,9 @@ def test_clean_error_with_running_statistics_is_that_of_a_naive_loop_in_evaluati
     with torch.no_grad():
         logits = copy.deepcopy(training.state.network).eval()(x)
     labels = torch.from_numpy(images.train.labels)
-    row = next(r for r in training.rows["curves"] if (r["step"], r["split"], r["statistics"]) == (4, "train", "running"))
+    row = next(
+        r for r in training.rows["curves"] if (r["step"], r["split"], r["statistics"]) == (4, "train", "running")
+    )
     assert row["error"] == pytest.approx((logits.argmax(1) != labels).double().mean().item())
     assert row["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert row["examples"] == 50

@@ -142,9 +142,7 @@ def download(target: Path) -> Path:
 
 def _fetch(partial: Path) -> None:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(
-        NETWORK_SECONDS
-    )  # torchvision passes none on, and a silent network would hang us
+    socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision passes none on, and a silent network would hang us
     try:
         download_and_extract_archive(CIFAR10.url, str(partial), filename=ARCHIVE, md5=CIFAR10.tgz_md5)
     finally:

@@ -1,9 +1,9 @@
 """A seed -> small coloured gratings in 10 classes, for demonstrations: no evidence about natural images.
 
 An image is ``128 + AMPLITUDE * (colour * sin(wave) + noise * normal)``, rounded and clipped to 0..255. The
-class is the direction of the wave vector, clockwise from the horizontal: 0, 18, ..., 162 degrees. Phase, frequency
-and colour are random. A horizontal flip makes 18 degrees 162, which is another class: a study on these images sets
-``recipe.flip = false``.
+class is the direction of the wave vector, clockwise from the horizontal: 0, 18, ..., 162 degrees. Phase,
+frequency and colour are random. A horizontal flip makes 18 degrees 162, which is another class: a study on these
+images sets ``recipe.flip = false``.
 """
 
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.figures.gradient_flow import gradient_flow
 from degradation.figures.gradients_heatmap import gradients_heatmap
-from degradation.figures.page import provenance_line
+from degradation.figures.page import provenance_facts
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.style import styled
@@ -92,7 +92,8 @@ def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[P
 
 def image(figure: Figure, kind: str, results: Results) -> bytes:
     """The figure as a PNG, SVG or PDF file, with its provenance in the metadata and no date."""
-    said = f"{provenance_line(results)} · {'; '.join(results.study.labels)}"
+    facts = [f"{name} {value}" for name, value in provenance_facts(results).items()]
+    said = "; ".join([f"study {results.name}", *facts, *results.study.labels])
     title = f"{results.name}: {results.study.question}"
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Title": title, "Description": said},

@@ -15,10 +15,17 @@ from degradation.results import Results
 
 LINES: dict[str, dict[str, Any]] = {
     "train_running": {"linewidth": 0.7, "alpha": 0.4, "linestyle": "-"},
-    "train": {"linewidth": 1.1, "linestyle": (0, (3.5, 1.5)), "marker": "o", "markersize": 2.2},
+    "train": {
+        "linewidth": 1.1,
+        "linestyle": (0, (3.5, 1.5)),
+        "marker": "o",
+        "markersize": 3,
+        "markerfacecolor": "white",
+        "zorder": 3,
+    },
     "test": {"linewidth": 2.0, "linestyle": "-"},
 }
-"""Figure 6: dashed is the training error, bold the test error."""
+"""Figure 6: dashed is the training error, bold the test error; white rings keep it visible where they coincide."""
 
 MEANING = {
     "test": "test error",
@@ -66,9 +73,7 @@ def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 def top(shown: pd.DataFrame) -> float:
     """Where the y axis ends: above every error of the last step, a multiple of 0.1 in 0.2..1."""
-    ends = shown.loc[
-        (shown["status"] == "finished") & (shown["step"] == shown["step"].max()), "high"
-    ].dropna()
+    ends = shown.loc[(shown["status"] == "finished") & (shown["step"] == shown["step"].max()), "high"].dropna()
     if ends.empty:
         return 1.0
     highest = max(ABOVE_FINAL * float(ends.median()), 1.1 * float(ends.max()))
@@ -84,9 +89,7 @@ def _panel(axes: Axes, shown: pd.DataFrame, results: Results, upper: float) -> N
         colour = style.shade(key.network, key.depth, depths)
         for split, look in LINES.items():
             part = rows[rows["split"] == split]
-            axes.plot(
-                part["step"], part["mean"], color=colour, label=f"{style.network_name(key)} {split}", **look
-            )
+            axes.plot(part["step"], part["mean"], color=colour, label=f"{style.network_name(key)} {split}", **look)
             if split != "train_running" and len(part):
                 style.band(axes, part, "step", colour)
     style.end_labels(axes, _ends(shown, depths), inches=3.0)
@@ -106,7 +109,7 @@ def _ends(shown: pd.DataFrame, depths: tuple[int, ...]) -> list[tuple[float, str
 
 
 def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
-    """A cross at the last row of each diverged run, at the upper edge if it lies above; its step in words.
+    """A cross at the last row of each diverged run (at the upper edge if it lies above), its step in words.
 
     Returns how many lines the words take, above the panel.
     """
@@ -122,16 +125,12 @@ def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
         said[SAID_ABOVE - 1 :] = [(f"× {len(said) - SAID_ABOVE + 1} more diverged: see below", style.GREY)]
     for line, (words, colour) in enumerate(reversed(said)):
         at = (0, 4 + POINTS_PER_LINE * line)
-        axes.annotate(
-            words, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour
-        )
+        axes.annotate(words, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour)
     return len(said)
 
 
 def _key(panels: int) -> style.Key:
-    looks = {
-        split: {key: value for key, value in look.items() if key != "alpha"} for split, look in LINES.items()
-    }
+    looks = {split: {key: value for key, value in look.items() if key != "alpha"} for split, look in LINES.items()}
     handles = [Line2D([], [], color="0.25", label=MEANING[split], **looks[split]) for split in MEANING]
     return style.Key(
         handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10")],

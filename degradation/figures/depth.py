@@ -44,9 +44,7 @@ def depth(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "curves", "depth")
     data = depth_data(frame)
     shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
-    words = page.Words(
-        title="Error at the last step against depth", notes=_notes(results, frame, shown["train"])
-    )
+    words = page.Words(title="Error at the last step against depth", notes=_notes(results, frame, shown["train"]))
     figure = page.page(results, words, (9.0, 3.7), _key(data))
     grid = figure.subplots(1, 2)
     for axes, (split, (title, _)) in zip(grid, PANELS.items(), strict=True):

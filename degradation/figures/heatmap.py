@@ -65,9 +65,7 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
         _step_ticks(axes, [int(step) for step in sorted(data["step"].unique())])
     for axes in grid[:, 0]:
         axes.set_ylabel("layer")
-    figure.colorbar(
-        colours, ax=grid, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(colours, cells)
-    )
+    figure.colorbar(colours, ax=grid, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(colours, cells))
     return figure, data
 
 
@@ -94,10 +92,11 @@ def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
 
 
 def _colours(quantity: Quantity, values: np.ndarray[Any, Any]) -> ScalarMappable:
-    """The colour scale of all panels: from zero, or the logarithms within six decades of the largest."""
+    """The colour scale of all panels: from the smallest to the largest cell, logarithms over six decades at most."""
     known = values[~np.isnan(values)]
     high = float(known.max()) if len(known) else 1.0
-    low = max(float(known.min()), high - DECADES) if quantity.logarithmic and len(known) else 0.0
+    low = float(known.min()) if len(known) else 0.0
+    low = max(low, high - DECADES) if quantity.logarithmic else low
     return ScalarMappable(Normalize(low, max(high, low + 1e-6)), style.colour_map(quantity.colours, BLANK))
 
 
@@ -112,9 +111,7 @@ def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
         axes.set_yticks([])
         return
     extent = (-0.5, cells.shape[1] - 0.5, cells.index.min() - 0.5, cells.index.max() + 0.5)
-    image = axes.imshow(
-        cells.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=colours.get_cmap()
-    )
+    image = axes.imshow(cells.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=colours.get_cmap())
     image.set_clim(*colours.get_clim())
 
 
@@ -131,9 +128,7 @@ def _step_ticks(axes: Axes, steps: list[int]) -> None:
     axes.set_xlabel("step")
 
 
-def _notes(
-    results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]
-) -> list[str]:
+def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]) -> list[str]:
     counts = data.loc[data["status"] == "finished", "seeds"]
     seeds = f"mean of {int(counts.max())} seeds" if len(counts) and counts.max() > 1 else "one seed"
     blank = any(cell.isna().any(axis=None) for cell in cells.values())

@@ -13,6 +13,7 @@ from degradation.figures.style import GREY, Key
 from degradation.results import Results
 
 HEADER, LINE, KEY_ROW = 0.34, 0.155, 0.2  # inches: the title, a line of small print, a row of the key
+SHOWN = ("version", "commit", "torch", "device", "precision", "threads")  # all others are in the file's metadata
 CHARACTERS_PER_INCH = 17.5  # of the small print, on average
 
 
@@ -39,9 +40,7 @@ def page(results: Results, words: Words, size: tuple[float, float], key: Key | N
     footer = LINE * (len(notes) + len(made_by)) + 0.1
     height = size[1] + header + footer
     figure = Figure(figsize=(width, height))
-    figure.set_layout_engine(
-        "constrained", rect=(0, footer / height, 1, size[1] / height), h_pad=0.05, w_pad=0.06
-    )
+    figure.set_layout_engine("constrained", rect=(0, footer / height, 1, size[1] / height), h_pad=0.05, w_pad=0.06)
     _write(figure, [words.title], 0.07, {"fontsize": 11.5, "fontweight": "bold"})
     _write(
         figure,
@@ -86,11 +85,15 @@ def study_labels(results: Results) -> list[str]:
 
 
 def provenance_line(results: Results) -> str:
-    """Which study, and what made its runs."""
+    """Which study, and the facts that matter most of what made its runs."""
+    facts = provenance_facts(results)
+    return " · ".join([f"study {results.name}", *(f"{name} {facts[name]}" for name in SHOWN if name in facts)])
+
+
+def provenance_facts(results: Results) -> dict[str, str]:
+    """What made the runs, each fact as text; all values where runs differ."""
     facts = {name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in results.provenance.items()}
-    return f"study {results.name} · " + " · ".join(
-        f"{name} {value}" for name, value in facts.items() if value
-    )
+    return {name: value for name, value in facts.items() if value}
 
 
 # words below the panels

@@ -24,9 +24,7 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
     last = prefer(last_rows(frame), "batch")
     rank = last.groupby("run_id")["std"].rank(method="first", ascending=False).astype("int64")
     ordered = last.assign(panel="layer order", position=last["layer"])
-    return over_seeds(
-        pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"]
-    )
+    return over_seeds(pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"])
 
 
 @style.in_style

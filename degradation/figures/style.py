@@ -123,17 +123,13 @@ def network_key(data: "pd.DataFrame", depths: Sequence[int], *, mixed: bool) -> 
         {key._replace(status="finished", run="") for key, _ in series(data)},
         key=lambda key: (key.depth, *key.kind),
     )
-    handles = [
-        Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in present
-    ]
+    handles = [Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in present]
     return Key(handles=handles, columns=min(len({key.depth for key in present}), 6))
 
 
 def colour_map(name: str, blank: str) -> Colormap:
     """The named colour map, with a colour for cells without a number."""
-    colours = matplotlib.colormaps[name].copy()
-    colours.set_bad(blank)
-    return colours
+    return matplotlib.colormaps[name].with_extremes(bad=blank)
 
 
 # the key
@@ -187,9 +183,7 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float
 
     ``inches`` is the axes' height. The limits of the y axis must be set before.
     """
-    fractions = [
-        float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]) for y, _, _ in ends
-    ]
+    fractions = [float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]) for y, _, _ in ends]
     places = apart([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
     for fraction, place, (_, text, colour) in zip(fractions, places, ends, strict=True):
         axes.annotate(

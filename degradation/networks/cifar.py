@@ -32,7 +32,8 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(out))
         if self.downsample is not None:
             out = out + self.downsample(x)
-        return self.relu(out)
+        output: Tensor = self.relu(out)
+        return output
 
 
 class CifarNetwork(nn.Module):
@@ -45,14 +46,14 @@ class CifarNetwork(nn.Module):
     def __init__(self, *, kind: Network, depth: int, shortcut: Shortcut) -> None:
         super().__init__()
         if (kind == "plain") != (shortcut == "none"):
-            raise ValueError(f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}")
+            raise ValueError(
+                f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}"
+            )
         n = (valid_depth(depth) - 2) // 6
         self.conv1 = nn.Conv2d(3, WIDTHS[0], kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.relu = nn.ReLU()
-        stages = [
-            _stage(n, inputs, filters, shortcut) for inputs, filters in pairwise((WIDTHS[0], *WIDTHS))
-        ]
+        stages = [_stage(n, inputs, filters, shortcut) for inputs, filters in pairwise((WIDTHS[0], *WIDTHS))]
         self.layer1, self.layer2, self.layer3 = stages
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(WIDTHS[-1], CLASSES)

@@ -45,5 +45,3 @@ def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int) -> n
 def is_projection_weight(name: str) -> bool:
     """Whether a tensor of a network's state belongs to a projection shortcut, which a plain twin lacks."""
     return ".downsample." in f".{name}"
-
-

@@ -11,7 +11,9 @@ from degradation.probes.probe import Measurement, Probe, standard_deviations
 
 def needs(layout: Layout) -> tuple[str, ...]:
     """Branch and shortcut of every block that has a shortcut; none in a plain network."""
-    return tuple(name for block in layout.blocks if block.shortcut is not None for name in (block.branch, block.shortcut))
+    return tuple(
+        name for block in layout.blocks if block.shortcut is not None for name in (block.branch, block.shortcut)
+    )
 
 
 def measure(seen: Measurement) -> Tensor:

@@ -40,9 +40,7 @@ class Watched:
 
 
 @torch.inference_mode()
-def evaluate(
-    network: nn.Module, part: Watched, statistics: str, environment: Environment
-) -> Evaluation:
+def evaluate(network: nn.Module, part: Watched, statistics: str, environment: Environment) -> Evaluation:
     """Evaluate in index order and in batches of the training size; the network is left exactly as it was.
 
     ``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched).

@@ -87,8 +87,9 @@ class Training:
             for name, split in splits.items()
             if split is not None
         }
-        self.rows: dict[str, list[dict[str, Any]]] = {"curves": []} | {name: [] for name in run.measure.probes}
-        self.position, self.previous_row, self.diverged_step = 0, 0, None
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("curves", *run.measure.probes)}
+        self.position, self.previous_row = 0, 0
+        self.diverged_step: int | None = None
         self.facts = self._first_facts(images)
         self._schedule()
         self._clock = Clock(run.recipe.batch)

@@ -1,7 +1,5 @@
 """The recipe as functions of the step: the learning rate, and the update of SGD with momentum."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -17,9 +15,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 @torch.no_grad()
-def accumulate_momentum(
-    recipe: Recipe, momentum: Sequence[Tensor], weights: Sequence[Tensor], gradients: Sequence[Tensor]
-) -> None:
+def accumulate_momentum(recipe: Recipe, momentum: list[Tensor], weights: list[Tensor], gradients: list[Tensor]) -> None:
     """v <- momentum v + g + weight_decay w, in place; weight decay on every parameter, no Nesterov."""
     torch._foreach_mul_(momentum, recipe.momentum)
     torch._foreach_add_(momentum, gradients)
@@ -27,6 +23,6 @@ def accumulate_momentum(
 
 
 @torch.no_grad()
-def update_weights(rate: Tensor, weights: Sequence[Tensor], momentum: Sequence[Tensor]) -> None:
+def update_weights(rate: Tensor, weights: list[Tensor], momentum: list[Tensor]) -> None:
     """w <- w - rate v, in place, the rate a scalar on the device."""
     torch._foreach_sub_(weights, torch._foreach_mul(momentum, rate))

@@ -22,8 +22,8 @@ class State:
     """Everything that a step changes, on the device; ``tensors`` names it for the checkpoint."""
 
     def __init__(self, network: CifarNetwork, device: torch.device) -> None:
-        self.network = network.to(device=device, memory_format=torch.channels_last)
-        self.weights = list(self.network.parameters())
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.weights: list[Tensor] = list(self.network.parameters())
         self.momentum = [torch.zeros_like(weight, requires_grad=False) for weight in self.weights]
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.learning_rate = torch.zeros((), device=device)
@@ -34,7 +34,10 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that must survive for the run to continue exactly, by name."""
         named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        buffers = {f"momentum.{name}": buffer for (name, _), buffer in zip(self.network.named_parameters(), self.momentum, strict=True)}
+        buffers = {
+            f"momentum.{name}": buffer
+            for (name, _), buffer in zip(self.network.named_parameters(), self.momentum, strict=True)
+        }
         scalars = {name: getattr(self, name) for name in ("step", "sums", "first_nonfinite", "checksum")}
         return named | buffers | scalars
 
@@ -82,7 +85,7 @@ class Stepper:
         found = torch.autograd.grad(loss, [*state.weights, *(taps.outputs[name] for name in wanted)])
         gradients, output_gradients = found[: len(state.weights)], found[len(state.weights) :]
         if update:
-            accumulate_momentum(self.recipe, state.momentum, state.weights, gradients)
+            accumulate_momentum(self.recipe, state.momentum, state.weights, list(gradients))
         if not probes:
             return loss, logits, []
         seen = Measurement(

@@ -20,8 +20,6 @@ def export_frames(results: Results, format: str, folder: Path) -> Iterator[Path]
     for name, data in results.items():
         if len(data):
             file = f"{name}.{format}"
-            content = (
-                data.to_csv(index=False).encode() if format == "csv" else to_parquet(data, results.provenance)
-            )
+            content = data.to_csv(index=False).encode() if format == "csv" else to_parquet(data, results.provenance)
             store.write(file, content)
             yield folder / file

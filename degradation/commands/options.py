@@ -1,108 +1,25 @@
 """The options of the commands, declared once: tokens -> dotted study fields and machine options."""
 
-import functools
-import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from degradation import studies
+from degradation.commands.tokens import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.environment import DEVICES, Options
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.spec import NETWORKS, PROBES
 
-SHORTCUTS = ("A", "B", "C")
 DATASETS = ("cifar10", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16")
-FORMATS = ("png", "svg", "pdf")
-NO_PROBE = "none"
-
-# Several values after one option
-
-
-def _is_integer(token: str) -> bool:
-    return (
-        re.fullmatch(r"[+-]?\d+", token) is not None
-    )  # negative ones too, so that they reach the check of values
-
-
-MULTI_VALUE: dict[str, Callable[[str], bool]] = {
-    "--depths": _is_integer,
-    "--seeds": _is_integer,
-    "--networks": NETWORKS.__contains__,
-    "--shortcuts": SHORTCUTS.__contains__,
-    "--probes": (*PROBES, NO_PROBE).__contains__,
-    "--format": FORMATS.__contains__,
-}
-"""Option -> whether a token can be a further value of it."""
-
-
-def expand(tokens: Sequence[str]) -> list[str]:
-    """``--depths 20 32 quickstart`` -> ``--depths=20 --depths=32 quickstart``.
-
-    An option of ``MULTI_VALUE`` takes its first value as any option does, then every token that can be one of
-    its values, and nothing else; behind ``--`` nothing is touched.
-    """
-    expanded: list[str] = []
-    rest = list(tokens)
-    while rest and rest[0] != "--":
-        token = rest.pop(0)
-        option, equals, first = token.partition("=")
-        if option not in MULTI_VALUE or (not equals and (not rest or rest[0].startswith("--"))):
-            expanded.append(token)
-            continue
-        values = [first if equals else rest.pop(0)]
-        while rest and MULTI_VALUE[option](rest[0]):
-            values.append(rest.pop(0))
-        expanded += [f"{option}={value}" for value in values]
-    return expanded + rest
-
-
-class MultiValueCommand(TyperCommand):
-    """A command whose multi-value options take several values after one name."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, expand(args))
-
 
 # Options declared once, as dataclasses
-
-
-def spread(command: Callable[..., int]) -> Callable[..., int]:
-    """The command with each parameter that is a dataclass replaced by its fields, as keywords."""
-    signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, Any] = {
-        p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)
-    }
-    flat = [
-        q
-        for p in signature.parameters.values()
-        for q in (_parameters(p.annotation) if p.name in groups else [p])
-    ]
-
-    @functools.wraps(command)
-    def spread_out(**given: Any) -> int:
-        for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        return command(**given)
-
-    spread_out.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
-    spread_out.__annotations__ = {p.name: p.annotation for p in flat}
-    return spread_out
-
-
-def _parameters(group: Any) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    for field in fields(group):
-        kind = inspect.Parameter.KEYWORD_ONLY
-        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])
 
 
 def _choice(values: Iterable[str], help: str, panel: str, several: bool = False) -> Any:
@@ -119,14 +36,27 @@ def _choice(values: Iterable[str], help: str, panel: str, several: bool = False)
 
 GRID, RECIPE, MEASURE, MACHINE = "What is studied", "Recipe", "What is measured", "Machine"
 
+
+def _names(incomplete: str) -> list[str]:
+    return [name for name in (*studies.on_disk(), *studies.shipped()) if name.startswith(incomplete)]
+
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY", help="A study that ships, one that was run, or a .toml file.", autocompletion=_names
+    ),
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A study under --root, or a path to one.", autocompletion=_names)
+]
+MaybeName = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="A study on disk; none: all.", autocompletion=_names)
+]
 RootOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies.")]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-FormatsOption = Annotated[
-    list[str] | None, _choice(FORMATS, "File formats (default: png svg)", "Options", True)
-]
+FormatsOption = Annotated[list[str] | None, _choice(FORMATS, "File formats (default: png svg)", "Options", True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,18 +66,18 @@ class StudyOptions:
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the study's folder.")] = None
     root: RootOption = studies.ROOT
     depths: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(metavar="N ...", help="Weighted layers, 6n+2: 8, 20, 32, ...", rich_help_panel=GRID),
     ] = None
     networks: Annotated[list[str] | None, _choice(NETWORKS, "Networks", GRID, several=True)] = None
     shortcuts: Annotated[list[str] | None, _choice(SHORTCUTS, "Shortcut options", GRID, several=True)] = None
     seeds: Annotated[
-        list[int] | None,
+        list[str] | None,
         typer.Option(metavar="N ...", help="One run of everything for each.", rich_help_panel=GRID),
     ] = None
     dataset: Annotated[str | None, _choice(DATASETS, "Images.", GRID)] = None
     steps: Annotated[
-        int | None,
+        str | None,
         typer.Option(metavar="N", help="Updates of each run (paper: 64000).", rich_help_panel=RECIPE),
     ] = None
     budget: Annotated[
@@ -156,9 +86,7 @@ class StudyOptions:
     ] = None
     warmup_steps: Annotated[
         str | None,
-        typer.Option(
-            metavar="N|paper|default", help="Steps at the small learning rate.", rich_help_panel=RECIPE
-        ),
+        typer.Option(metavar="N|paper|default", help="Steps at the small learning rate.", rich_help_panel=RECIPE),
     ] = None
     set: Annotated[
         list[str] | None,
@@ -169,13 +97,13 @@ class StudyOptions:
         list[str] | None, _choice((*PROBES, NO_PROBE), "What to record inside", MEASURE, several=True)
     ] = None
     probe_every: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps between probe rows.", rich_help_panel=MEASURE)
+        str | None, typer.Option(metavar="N", help="Steps between probe rows.", rich_help_panel=MEASURE)
     ] = None
     eval_every: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps between evaluations.", rich_help_panel=MEASURE)
+        str | None, typer.Option(metavar="N", help="Steps between evaluations.", rich_help_panel=MEASURE)
     ] = None
     eval_examples: Annotated[
-        int | None, typer.Option(metavar="N", help="Examples evaluated on the way.", rich_help_panel=MEASURE)
+        str | None, typer.Option(metavar="N", help="Examples evaluated on the way.", rich_help_panel=MEASURE)
     ] = None
 
     def fields(self) -> tuple[dict[str, Any], dict[str, str]]:
@@ -192,7 +120,8 @@ class StudyOptions:
         for name, field in FIELDS.items():
             value = getattr(self, name)
             if value is not None:
-                yield field, READERS.get(name, _as_given)(value), f"--{name.replace('_', '-')}"
+                read = READERS.get(name)
+                yield field, read(value) if read else value, f"--{name.replace('_', '-')}"
 
 
 FIELDS = {
@@ -212,23 +141,31 @@ FIELDS = {
 """Option -> the field of the study that it sets."""
 
 
-def _as_given(value: Any) -> Any:
-    return value
+def _number(text: str) -> int | str:
+    """A whole number; any other text as it is: the specification says what it expected."""
+    return int(text) if is_integer(text) else text
 
 
-def _warmup(text: str) -> int | str:
-    return int(text) if _is_integer(text) else text
+def _numbers(texts: list[str]) -> list[int | str]:
+    return [_number(text) for text in texts]
 
 
 def _probes(names: list[str]) -> list[str]:
     if NO_PROBE in names and len(names) > 1:
-        raise UseError(
-            f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}"
-        )
+        raise UseError(f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}")
     return [] if names == [NO_PROBE] else names
 
 
-READERS: dict[str, Callable[[Any], Any]] = {"warmup_steps": _warmup, "probes": _probes}
+READERS: dict[str, Callable[[Any], Any]] = {
+    "depths": _numbers,
+    "seeds": _numbers,
+    "steps": _number,
+    "warmup_steps": _number,
+    "probes": _probes,
+    "probe_every": _number,
+    "eval_every": _number,
+    "eval_examples": _number,
+}
 
 
 def _setting(text: str) -> tuple[str, Any, str]:
@@ -262,7 +199,7 @@ class MachineOptions:
 
     device: Annotated[str, _choice(DEVICES, "Where to train.", MACHINE)] = "auto"
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="CPU threads of each run.", rich_help_panel=MACHINE)
+        str | None, typer.Option(metavar="N", help="CPU threads of each run.", rich_help_panel=MACHINE)
     ] = None
     jobs: Annotated[
         str, typer.Option(metavar="auto|N", help="Runs trained at the same time.", rich_help_panel=MACHINE)
@@ -291,8 +228,8 @@ class MachineOptions:
         )
 
 
-def _positive(option: str, value: int | str | None) -> int | None:
-    if value is None or (_is_integer(str(value)) and int(value) >= 1):
+def _positive(option: str, value: str | None) -> int | None:
+    if value is None or (is_integer(value) and int(value) >= 1):
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""
     raise UseError(f"{option}: expected {also}a whole number of at least 1, not {value!r}")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as Bars
 
 from degradation import plan
-from degradation.console import count, percent
+from degradation.commands.console import count, percent
 from degradation.progress import Phase, Progress, Report
 from degradation.spec import RunSpec
 
@@ -69,11 +69,10 @@ class Live:
         if progress.phase in LASTING:
             self._end(progress)
         elif progress.steps:
+            self.parts[run_id] = self.weights[run_id] * progress.step / progress.steps
             if run_id not in self.tasks:
                 self.tasks[run_id] = self._add(progress)
             self.bars.update(self.tasks[run_id], completed=progress.step, **_shown(progress))
-        if progress.steps and run_id in self.parts:
-            self.parts[run_id] = self.weights[run_id] * progress.step / progress.steps
         self.bars.update(self.study, completed=sum(self.parts.values()), **self._counted())
 
     def _add(self, progress: Progress) -> TaskID:

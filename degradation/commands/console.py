@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from degradation import plan
-from degradation.cleaning import Item
+from degradation.commands.cleaning import Item
 from degradation.spec import RunSpec, StudySpec
 from degradation.standing import ENDED, STATES, FinalError, Standing
 
@@ -65,9 +65,7 @@ def ranges(numbers: Iterable[int]) -> str:
             groups[-1].append(number)
         else:
             groups.append([number])
-    return ", ".join(
-        f"{group[0]}-{group[-1]}" if len(group) > 2 else ", ".join(map(str, group)) for group in groups
-    )
+    return ", ".join(f"{group[0]}-{group[-1]}" if len(group) > 2 else ", ".join(map(str, group)) for group in groups)
 
 
 def short(run: RunSpec) -> str:
@@ -150,9 +148,7 @@ def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
         spec = standing.spec
         groups.setdefault((spec.depth, spec.network, spec.shortcut), []).append(standing)
     for depth in sorted({depth for depth, _, _ in groups}):
-        for (_, network, shortcut), group in (
-            (key, found) for key, found in groups.items() if key[0] == depth
-        ):
+        for (_, network, shortcut), group in ((key, found) for key, found in groups.items() if key[0] == depth):
             spec = group[0].spec
             table.add_row(
                 str(depth),
@@ -169,9 +165,7 @@ def state_of(group: Sequence[Standing]) -> str:
     """``done``, ``pending``, or how many of the runs stand how: ``2 done, 1 partial``."""
     counts = {state: sum(standing.state == state for standing in group) for state in STATES}
     present = {state: number for state, number in counts.items() if number}
-    return ", ".join(
-        present if len(present) == 1 else (f"{number} {state}" for state, number in present.items())
-    )
+    return ", ".join(present if len(present) == 1 else (f"{number} {state}" for state, number in present.items()))
 
 
 # Standings and results

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from degradation import options, studies
+from degradation import studies
+from degradation.commands import options
+from degradation.commands.options import FormatsOption, JsonOption, MaybeName, Name, RootOption, Target, YesOption
+from degradation.commands.tokens import FORMATS, MultiValueCommand, spread
 from degradation.errors import Interrupted, UseError
-from degradation.options import FormatsOption, JsonOption, MultiValueCommand, RootOption, YesOption, spread
 from degradation.refusals import suggestion
 from degradation.store import StudyFolder
 from degradation.version import __version__
@@ -23,22 +26,22 @@ DONE, RUN_FAILED, USE_ERROR, INTERRUPTED = 0, 1, 2, 130
 BROKEN_PIPE = 141  # 128 + SIGPIPE: what a shell reports of a program whose reader went away
 DEFAULT_FORMATS = ["png", "svg"]
 
-app = typer.Typer(rich_markup_mode="rich")
+
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it."""
 
 
-def _names(incomplete: str) -> list[str]:
-    return [name for name in (*studies.on_disk(), *studies.shipped()) if name.startswith(incomplete)]
+class Commands(TyperGroup):
+    """The commands, with a closed pipe told apart: typer itself would end with 1, which means a failed run."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
 
-Target = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY", help="A study that ships, one that was run, or a .toml file.", autocompletion=_names
-    ),
-]
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="A study under --root, or a path to one.", autocompletion=_names)
-]
+app = typer.Typer(cls=Commands, rich_markup_mode="rich")
 
 
 @app.callback(invoke_without_command=True)
@@ -66,10 +69,10 @@ def run(
     as_json: JsonOption = False,
 ) -> int:
     """Train what is pending of a study, then draw its figures. Run again, it continues."""
-    from degradation.console import console, say_plan
-    from degradation.documents import outcome_document, print_json
-    from degradation.session import draw_all, say_summary, train
-    from degradation.settling import settle
+    from degradation.commands.console import console, say_plan
+    from degradation.commands.documents import outcome_document, print_json
+    from degradation.commands.session import draw_all, say_summary, train
+    from degradation.commands.settling import settle
     from degradation.standing import final_errors, standings
 
     out = console(stderr=as_json)
@@ -95,9 +98,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> int:
     """Show what a study would train, and what of it is done. Trains and writes nothing."""
-    from degradation.console import console, say_plan
-    from degradation.documents import plan_document, print_json
-    from degradation.settling import settle
+    from degradation.commands.console import console, say_plan
+    from degradation.commands.documents import plan_document, print_json
+    from degradation.commands.settling import settle
     from degradation.standing import standings
 
     out = console(stderr=as_json)
@@ -112,7 +115,7 @@ def plan(
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=_names)] = None,
+    name: MaybeName = None,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
 ) -> int:
@@ -125,8 +128,8 @@ def status(
 
 
 def _status_of_all(root: Path, as_json: bool) -> None:
-    from degradation.console import console, studies_table
-    from degradation.documents import print_json, studies_document
+    from degradation.commands.console import console, studies_table
+    from degradation.commands.documents import print_json, studies_document
     from degradation.standing import standings
 
     folders = [StudyFolder(root, name) for name in studies.on_disk(root)]
@@ -140,8 +143,8 @@ def _status_of_all(root: Path, as_json: bool) -> None:
 
 
 def _status_of(folder: StudyFolder, as_json: bool) -> None:
-    from degradation.console import console, say_status
-    from degradation.documents import print_json, status_document
+    from degradation.commands.console import console, say_status
+    from degradation.commands.documents import print_json, status_document
     from degradation.standing import last_row, standings
 
     study = studies.stored(folder)
@@ -186,7 +189,7 @@ def export(
     if format not in ("csv", "parquet"):
         raise UseError(f"--format: expected csv or parquet, not {format!r}")
 
-    from degradation.exporting import export_frames
+    from degradation.commands.exporting import export_frames
     from degradation.results import Results
 
     for path in export_frames(Results(folder), format, out or folder.path / "export"):
@@ -203,8 +206,8 @@ def clean(
     root: RootOption = studies.ROOT,
 ) -> int:
     """Show what can be freed, ask, and delete it: leftovers, one run, or a whole study."""
-    from degradation import cleaning
-    from degradation.console import console, items_table, size
+    from degradation.commands import cleaning
+    from degradation.commands.console import console, items_table, size
 
     folder, out = studies.locate(name, root), console()
     if run and whole:
@@ -232,8 +235,8 @@ def clean(
 @app.command("studies")
 def ships(as_json: JsonOption = False) -> int:
     """List the studies that ship, with the question of each."""
-    from degradation.console import console, questions_table
-    from degradation.documents import print_json
+    from degradation.commands.console import console, questions_table
+    from degradation.commands.documents import print_json
 
     found = {name: (path, studies.read(path)) for name, path in studies.shipped().items()}
     if as_json:
@@ -245,9 +248,9 @@ def ships(as_json: JsonOption = False) -> int:
 
 def _formats(asked: list[str] | None) -> list[str]:
     for format in asked or ():
-        if format not in options.FORMATS:
-            hint = suggestion(format, options.FORMATS)
-            raise UseError(f"--format: expected {', '.join(options.FORMATS)}, not {format!r}{hint}")
+        if format not in FORMATS:
+            hint = suggestion(format, FORMATS)
+            raise UseError(f"--format: expected {', '.join(FORMATS)}, not {format!r}{hint}")
     return list(dict.fromkeys(asked or DEFAULT_FORMATS))
 
 
@@ -260,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         status = _carried_out(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         # Nobody reads stdout any more. Python flushes it once more at exit, which must not fail aloud.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE
@@ -290,7 +293,7 @@ def _again(arguments: list[str]) -> str:
 
 
 def _say(message: str, status: int) -> int:
-    from degradation.console import say_error
+    from degradation.commands.console import say_error
 
     say_error(message)
     return status

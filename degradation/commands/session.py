@@ -8,13 +8,13 @@ import typer
 from rich.console import Console
 
 from degradation import runner
-from degradation.console import count, duration, errors_table, say_error
+from degradation.commands.console import count, duration, errors_table, say_error
+from degradation.commands.watching import watching
 from degradation.environment import Options
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
 from degradation.store import StudyFolder
-from degradation.watching import watching
 
 ASK_SECONDS = 2 * 3600
 
@@ -30,9 +30,7 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
         return _outcome_on_disk(folder, study)
     out.print("timing a few steps ...")
     seconds = runner.time_costs(study, where).seconds(todo)
-    out.print(
-        f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True
-    )
+    out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
     if ask and seconds > ASK_SECONDS and out.is_terminal and sys.stdin.isatty():
         typer.confirm("Start?", default=True, abort=True, err=out.stderr)
     with watching(out, todo) as report:
@@ -76,8 +74,6 @@ def say_summary(
         out.print(label, style="yellow")
     out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)
     for run_id in outcome.diverged:
-        out.print(
-            f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True
-        )
+        out.print(f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
         say_error(f"{run_id} failed: {why}")

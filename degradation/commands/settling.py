@@ -3,16 +3,14 @@
 from rich.console import Console
 
 from degradation import studies
+from degradation.commands.options import StudyOptions, seconds
 from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.options import StudyOptions, seconds
 from degradation.spec import StudySpec
 from degradation.store import StudyFolder
 
 
-def settle(
-    target: str | None, asked: StudyOptions, where: Options, out: Console
-) -> tuple[StudyFolder, StudySpec]:
+def settle(target: str | None, asked: StudyOptions, where: Options, out: Console) -> tuple[StudyFolder, StudySpec]:
     """The folder and the study: the target, the options over it, the budget's steps, what is on disk."""
     from degradation import runner
 
@@ -21,21 +19,17 @@ def settle(
         raise UseError(
             "nothing to study: expected a study (degradation studies lists them) or options such as --depths"
         )
+    if asked.budget is not None and "recipe.steps" in fields:
+        raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
     study = resolved.study
     if asked.budget is not None:
-        if "recipe.steps" in fields:
-            raise UseError(
-                f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out"
-            )
         study = _within_budget(folder, study, seconds(asked.budget), where, out)
     return folder, runner.grow(folder, study)
 
 
-def _within_budget(
-    folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console
-) -> StudySpec:
+def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:
     """The study with the steps that fit; one that is on disk keeps its own."""
     from degradation import runner
 

@@ -9,8 +9,6 @@ from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
 from degradation.store import CHECKPOINT, DAMAGED, LOCK, StudyFolder
 
-TEMPORARY = ".writing-*"  # what Store.write leaves behind when its process is killed
-
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
@@ -33,9 +31,7 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
 
 def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     if _is_empty(folder, run_id) or damage(folder, run_id):
-        what = (
-            "empty folder of a run" if _is_empty(folder, run_id) else "damaged run; it will be trained again"
-        )
+        what = "empty folder of a run" if _is_empty(folder, run_id) else "damaged run; it will be trained again"
         return (_whole_run(folder, run_id, what),)
     return (*_checkpoints(folder, run_id), *_temporary(folder, run_id))
 
@@ -66,7 +62,7 @@ def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 
 def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    files = sorted((folder.path / run_id).glob(TEMPORARY))
+    here = folder.path / run_id
     return tuple(
         Item(
             name=run_id or folder.name,
@@ -74,7 +70,8 @@ def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
             size=file.stat().st_size,
             remove=partial(file.unlink, missing_ok=True),
         )
-        for file in files
+        for file in folder.leftovers()
+        if file.parent == here
     )
 
 
@@ -87,9 +84,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     """One run with all it holds. UseError where there is none, or while a process works on it."""
     known = folder.run_ids()
     if run_id not in known:
-        raise UseError(
-            f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}"
-        )
+        raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
     if _busy(folder, run_id):
         raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
     return (_whole_run(folder, run_id, "the whole run; it will be trained again"),)
@@ -101,6 +96,4 @@ def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
         raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)
     what = f"the whole study: {len(folder.run_ids())} runs, figures and all"
-    return (
-        Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),
-    )
+    return (Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),)

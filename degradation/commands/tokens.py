@@ -1,0 +1,84 @@
+"""Command-line tokens -> what the parser takes: one value for each option, one parameter for each field."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from typer.core import TyperCommand
+
+from degradation.spec import NETWORKS, PROBES
+
+SHORTCUTS = ("A", "B", "C")
+FORMATS = ("png", "svg", "pdf")
+NO_PROBE = "none"
+
+
+def is_integer(token: str) -> bool:
+    """Whether the token is a whole number, negative ones too: those reach the check of values."""
+    return re.fullmatch(r"[+-]?\d+", token) is not None
+
+
+MULTI_VALUE: dict[str, Callable[[str], bool]] = {
+    "--depths": is_integer,
+    "--seeds": is_integer,
+    "--networks": NETWORKS.__contains__,
+    "--shortcuts": SHORTCUTS.__contains__,
+    "--probes": (*PROBES, NO_PROBE).__contains__,
+    "--format": FORMATS.__contains__,
+}
+"""Option -> whether a token can be a further value of it."""
+
+
+def expand(tokens: Sequence[str]) -> list[str]:
+    """``--depths 20 32 quickstart`` -> ``--depths=20 --depths=32 quickstart``.
+
+    An option of ``MULTI_VALUE`` takes its first value as any option does, then every token that can be one of
+    its values, and nothing else; behind ``--`` nothing is touched.
+    """
+    expanded: list[str] = []
+    rest = list(tokens)
+    while rest and rest[0] != "--":
+        token = rest.pop(0)
+        option, equals, first = token.partition("=")
+        if option not in MULTI_VALUE or (not equals and (not rest or rest[0].startswith("--"))):
+            expanded.append(token)
+            continue
+        values = [first if equals else rest.pop(0)]
+        while rest and MULTI_VALUE[option](rest[0]):
+            values.append(rest.pop(0))
+        expanded += [f"{option}={value}" for value in values]
+    return expanded + rest
+
+
+class MultiValueCommand(TyperCommand):
+    """A command whose multi-value options take several values after one name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, expand(args))
+
+
+def spread(command: Callable[..., int]) -> Callable[..., int]:
+    """The command with each parameter that is a dataclass replaced by its fields, as keywords."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)}
+    flat = [q for p in signature.parameters.values() for q in (_parameters(p.annotation) if p.name in groups else [p])]
+
+    @functools.wraps(command)
+    def spread_out(**given: Any) -> int:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return command(**given)
+
+    spread_out.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
+    spread_out.__annotations__ = {p.name: p.annotation for p in flat}
+    return spread_out
+
+
+def _parameters(group: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        kind = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(field.name, kind, default=field.default, annotation=hints[field.name])

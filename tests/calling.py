@@ -1,0 +1,100 @@
+"""The command called within a test, and training replaced by made-up rows."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from degradation import plan, runner
+from degradation.commands import main
+from degradation.environment import Options
+from degradation.progress import Progress, Report
+from degradation.runner import Outcome
+from degradation.spec import RunSpec, StudySpec
+from degradation.store import StudyFolder
+from tests.made_frames import write_run
+
+CHECKOUT = Path(__file__).parent.parent
+TINY = ["--dataset", "synthetic", "--depths", "8", "--steps", "50"]
+
+
+@dataclass
+class Said:
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in an empty folder, 80 columns wide."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(*arguments: str) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return Said(status=int(ended.value.code or 0), out=captured.out, err=captured.err)
+
+    return call
+
+
+@dataclass(frozen=True)
+class FixedCosts:
+    """Costs that need no timing: every run takes as long as the test says."""
+
+    each: float
+
+    def seconds(self, runs: Iterable[RunSpec]) -> float:
+        return self.each * len(list(runs))
+
+    def steps_within(self, study: StudySpec, seconds: float) -> int:
+        return int(seconds)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """Training replaced by made-up rows: the list holds the options of each time that it was asked for."""
+    asked: list[Options] = []
+
+    def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+        asked.append(options)
+        todo = runner.pending(folder, study)
+        folder.write_study(study.model_dump(mode="json"))
+        for run in todo:
+            steps = run.recipe.steps
+            report(Progress(run_id=run.run_id, phase="started", steps=steps))
+            report(Progress(run_id=run.run_id, phase="train", step=1, steps=steps, loss=2.0, error=0.5))
+            report(Progress(run_id=run.run_id, phase="evaluate", step=2, steps=steps, loss=1.5, error=0.25))
+            write_run(folder, run)
+            report(Progress(run_id=run.run_id, phase="finished", step=steps, steps=steps))
+        return Outcome(finished=tuple(run.run_id for run in plan.runs(study)))
+
+    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(1.0))
+    return asked
+
+
+def outcome_of(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
+    def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+        folder.write_study(study.model_dump(mode="json"))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(1.0))

@@ -1,0 +1,88 @@
+"""The house: who may import whom, what must not import torch, and what must not be named."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "degradation"
+
+# Rooms from the bottom up: a module imports from its own floor or from those below it.
+FLOORS = [
+    {"version", "errors", "schedules", "progress", "stopping"},
+    {"spec"},
+    {"plan", "store", "frames", "environment"},
+    {"results", "data", "layout"},
+    {"networks", "figures", "refusals", "standing"},
+    {"studies"},
+    {"probes"},
+    {"training"},
+    {"execute"},
+    {"launcher", "costs"},
+    {"runner"},
+    {"commands"},
+    {"__init__", "__main__"},
+]
+TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "runner", "commands"]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Rooms of this package that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "degradation":
+            below = (node.module or "").split(".")[1:]
+            found |= {below[0]} if below else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("degradation.")}
+    return found - {"__version__"}
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+
+
+def test_every_room_has_a_floor():
+    assert {room(path) for path in FILES} - set(FLOOR) == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward_only(path):
+    upward = {name for name in imported(path) if name != room(path) and FLOOR[name] > FLOOR[room(path)]}
+    assert not upward
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_opens_with_a_sentence_and_stays_small(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 300
+
+
+def test_no_function_is_longer_than_sixty_lines():
+    long = [
+        f"{path.name}:{node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.body[0].lineno >= 60
+    ]
+    assert not long
+
+
+def test_the_reading_half_does_not_import_torch():
+    imports = "; ".join(f"import degradation.{name}" for name in TORCH_FREE)
+    used = "degradation.StudySpec, degradation.load; assert 'torch' not in sys.modules"
+    code = f"import sys, degradation; {imports}; {used}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_module_types_are_looked_at_in_one_place():
+    # Drawing weights goes by type too: it makes the modules' content, it does not interpret strangers' networks.
+    looking = {path.name for path in FILES if "isinstance(" in path.read_text() and "nn." in path.read_text()}
+    assert looking <= {"layout.py", "weights.py"}

@@ -1,0 +1,48 @@
+"""What can be freed is shown before it is deleted, and nothing else goes."""
+
+from pathlib import Path
+
+from degradation.store import CHECKPOINT
+from tests import calling
+from tests.calling import Command
+from tests.made_frames import make_study
+
+command = calling.command
+
+
+def test_clean_shows_and_deletes_nothing_without_a_yes(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    run_id = folder.run_ids()[0]
+    (folder.run_path(run_id) / CHECKPOINT).write_bytes(b"x" * 2000)
+    (folder.run_path(run_id) / ".writing-abc").write_bytes(b"x" * 500)
+    said = command("clean", "made")
+    assert "2.5 kB could be freed; nothing is deleted without --yes" in said.out
+    assert (folder.run_path(run_id) / CHECKPOINT).exists()
+    assert "2.5 kB freed" in command("clean", "made", "--yes").out
+    assert not (folder.run_path(run_id) / CHECKPOINT).exists()
+    assert not (folder.run_path(run_id) / ".writing-abc").exists()
+    assert "nothing to free" in command("clean", "made").out
+    assert len(folder.run_ids()) == 2
+
+
+def test_clean_frees_damaged_runs_and_leaves_the_others(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    damaged, whole = folder.run_ids()
+    (folder.run_path(damaged) / "facts.json").write_text("{}")
+    command("clean", "made", "-y")
+    assert folder.run_ids() == (whole,)
+
+
+def test_clean_removes_one_run_or_the_whole_study_and_none_that_is_being_trained(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    first, second = folder.run_ids()
+    (folder.run_path(first) / ".writing-abc").write_bytes(b"x")
+    with folder.lock(first):
+        assert "being trained" in command("clean", "made", "--run", first, "--yes").err
+        assert "being trained" in command("clean", "made", "--all", "--yes").err
+        assert "nothing to free" in command("clean", "made", "--yes").out
+    assert folder.run_ids() == (first, second)
+    command("clean", "made", "--run", first, "--yes")
+    assert folder.run_ids() == (second,)
+    command("clean", "made", "--all", "--yes")
+    assert not folder.path.exists()

@@ -1,0 +1,251 @@
+"""A study carried out: in one process or several, killed at any moment, by two commands at once, with damage."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from degradation import plan, runner
+from degradation.environment import Options
+from degradation.errors import Interrupted, UseError
+from degradation.progress import silent
+from degradation.results import load
+from degradation.spec import Measure
+from degradation.store import StudyFolder
+from tests import made
+
+ONE = Options(jobs=1, threads=1, checkpoint_seconds=0)
+FRAMES = ("curves", "gradients", "responses", "branches")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    root = tmp_path_factory.mktemp("whole")
+    return runner.run(made.study_spec(), name="s", root=root, options=ONE)
+
+
+def assert_same_frames(found, expected):
+    for name in FRAMES:
+        pd.testing.assert_frame_equal(found[name], expected[name])
+    facts = ["run_id", "weight_hash", "order_checksum", "status", "diverged_step"]
+    pd.testing.assert_frame_equal(found["runs"][facts], expected["runs"][facts])
+    for run_id in expected.run_ids:
+        weights = [results.folder.file(run_id, "final.safetensors") for results in (found, expected)]
+        assert weights[0] == weights[1]
+
+
+def test_a_matched_pair_has_the_same_weights_and_order_and_another_outcome(uninterrupted):
+    runs = uninterrupted["runs"].set_index("network")
+    assert runs.loc["plain", "weight_hash"] == runs.loc["residual", "weight_hash"]
+    assert runs.loc["plain", "order_checksum"] == runs.loc["residual", "order_checksum"]
+    last = uninterrupted["curves"].query("step == 12 and split == 'train' and statistics == 'batch'")
+    assert last.loss.nunique() == 2
+
+
+def test_several_workers_give_the_same_frames_as_one_process(uninterrupted, tmp_path):
+    options = Options(jobs=2, threads=1)
+    found = runner.run(made.study_spec(), name="s", root=tmp_path, options=options)
+    assert_same_frames(found, uninterrupted)
+
+
+def test_a_done_study_is_not_touched_again(uninterrupted):
+    folder = uninterrupted.folder
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
+    assert runner.pending(folder, made.study_spec()) == ()
+    runner.run(made.study_spec(), name="s", root=folder.store.root, options=ONE)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
+
+
+def test_a_study_grows_by_seeds_and_keeps_what_it_has(tmp_path):
+    runner.run(made.study_spec(networks=("plain",)), name="s", root=tmp_path, options=ONE)
+    grown = runner.run(made.study_spec(networks=("plain",), seeds=(1,)), name="s", root=tmp_path, options=ONE)
+    assert sorted(grown["runs"].seed) == [0, 1]
+    assert grown.study.seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"recipe": {"steps": 13}}, "recipe.steps"), ({"measure": Measure(eval_every=6)}, "measure.eval_every")],
+)
+def test_a_study_on_disk_refuses_any_other_difference(tmp_path, change, field):
+    folder = StudyFolder(tmp_path, "s")
+    folder.write_study(made.study_spec().model_dump(mode="json"))
+    with pytest.raises(UseError, match=rf"{field} = .*--name NEW"):
+        runner.carry_out(folder, made.study_spec(**change), ONE, silent)
+
+
+SCRIPT = """
+import sys
+from degradation import runner
+from degradation.environment import Options
+from degradation.store import StudyFolder
+from tests import made
+
+root = sys.argv[1]
+if __name__ == "__main__":
+    print("ready", flush=True)
+    options = Options(jobs=1, threads=1, checkpoint_seconds=0)
+    runner.carry_out(StudyFolder(root, "s"), made.study_spec(), options, lambda p: print(p.phase, p.step, flush=True))
+"""
+
+
+def start(root: Path, *, script: str = SCRIPT) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(root)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen, line: str) -> None:
+    for said in process.stdout:
+        if said.startswith(line):
+            return
+    raise AssertionError(f"the process ended before it said {line!r}: {process.stderr.read()}")
+
+
+# The moments: before any checkpoint, in the first evaluation, after a later one, in the second run, at its end.
+MOMENTS = ("started", "evaluate 5", "evaluate 10", "finished")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_study_killed_at_any_moment_ends_with_the_frames_of_an_uninterrupted_one(uninterrupted, tmp_path, moment):
+    process = start(tmp_path)
+    wait_for(process, moment)
+    process.kill()
+    process.wait()
+    assert len(runner.pending(StudyFolder(tmp_path, "s"), made.study_spec())) >= 1
+    found = runner.run(made.study_spec(), name="s", root=tmp_path, options=ONE)
+    assert_same_frames(found, uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupted, tmp_path, number, status):
+    said = []
+
+    def report(progress):
+        said.append(progress)
+        if progress.phase == "evaluate" and progress.step == 5:
+            os.kill(os.getpid(), number)
+
+    folder, options = StudyFolder(tmp_path, "s"), Options(jobs=1, threads=1, checkpoint_seconds=1e9)
+    with pytest.raises(Interrupted) as interrupted:
+        runner.carry_out(folder, made.study_spec(), options, report)
+    assert interrupted.value.status == status
+    first = plan.runs(made.study_spec())[0].run_id
+    assert folder.checkpoint(first) is not None
+    assert not folder.is_done(first)
+    messages = []
+    runner.carry_out(folder, made.study_spec(), options, lambda progress: messages.append(progress.message))
+    assert "continued from step 5" in messages
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_two_commands_on_one_study_share_the_work(uninterrupted, tmp_path):
+    first, second = start(tmp_path), start(tmp_path)
+    outputs = [process.communicate(timeout=120) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    finished = [line for out, _ in outputs for line in out.splitlines() if line.startswith("finished")]
+    assert len(finished) == 2  # each run was trained by one of them
+    assert_same_frames(load(tmp_path / "s"), uninterrupted)
+
+
+def test_a_run_held_by_another_process_is_waited_for(tmp_path):
+    folder, said = StudyFolder(tmp_path, "s"), []
+    held = plan.runs(made.study_spec())[0].run_id
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"""
+import time
+from degradation.store import StudyFolder
+with StudyFolder({str(tmp_path)!r}, "s").lock({held!r}) as got:
+    print(got, flush=True)
+    time.sleep(1000)
+"""], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert holder.stdout.readline().strip() == "True"
+
+    def report(progress):
+        said.append((progress.phase, progress.run_id))
+        if progress.phase == "waiting":
+            holder.kill()  # the lock of a dead process is free
+
+    outcome = runner.carry_out(folder, made.study_spec(), ONE, report)
+    assert ("waiting", held) in said
+    assert len(outcome.finished) == 2
+
+
+def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupted, tmp_path):
+    folder, said = StudyFolder(tmp_path, "s"), []
+    first = plan.runs(made.study_spec())[0]
+    folder.write_spec(first.run_id, first.model_dump(mode="json"))
+    folder.write_checkpoint(first.run_id, b"not a checkpoint")
+    runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
+    assert any("starts again at step 0" in message for message in said)
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_a_damaged_file_of_a_done_run_is_reported_and_nothing_is_overwritten(tmp_path):
+    results = runner.run(made.study_spec(networks=("plain",)), name="s", root=tmp_path, options=ONE)
+    victim = results.folder.run_path(results.run_ids[0]) / "curves.parquet"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+    outcome = runner.carry_out(results.folder, made.study_spec(), ONE, silent)
+    assert list(outcome.failed) == [results.run_ids[0]]
+    assert "clean s --run" in outcome.failed[results.run_ids[0]]
+    assert len(outcome.finished) == 1
+    assert victim.read_bytes().endswith(b"x")
+    with pytest.raises(UseError, match=r"curves\.parquet"):
+        load(results.folder.path)["curves"]
+
+
+def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
+    from degradation.training import loop
+
+    real = loop.Training._step
+
+    def fail(training):
+        if training.run.network == "plain" and training.position == 3:
+            raise RuntimeError("the memory of the device is full")
+        real(training)
+
+    monkeypatch.setattr(loop.Training, "_step", fail)
+    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), ONE, silent)
+    assert len(outcome.finished) == 1
+    [(run_id, why)] = outcome.failed.items()
+    assert run_id.startswith("plain-8")
+    assert "RuntimeError: the memory of the device is full" in why
+    assert (tmp_path / "s" / run_id / "failure.txt").read_text().startswith("Traceback")
+
+
+def test_a_worker_that_dies_fails_its_run_alone(tmp_path):
+    killed = []
+
+    def report(progress):
+        if progress.phase == "evaluate" and not killed:
+            import multiprocessing
+
+            worker = multiprocessing.active_children()[0]
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+            time.sleep(0.1)
+
+    study = made.study_spec(seeds=(0, 1), recipe={"steps": 40})
+    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(jobs=2, threads=1), report)
+    assert len(outcome.failed) == 1
+    assert "worker process died" in next(iter(outcome.failed.values()))
+    assert len(outcome.finished) == 3
+
+
+def test_a_diverged_run_is_done_and_named_and_the_study_goes_on(tmp_path):
+    study = made.study_spec(recipe={"learning_rate": 1e30, "steps": 20})
+    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), study, ONE, silent)
+    assert len(outcome.diverged) == 2
+    assert not outcome.failed
+    runs = load(tmp_path / "s")["runs"]
+    assert (runs.status == "diverged").all()
+    assert (runs.diverged_step >= 2).all()

@@ -1,0 +1,150 @@
+"""A run plans, trains, draws and sums up; its exit status says how it ended."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from degradation import runner
+from degradation.commands import session
+from degradation.environment import Options
+from degradation.errors import Interrupted, UseError
+from degradation.progress import silent
+from degradation.results import load
+from degradation.runner import Outcome
+from degradation.spec import StudySpec
+from degradation.store import StudyFolder
+from tests import calling
+from tests.calling import TINY, Command, FixedCosts, outcome_of
+from tests.made_frames import make_study
+
+command = calling.command
+trained = calling.trained
+
+
+def test_a_run_prints_the_plan_trains_draws_and_sums_up(command: Command, trained: list[Options]) -> None:
+    said = command("run", *TINY, "--threads", "2", "--jobs", "1", "--device", "cpu", "--format", "png")
+    assert said.status == 0, said.err
+    assert trained == [Options(device="cpu", threads=2, jobs=1)]
+    assert "2 runs to train, about 2 s, into runs/synthetic" in said.out
+    assert "evaluate  step 2 of 50  loss 1.5000  error 25.00%" in said.out
+    assert "step 1 of 50" not in said.out
+    assert "figure runs/synthetic/figures/curves.png" in said.out
+    assert Path("runs/synthetic/figures/curves.png").stat().st_size > 0
+    assert not Path("runs/synthetic/figures/curves.svg").exists()
+    assert "2 runs finished in runs/synthetic" in said.out
+    assert said.out.count("not the paper's schedule") == 2
+
+
+def test_run_again_there_is_nothing_to_do(command: Command, trained: list[Options]) -> None:
+    command("run", *TINY, "--no-figures")
+    said = command("run", *TINY, "--no-figures")
+    assert (said.status, len(trained)) == (0, 1)
+    assert "nothing to do: every run is done" in said.out
+    assert "2 runs finished" in said.out
+
+
+def test_the_summary_as_json_stands_alone_on_stdout(command: Command, trained: list[Options]) -> None:
+    said = command("run", *TINY, "--json", "--no-figures")
+    document = said.json
+    assert len(document["finished"]) == 2
+    assert document["failed"] == {}
+    assert len(document["labels"]) == 2
+    curves = load("runs/synthetic")["curves"].query("split == 'train' and step == 50")
+    expected = {(row.network, row.statistics): row.error for row in curves.itertuples()}
+    found = {(row["network"], row["statistics"]): row["error"] for row in document["final_training_errors"]}
+    assert found == expected
+    assert len(found) == 4
+    assert "timing a few steps" in said.err
+
+
+def test_final_errors_are_means_over_seeds(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8, 20), seeds=(0, 1, 2))
+    curves = load(folder.path)["curves"].query("split == 'train' and step == 640")
+    means = curves.groupby(["depth", "network", "statistics"])["error"].mean()
+    errors = command("run", "made", "--no-figures", "--json").json["final_training_errors"]
+    found = {(row["depth"], row["network"], row["statistics"]): row["error"] for row in errors}
+    assert found == pytest.approx(means.to_dict())
+    assert {row["seeds"] for row in errors} == {3}
+    table = command("run", "made", "--no-figures").out
+    assert f"{100 * means[20, 'plain', 'running']:.2f}%" in table
+
+
+def test_seeds_are_added_to_a_study_on_disk(command: Command, trained: list[Options]) -> None:
+    make_study(Path("runs"), depths=(8,), seeds=(0,))
+    said = command("run", "made", "--seeds", "3", "4", "--no-figures")
+    assert "4 runs to train" in said.out
+    assert StudyFolder("runs", "made").study()["seeds"] == [0, 3, 4]  # type: ignore[index]
+
+
+def test_a_budget_chooses_the_steps_and_a_study_on_disk_keeps_its_own(command: Command, trained: list[Options]) -> None:
+    first = command("run", "--dataset", "synthetic", "--depths", "8", "--budget", "2m", "--no-figures")
+    assert first.status == 0, first.err
+    assert StudyFolder("runs", "synthetic").study()["recipe"]["steps"] == 120  # type: ignore[index]
+    again = command("run", "--dataset", "synthetic", "--depths", "14", "--budget", "5m", "--no-figures")
+    assert again.status == 0, again.err
+    assert "synthetic is on disk with 120 steps and keeps them" in " ".join(again.out.split())
+
+
+def test_a_failed_run_is_named_on_stderr_and_the_status_is_1(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome_of(monkeypatch, Outcome(finished=("a",), failed={"plain-8-s0-x": "out of\nmemory"}))
+    said = command("run", *TINY)
+    assert (said.status, said.err) == (1, "degradation: plain-8-s0-x failed: out of memory\n")
+
+
+def test_a_diverged_run_is_named_and_the_status_is_0(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome_of(monkeypatch, Outcome(finished=("a",), diverged=("plain-8-s0-x",)))
+    said = command("run", *TINY)
+    assert (said.status, said.err) == (0, "")
+    assert "plain-8-s0-x diverged" in said.out
+
+
+@pytest.mark.parametrize("status", [130, 143])
+def test_an_interruption_says_how_to_go_on(command: Command, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    outcome_of(monkeypatch, Interrupted(status))
+    said = command("run", *TINY, "--name", "a.b")
+    assert said.status == status
+    assert said.err == (
+        f"degradation: interrupted; the same command continues it: degradation run {' '.join(TINY)} --name a.b\n"
+    )
+
+
+def test_an_error_of_use_while_training_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome_of(monkeypatch, UseError("no CIFAR-10 here"))
+    said = command("run", *TINY)
+    assert (said.status, said.err) == (2, "degradation: no CIFAR-10 here\n")
+
+
+def test_a_damaged_done_run_is_a_failed_one_although_nothing_is_pending(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    run_id = folder.run_ids()[0]
+    (folder.run_path(run_id) / "curves.parquet").write_bytes(b"other")
+    said = command("run", "made", "--no-figures")
+    assert said.status in (1, 2)
+    assert f"{run_id}/curves.parquet does not hold what was written" in said.err
+    assert said.err.count("\n") == 1
+
+
+# Long runs are asked about, on a terminal
+
+
+@pytest.mark.parametrize(
+    ("hours", "reading", "writing", "asked"),
+    [(3, True, True, True), (1, True, True, False), (3, False, True, False), (3, True, False, False)],
+)
+def test_only_a_long_study_on_a_terminal_is_asked_about(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hours: int, reading: bool, writing: bool, asked: bool
+) -> None:
+    outcome_of(monkeypatch, Outcome())
+    monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(3600 * hours))
+    questions: list[str] = []
+    monkeypatch.setattr(session.typer, "confirm", lambda text, **_: questions.append(text))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: reading))
+    out = SimpleNamespace(is_terminal=writing, stderr=False, print=lambda *_, **__: None)
+    monkeypatch.setattr(session, "watching", lambda out, runs: nullcontext(silent))
+    study = StudySpec(depths=(8,), networks=("plain",))
+    session.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=True)  # type: ignore[arg-type]
+    assert bool(questions) is asked
+    session.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=False)  # type: ignore[arg-type]
+    assert len(questions) == int(asked)

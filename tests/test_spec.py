@@ -1,0 +1,95 @@
+"""Specs: what they refuse, and the ids that must never change."""
+
+import pytest
+from pydantic import ValidationError
+
+from degradation.spec import Cifar10, Measure, Recipe, RunSpec, StudyRecipe, StudySpec, flatten, upgrade
+
+
+def run_spec(**fields):
+    defaults = {"dataset": Cifar10(), "network": "residual", "depth": 56, "shortcut": "A", "seed": 0}
+    return RunSpec(**(defaults | {"recipe": Recipe()} | fields))
+
+
+def test_run_ids_are_pinned():
+    # A changed hash would orphan every run on disk; a new field needs a default in `upgrade` and a new golden.
+    assert run_spec().run_id == "residual-A-56-s0-5b399806"
+    assert run_spec(network="plain", shortcut="none", depth=8, seed=3).run_id == "plain-8-s3-6ccf71cf"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": 1}, {"depth": 50}, {"shortcut": "B"}, {"precision": "bf16"}, {"recipe": Recipe(learning_rate=0.2)},
+        {"recipe": Recipe(warmup_steps=1)}, {"dataset": Cifar10(validation=5000)}, {"measure": Measure(probe_every=7)},
+    ],
+)  # fmt: skip
+def test_every_field_that_changes_the_outcome_changes_the_id(fields):
+    assert run_spec(**fields).run_id != run_spec().run_id
+
+
+def test_a_run_on_disk_is_read_back_as_itself():
+    run = run_spec(measure=Measure(snapshots=(0, 100)))
+    assert upgrade(run.model_dump(mode="json")) == run
+
+
+def test_a_field_that_an_older_schema_lacked_is_filled_in():
+    fields = run_spec().model_dump(mode="json")
+    del fields["start"], fields["measure"], fields["precision"]
+    assert upgrade(fields | {"schema_number": 0}) == run_spec()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"depths": (21,)}, "nearest valid depths are 20 and 26"),
+        ({"depths": ()}, "at least one value"),
+        ({"seeds": (1, 1)}, "1 stands twice"),
+        ({"seeds": (-1,)}, "greater than or equal to 0"),
+        ({"depth": (20,)}, "Extra inputs"),
+        ({"recipe": {"steps": -3}}, "greater than or equal to 1"),
+        ({"recipe": {"steps": 5, "warmup_steps": 6}}, "warmup_steps 6 is above steps 5"),
+        ({"recipe": {"learning_rate": float("nan")}}, "finite"),
+        ({"measure": {"probes": ("activations",)}}, "gradients"),
+        ({"dataset": {"name": "mnist"}}, "cifar10"),
+        ({"dataset": {"name": "cifar10", "validation": 17}}, "5000"),
+        ({"dataset": {"name": "synthetic", "examples": 10, "validation": 10}}, "must leave training images"),
+    ],
+)
+def test_an_impossible_study_is_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        StudySpec.model_validate(fields)
+
+
+def test_a_plain_network_has_no_shortcut_option():
+    with pytest.raises(ValidationError, match="a plain network has shortcut 'none'"):
+        run_spec(network="plain", shortcut="A")
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "depth", "expected"),
+    [
+        ("default", 64_000, 20, 400), ("default", 700, 20, 70), ("default", 5, 20, 0), (33, 700, 110, 33),
+        ("paper", 64_000, 110, 400), ("paper", 64_000, 56, 0), ("paper", 100, 110, 100),
+    ],
+)  # fmt: skip
+def test_the_warmup_of_a_run_is_a_number(warmup, steps, depth, expected):
+    assert StudyRecipe(warmup_steps=warmup, steps=steps).for_depth(depth).warmup_steps == expected
+
+
+@pytest.mark.parametrize(("steps", "milestones"), [(64_000, (32_000, 48_000)), (700, (350, 525)), (7, (3, 5))])
+def test_milestones_scale_with_the_steps(steps, milestones):
+    assert Recipe(steps=steps).milestones == milestones
+
+
+def test_labels_say_what_is_not_the_papers():
+    assert StudySpec().labels == ()
+    short = StudySpec.model_validate({"recipe": {"steps": 700}, "dataset": {"name": "synthetic"}})
+    assert [label[:36] for label in short.labels] == [
+        "700 steps: not the paper's schedule",
+        "synthetic images: a demonstration ch",
+    ]
+
+
+def test_flattened_fields_have_dotted_names():
+    assert flatten(run_spec())["recipe.learning_rate"] == 0.1

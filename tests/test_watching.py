@@ -1,0 +1,82 @@
+"""Progress messages become lines or bars, and a reader that goes away does not end the training."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from degradation import plan
+from degradation.commands.watching import Live, line, watching
+from degradation.progress import Progress
+from degradation.spec import StudySpec
+
+RUNS = plan.runs(StudySpec(depths=(8, 20)))
+
+
+def message(run: int, phase: str, step: int = 0, **fields: object) -> Progress:
+    return Progress(run_id=RUNS[run].run_id, phase=phase, step=step, steps=100, **fields)  # type: ignore[arg-type]
+
+
+def terminal(width: int = 80) -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+
+
+def written(out: Console) -> str:
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def test_a_line_leaves_out_what_is_not_known() -> None:
+    assert line(message(0, "started", message="continued from step 3")).endswith(
+        f"  {RUNS[0].run_id}  started  step 0 of 100  continued from step 3"
+    )
+    full = message(0, "evaluate", 5, loss=1.0, error=0.125, images_per_second=1234.4)
+    assert line(full).endswith("  evaluate  step 5 of 100  loss 1.0000  error 12.50%  1,234 images/s")
+
+
+def test_elsewhere_than_on_a_terminal_training_messages_are_left_out() -> None:
+    out = Console(file=io.StringIO(), width=80)
+    with watching(out, RUNS) as report:
+        for phase in ("started", "train", "evaluate", "finished"):
+            report(message(0, phase))
+    assert [text.split()[2] for text in written(out).splitlines()] == ["started", "evaluate", "finished"]
+
+
+def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
+    out = terminal()
+    with watching(out, RUNS) as report:
+        assert isinstance(report, Live)
+        report(message(0, "train", 50))
+        study = report.bars.tasks[0]
+        work = [plan.multiply_adds(run.depth, run.shortcut) for run in RUNS]
+        assert study.completed / (study.total or 0) == pytest.approx(0.5 * work[0] / sum(work))
+        assert len(report.bars.tasks) == 2
+        report(message(0, "finished", 100))
+        assert len(report.bars.tasks) == 1
+        assert study.completed / (study.total or 0) == pytest.approx(work[0] / sum(work))
+        assert study.fields["measured"] == f"1 of {len(RUNS)} runs"
+        for run in range(1, len(RUNS)):
+            report(message(run, "diverged", 10))
+        assert study.completed == pytest.approx(study.total)
+
+
+def test_bars_fit_in_80_columns() -> None:
+    out = terminal()
+    with watching(out, RUNS) as report:
+        report(message(0, "train", 5, loss=12.3456, error=0.98765, images_per_second=123456.0))
+        report.bars.refresh()  # type: ignore[attr-defined]
+    shown = written(out)
+    assert "loss 12.346 98.77%" in shown
+    assert "123,456 img/s" in shown
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_training_goes_on_when_nobody_reads() -> None:
+    from degradation.commands.console import console
+
+    with watching(console(file=Closed()), RUNS) as report:
+        report(message(0, "started"))
