@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.style
 import numpy as np
+import seaborn
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, to_hex, to_rgb
+from matplotlib.colors import Colormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -25,7 +26,6 @@ DASHES: dict[str, Any] = {"none": (0, (4, 1.3)), "A": "-", "B": (0, (6, 1.3, 1.2
 DOTS: Any = (0, (1, 2.2))  # a diverged run
 MARKERS = {"none": "o", "A": "s", "B": "^", "C": "D"}
 GREY = "#595959"
-LIGHTEST, DARKEST = 0.5, 0.45  # share of white in the shallowest network's colour, of black in the deepest's
 
 RC: dict[str, Any] = {
     "font.size": 9,
@@ -74,17 +74,9 @@ def shade(network: str, depth: int, depths: Sequence[int]) -> str:
     """The network's colour, lighter for the shallower half of the depths and darker for the deeper half."""
     ordered = sorted(depths)
     place = ordered.index(depth) / (len(ordered) - 1) if len(ordered) > 1 else 0.5
-    red, green, blue = to_rgb(COLOURS[network])
-    if place < 0.5:
-        share = LIGHTEST * (1 - 2 * place)
-        return to_hex((mix(red, share), mix(green, share), mix(blue, share)))
-    kept = 1 - DARKEST * (2 * place - 1)
-    return to_hex((red * kept, green * kept, blue * kept))
-
-
-def mix(channel: float, white: float) -> float:
-    """A colour channel (0..1) with a share of white."""
-    return channel * (1 - white) + white
+    colour = COLOURS[network]
+    light, dark = seaborn.light_palette(colour, 3)[1], seaborn.dark_palette(colour, 3)[1]
+    return to_hex(seaborn.blend_palette([light, colour, dark], as_cmap=True)(place))
 
 
 def kind_name(kind: tuple[str, str]) -> str:
