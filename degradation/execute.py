@@ -12,7 +12,7 @@ from degradation.data.images import Images
 from degradation.environment import Environment, continued
 from degradation.errors import DamagedError
 from degradation.progress import Progress, Report
-from degradation.spec import Dataset, RunSpec
+from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
 from degradation.training.loop import Host, Stopped, Training
@@ -62,7 +62,10 @@ class Execution:
         if data is None:
             return None
         try:
-            return decode(data)
+            found = decode(data)
+            if found.facts["run"] != canonical(self.run):
+                raise DamagedError("the checkpoint is that of another run")
+            return found
         except DamagedError as error:
             self.folder.set_checkpoint_aside(self.run_id)
             message = f"{error}: it is kept as damaged.safetensors and the run starts again at step 0"

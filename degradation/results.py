@@ -1,16 +1,18 @@
 """Run folders -> long frames: `load` reads a study, finished or not, without torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+from pydantic import ValidationError
 
 from degradation import frames
-from degradation.errors import UseError
+from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, flatten, upgrade
-from degradation.store import StudyFolder, frame_file
+from degradation.store import SPEC, STUDY, StudyFolder, frame_file
 
+T = TypeVar("T")
 NAMES = ("runs", *frames.SCHEMAS)
 
 
@@ -26,10 +28,13 @@ class Results(Mapping[str, pd.DataFrame]):
             raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
         self.folder = folder
         self.name = folder.name
-        self.study = StudySpec.model_validate(fields)
+        self.study = _checked(lambda: StudySpec.model_validate(fields), folder.path / STUDY)
         self.run_ids = tuple(run_id for run_id in folder.run_ids() if folder.is_done(run_id))
-        self.specs: dict[str, RunSpec] = {run_id: upgrade(folder.spec(run_id)) for run_id in self.run_ids}
+        self.specs: dict[str, RunSpec] = {run_id: self._spec(run_id) for run_id in self.run_ids}
         self._read: dict[str, pd.DataFrame] = {}
+
+    def _spec(self, run_id: str) -> RunSpec:
+        return _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in NAMES:
@@ -88,6 +93,16 @@ class Results(Mapping[str, pd.DataFrame]):
         status = {"status": self.folder.done(run_id)["status"]}
         row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance
         return row
+
+
+def _checked(read: Callable[[], T], file: Path) -> T:
+    """What was read; DamagedError, in one line, where the file's fields are not those of a specification."""
+    try:
+        return read()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DamagedError(f"{file}: {field}: {first['msg']}: restore it, or read it with what wrote it") from None
 
 
 def load(folder: str | Path) -> Results:

@@ -9,9 +9,11 @@ from degradation.costs import Costs, time_costs
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.progress import Report, silent
-from degradation.spec import GROWING, RunSpec, StudySpec, flatten, upgrade
+from degradation.spec import GROWING, RunSpec, StudySpec, flatten
+from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
+from degradation.studies import stored
 
 if TYPE_CHECKING:
     from degradation.results import Results
@@ -31,10 +33,9 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
 
     Raises UseError where any other field differs, naming it.
     """
-    fields = folder.study()
-    if fields is None:
+    if folder.study() is None:
         return study
-    kept = StudySpec.model_validate(fields)
+    kept = stored(folder)
     asked, there = flatten(study), flatten(kept)
     for name in there | asked:
         if name not in (*GROWING, "question") and asked.get(name) != there.get(name):
@@ -47,9 +48,12 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
 
 
 def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
-    """The runs of the study that are not done, found by comparing specs, not names."""
-    done = {upgrade(folder.spec(run_id)) for run_id in folder.run_ids() if folder.is_done(run_id)}
-    return tuple(run for run in plan.runs(study) if run not in done)
+    """The runs of the study that are not done, found by comparing specs, not names.
+
+    A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
+    """
+    done = {run for run, run_id in known(folder).items() if folder.is_done(run_id)}
+    return tuple(run for run in plan.runs(study) if run not in done and not folder.is_done(run.run_id))
 
 
 def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
@@ -85,14 +89,8 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
 
 def _damaged(folder: StudyFolder) -> dict[str, str]:
     """Done runs with a file that is not what was written: they are named, and never written again."""
-    found = {}
-    for run_id in folder.run_ids():
-        if folder.is_done(run_id):
-            try:
-                folder.verify(run_id)
-            except UseError as error:
-                found[run_id] = str(error)
-    return found
+    found = {run_id: damage(folder, run_id) for run_id in folder.run_ids() if folder.is_done(run_id)}
+    return {run_id: why for run_id, why in found.items() if why}
 
 
 def _outcome(folder: StudyFolder, study: StudySpec, failed: dict[str, str]) -> Outcome:

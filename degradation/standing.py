@@ -34,20 +34,20 @@ class Standing:
 
 def standings(folder: StudyFolder, study: StudySpec, *, verify: bool = False) -> tuple[Standing, ...]:
     """Every planned run in the plan's order; ``verify`` reads each done run against its hashes."""
-    known = _known(folder)
+    found = known(folder)
     planned = plan.runs(study)
-    return tuple(_standing(folder, spec, known.get(spec, spec.run_id), verify) for spec in planned)
+    return tuple(_standing(folder, spec, found.get(spec, spec.run_id), verify) for spec in planned)
 
 
-def _known(folder: StudyFolder) -> dict[RunSpec, str]:
+def known(folder: StudyFolder) -> dict[RunSpec, str]:
     """The readable runs on disk by their spec: ids on disk are read, never computed again."""
-    known = {}
+    found = {}
     for run_id in folder.run_ids():
         try:
-            known[upgrade(folder.spec(run_id))] = run_id
+            found[upgrade(folder.spec(run_id))] = run_id
         except (UseError, ValidationError):
             continue  # damaged: it stands under the id that its folder bears
-    return known
+    return found
 
 
 def _standing(folder: StudyFolder, spec: RunSpec, run_id: str, verify: bool) -> Standing:
@@ -62,11 +62,11 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True) -> str:
         return ""
     try:
         upgrade(folder.spec(run_id))
-        if folder.is_done(run_id) and folder.done(run_id)["status"] and verify:
+        if folder.is_done(run_id) and folder.done(run_id) and verify:
             folder.verify(run_id)
     except UseError as error:
         return str(error)
-    except (ValidationError, KeyError):
+    except ValidationError:
         return f"{folder.run_path(run_id)} does not hold the description of a run"
     return ""
 
@@ -143,7 +143,7 @@ class FinalError:
 def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
     """The final clean training errors of a study, by depth, network and batch-norm statistics."""
     groups: dict[tuple[int, str, str, str], list[float]] = {}
-    for standing in standings(folder, study):
+    for standing in standings(folder, study, verify=True):  # a damaged run is left out, and named elsewhere
         if standing.state == "done":
             spec = standing.spec
             for row in _final_rows(folder, standing.run_id, spec.recipe.steps):

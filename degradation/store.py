@@ -153,10 +153,15 @@ class StudyFolder:
 
     def run_ids(self) -> tuple[str, ...]:
         """The runs on disk, done or not, sorted by name."""
-        return tuple(n for n in self.store.list(self.name) if self.store.exists(f"{self.name}/{n}/{SPEC}"))
+        # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
+        return tuple(
+            n for n in self.store.list(self.name) if any(self.store.exists(self._file(n, f)) for f in (SPEC, DONE))
+        )
 
     def spec(self, run_id: str) -> dict[str, Any]:
-        """The fields of the RunSpec of a run on disk."""
+        """The fields of the RunSpec of a run on disk; those of a done run are verified."""
+        if self.is_done(run_id):
+            self.file(run_id, SPEC)
         return self._json(self._file(run_id, SPEC))
 
     def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
@@ -171,7 +176,12 @@ class StudyFolder:
 
     def done(self, run_id: str) -> dict[str, Any]:
         """``status`` (finished or diverged) and ``files``: name -> SHA-256."""
-        return self._json(self._file(run_id, DONE))
+        found = self._json(self._file(run_id, DONE))
+        if not {"status", "files"} <= found.keys():
+            raise DamagedError(
+                f"{self.run_path(run_id) / DONE} does not say how the run ended: restore it or delete it"
+            )
+        return found
 
     def commit(self, run_id: str, status: str, files: Mapping[str, bytes]) -> None:
         """Write the files of a run that ended, then done.json, then forget the checkpoint and earlier failures."""
@@ -242,7 +252,9 @@ class StudyFolder:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return dict(json.loads(self.store.read(name)))
-        except (ValueError, UnicodeDecodeError) as error:
+        except FileNotFoundError as error:
+            raise DamagedError(f"{self.store.root / name} is missing: restore it") from error
+        except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
             raise DamagedError(f"{self.store.root / name} is not JSON ({error}): restore it or delete it") from error
 
 

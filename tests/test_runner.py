@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 
 from degradation import plan, runner
+from degradation.data import load_images
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.progress import silent
 from degradation.results import load
 from degradation.spec import Measure
 from degradation.store import StudyFolder
+from degradation.training.checkpoint import encode
+from degradation.training.loop import Training
 from tests import made
 
 ONE = Options(jobs=1, threads=1, checkpoint_seconds=0)
@@ -85,6 +88,8 @@ import sys
 from degradation import runner
 from degradation.environment import Options
 from degradation.store import StudyFolder
+from degradation.training.checkpoint import encode
+from degradation.training.loop import Training
 from tests import made
 
 root = sys.argv[1]
@@ -187,6 +192,16 @@ def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupte
     folder.write_checkpoint(first.run_id, b"not a checkpoint")
     runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
     assert any("starts again at step 0" in message for message in said)
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_the_checkpoint_of_another_run_is_not_taken(uninterrupted, tmp_path):
+    folder, options = StudyFolder(tmp_path, "s"), Options(jobs=1, threads=1)
+    first, other = plan.runs(made.study_spec())
+    stranger = Training(other, load_images(other.dataset, None), made.CPU, silent)
+    folder.write_spec(first.run_id, first.model_dump(mode="json"))
+    folder.write_checkpoint(first.run_id, encode(stranger.checkpoint()))
+    runner.carry_out(folder, made.study_spec(), options, silent)
     assert_same_frames(load(folder.path), uninterrupted)
 
 

@@ -11,6 +11,7 @@ from degradation import runner
 from degradation.commands.console import count, duration, errors_table, say_error
 from degradation.commands.watching import watching
 from degradation.environment import Options
+from degradation.errors import UseError
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
@@ -27,6 +28,8 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
     todo = runner.pending(folder, study)
     if not todo:
         out.print("nothing to do: every run is done")
+        if folder.study() is None:  # deleted, as is advised of a damaged one
+            folder.write_study(study.model_dump(mode="json"))
         return _outcome_on_disk(folder, study)
     out.print("timing a few steps ...")
     seconds = runner.time_costs(study, where).seconds(todo)
@@ -52,10 +55,14 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
     from degradation.figures import draw  # matplotlib takes a while: not before the training
     from degradation.results import Results
 
-    results = Results(folder)
-    if not results.run_ids:
-        return {}
-    drawn = draw(results, (), formats, folder.figures_path())
+    try:
+        results = Results(folder)
+        if not results.run_ids:
+            return {}
+        drawn = draw(results, (), formats, folder.figures_path())
+    except UseError as error:  # a damaged run, a full disk: what was trained is done, and its summary still told
+        say_error(f"the figures could not be drawn: {error}")
+        return {"figures": [], "figures_skipped": {"all": str(error)}}
     for path in drawn.paths:
         out.print(f"figure {path}", soft_wrap=True)
     for name, why in drawn.skipped.items():

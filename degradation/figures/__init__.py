@@ -19,6 +19,7 @@ from degradation.figures.page import provenance_facts
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.style import styled
+from degradation.refusals import suggestion
 from degradation.results import Results
 from degradation.store import Store
 
@@ -58,10 +59,12 @@ def draw(results: Results, names: Sequence[str], formats: Sequence[str], out: Pa
     """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
 
     The same frames and library versions give the same bytes. Raises UseError for a name or format that does
-    not exist and for a figure asked for by name whose measurements are missing.
+    not exist, where no run is done, and for a figure asked for by name whose measurements are missing.
     """
     _known("figure", names, tuple(FIGURES))
     _known("format", formats, FORMATS)
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to draw yet")
     paths: list[Path] = []
     skipped: dict[str, str] = {}
     for name in names or FIGURES:
@@ -79,7 +82,7 @@ def draw(results: Results, names: Sequence[str], formats: Sequence[str], out: Pa
 def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
     for name in given:
         if name not in choices:
-            raise UseError(f"no {what} {name!r}: choose from {', '.join(choices)}")
+            raise UseError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
 
 
 def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Path, ...]:

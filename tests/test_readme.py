@@ -1,0 +1,54 @@
+"""The README's own Python and commands, so that what a reader copies works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from degradation.commands.app import app
+from tests.calling import Command, command  # noqa: F401
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks("")).splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.startswith("degradation ")]
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [code] = blocks("python")
+    shorter = code.replace("steps=100", "steps=2").replace("step == 100", "step == 2")
+    assert shorter != code
+    said = {}
+    exec(compile(shorter, "README.md", "exec"), said)
+    assert list(said["last"].groupby("network").size()) == [4, 4]
+    runs = said["results"]["runs"].set_index(["depth", "seed", "network"])
+    for pair in [(8, 0), (8, 1), (20, 0), (20, 1)]:
+        assert runs.loc[(*pair, "plain"), "weight_hash"] == runs.loc[(*pair, "residual"), "weight_hash"]
+
+
+def test_the_commands_of_the_readme_are_those_that_exist():
+    known = {info.name or info.callback.__name__ for info in app.registered_commands}
+    used = {shlex.split(line)[1] for line in commands()}
+    assert used == known
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if shlex.split(line)[1] == "run"])
+def test_what_the_readme_runs_can_be_planned(command, line):  # noqa: F811
+    arguments = ["plan", *shlex.split(line)[2:]]
+    if "my-study.toml" in arguments:
+        Path("my-study.toml").write_text('question = "?"\n')
+    if "--budget" in arguments:
+        pytest.skip("a budget is spent on timed steps")
+    assert command(*arguments).status == 0
+
+
+def test_the_readme_holds_two_commands_that_set_everything_up():
+    assert [line.count(".venv/bin/pip install") for line in "".join(blocks("bash")).splitlines()] == [1, 1]
