@@ -91,7 +91,8 @@ class Results(Mapping[str, pd.DataFrame]):
         provenance = facts.pop("provenance")
         fields = {name: str(v) if isinstance(v, list) else v for name, v in flatten(self.specs[run_id]).items()}
         status = {"status": self.folder.done(run_id)["status"]}
-        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance
+        labels = {"labels": "; ".join(self.study.labels)}
+        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance | labels
         return row
 
 

@@ -123,6 +123,15 @@ class Recipe(Frozen):
         """The steps at which the learning rate is divided by 10: 32k and 48k of 64k, scaled with ``steps``."""
         return self.steps // 2, 3 * self.steps // 4
 
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Fields that are not the paper's, beside the length of schedule and warm-up: ``batch 64``."""
+        lengths = ("steps", "warmup_steps")
+        fields = {name: field.default for name, field in Recipe.model_fields.items() if name not in lengths}
+        return tuple(
+            f"{name} {getattr(self, name)}" for name, papers in fields.items() if getattr(self, name) != papers
+        )
+
     @model_validator(mode="after")
     def warmup_ends_in_time(self) -> Self:
         if self.warmup_steps > self.steps:
@@ -216,12 +225,17 @@ class StudySpec(Frozen):
     @property
     def labels(self) -> tuple[str, ...]:
         """What every output of the study must say of it."""
-        schedule = () if self.is_paper_schedule else (f"{self.recipe.steps:,} steps: not the paper's schedule",)
-        return schedule + (SYNTHETIC_LABEL if self.dataset.name == "synthetic" else ())
+        synthetic, changed = self.dataset.name == "synthetic", self.recipe.changed
+        labels = {
+            f"{self.recipe.steps:,} steps: not the paper's schedule": not self.is_paper_schedule,
+            f"not the paper's recipe: {', '.join(changed)}": bool(changed) and not synthetic,
+            SYNTHETIC_LABEL: synthetic,
+        }
+        return tuple(label for label, holds in labels.items() if holds)
 
 
 SYNTHETIC_LABEL = (
-    "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images",
+    "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images"
 )
 GROWING = ("depths", "networks", "shortcuts", "seeds")
 

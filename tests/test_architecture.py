@@ -16,7 +16,7 @@ FLOORS = [
     {"plan", "store", "frames", "environment"},
     {"results", "data", "layout"},
     {"networks", "figures", "refusals", "standing"},
-    {"studies"},
+    {"studies", "matching"},
     {"probes"},
     {"training"},
     {"execute"},

@@ -91,5 +91,10 @@ def test_labels_say_what_is_not_the_papers():
     ]
 
 
+def test_a_changed_recipe_is_labelled():
+    study = StudySpec.model_validate({"recipe": {"batch": 64, "flip": False}})
+    assert study.labels == ("not the paper's recipe: batch 64, flip False",)
+
+
 def test_flattened_fields_have_dotted_names():
     assert flatten(run_spec())["recipe.learning_rate"] == 0.1

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from degradation import plan
+from degradation.matching import matches
 from degradation.spec import StudySpec
 from degradation.standing import ENDED, FinalError, Standing
 from degradation.store import StudyFolder
@@ -67,6 +68,7 @@ def outcome_document(
         "labels": study.labels,
         **asdict(outcome),
         "final_training_errors": [asdict(error) for error in errors],
+        "matched_pairs": [asdict(match) | {"holds": match.holds} for match in matches(folder, study)],
     }
 
 

@@ -12,6 +12,7 @@ from degradation.commands.console import count, duration, errors_table, say_erro
 from degradation.commands.watching import watching
 from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.matching import matches, sentence
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
@@ -77,6 +78,8 @@ def say_summary(
     if errors:
         out.print("\nfinal clean training error, mean over seeds, by the batch norm's statistics")
         out.print(errors_table(errors))
+    if proof := sentence(matches(folder, study)):
+        out.print(proof)
     for label in study.labels:
         out.print(label, style="yellow")
     out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)

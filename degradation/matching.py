@@ -1,0 +1,75 @@
+"""Done runs -> the proof that their pairs match: equal initial weights, equal order, equal circumstances."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from degradation import plan
+from degradation.spec import RunSpec, StudySpec
+from degradation.standing import ENDED, standings
+from degradation.store import StudyFolder
+
+# Facts that may differ between the runs of a pair without changing what they are: none of these enters the numbers.
+INCIDENTAL = ("commit", "system", "python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """What was measured of one matched pair of done runs.
+
+    ``order`` is None where one of them diverged: its checksum is that of the steps until then. ``extra_weights``
+    names the weights that only the residual run has (options B and C); ``circumstances`` what else differed, as
+    ``threads 1, 2``: it can move results by rounding.
+    """
+
+    plain: str
+    residual: str
+    weights: bool
+    order: bool | None
+    extra_weights: str
+    circumstances: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether weights and, as far as it can be told, order are equal."""
+        return self.weights and self.order is not False
+
+
+def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
+    """Every matched pair of the study of which both runs are done and undamaged."""
+    ended = {found.spec: found.run_id for found in standings(folder, study, verify=True) if found.state in ENDED}
+    pairs = plan.pairs(plan.runs(study))
+    return tuple(_match(folder, pair, ended) for pair in pairs if pair.plain in ended and pair.residual in ended)
+
+
+def _match(folder: StudyFolder, pair: plan.Pair, ids: dict[RunSpec, str]) -> Match:
+    plain, residual = ids[pair.plain], ids[pair.residual]
+    one, other = folder.facts(plain), folder.facts(residual)
+    whole = one["diverged_step"] is None and other["diverged_step"] is None
+    return Match(
+        plain=plain,
+        residual=residual,
+        weights=one["weight_hash"] == other["weight_hash"],
+        order=one["order_checksum"] == other["order_checksum"] if whole else None,
+        extra_weights=other["extra_weights"],
+        circumstances=_differing(one["provenance"], other["provenance"]),
+    )
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
+    names = [name for name in one | other if name not in INCIDENTAL and one.get(name) != other.get(name)]
+    return "; ".join(f"{name} {one.get(name)}, {other.get(name)}" for name in names)
+
+
+def sentence(found: tuple[Match, ...]) -> str:
+    """The proof in one sentence; empty where no pair is done."""
+    if not found:
+        return ""
+    broken = [f"{match.plain} and {match.residual}" for match in found if not match.holds]
+    if broken:
+        return f"NOT MATCHED, initial weights or order differ: {'; '.join(broken)}"
+    apart = [match.circumstances for match in found if match.circumstances]
+    note = f"; {len(apart)} with other circumstances ({apart[0]})" if apart else ""
+    early = sum(match.order is None for match in found)
+    ended = f" (as far as it can be told of {early} that diverged)" if early else ""
+    pairs = f"{len(found)} matched pair{'s' * (len(found) > 1)}"
+    return f"{pairs}: equal initial weights; equal order, crops and flips of every image{ended}{note}"
