@@ -11,7 +11,7 @@ from degradation import runner
 from degradation.commands.console import count, duration, errors_table, say_error
 from degradation.commands.watching import watching
 from degradation.environment import Options
-from degradation.errors import UseError
+from degradation.errors import DamagedError, UseError
 from degradation.matching import matches, sentence
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
@@ -61,8 +61,12 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
         if not results.run_ids:
             return {}
         drawn = draw(results, (), formats, folder.figures_path())
-    except UseError as error:  # a damaged run, a full disk: what was trained is done, and its summary still told
-        say_error(f"the figures could not be drawn: {error}")
+    except UseError as error:  # what was trained is done all the same, and its summary told
+        why = f"the figures could not be drawn: {error}"
+        if isinstance(error, DamagedError):  # named on stderr as a failed run
+            out.print(why, soft_wrap=True)
+        else:
+            say_error(why)
         return {"figures": [], "figures_skipped": {"all": str(error)}}
     for path in drawn.paths:
         out.print(f"figure {path}", soft_wrap=True)
