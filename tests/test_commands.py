@@ -140,8 +140,8 @@ def test_without_arguments_the_help_is_shown(command: Command) -> None:
         ("--depths 20 32 56 110", [20, 32, 56, 110], [0]),
         ("--depths 20 --depths 56", [20, 56], [0]),
         ("--depths=20", [20], [0]),
-        ("quickstart --seeds 3 4", [8, 20, 44], [3, 4]),
-        ("--seeds 3 4 quickstart", [8, 20, 44], [3, 4]),
+        ("quickstart --seeds 3 4", [8, 20, 32], [3, 4]),
+        ("--seeds 3 4 quickstart", [8, 20, 32], [3, 4]),
         ("--depths 8 14 studies/x.toml", [8, 14], [0]),
     ],
 )
