@@ -52,7 +52,7 @@ class Costs:
         return run.recipe.steps * self.step(run) + evaluated_batches(run) * self.evaluation(run)
 
     def steps_within(self, study: StudySpec, seconds: float) -> int:
-        """The steps, rounded down to tens, with which the whole study ends in ``seconds``.
+        """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
 
         Raises UseError where that is fewer than 50.
         """
@@ -63,6 +63,8 @@ class Costs:
                 f"--budget: even {FEWEST_STEPS} steps take about {needed:.0f} s, above the {seconds:.0f} s given: "
                 "raise it, or take fewer depths or seeds, or a smaller --eval-examples"
             )
+        if self.seconds(plan.runs(study)) <= seconds:
+            return most
         while most - fewest >= 10:
             middle = (fewest + most) // 2
             fits = self.seconds(plan.runs(_with_steps(study, middle))) <= seconds

@@ -117,7 +117,9 @@ class StudyFolder:
 
     def __init__(self, root: str | Path, name: str) -> None:
         if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
-            raise UseError(f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}")
+            raise UseError(
+                f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
+            )
         self.store = Store(root)
         self.name = name
 

@@ -49,6 +49,14 @@ def test_an_invalid_depth_names_the_nearest_valid_ones(depth):
         network("plain", depth)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shortcut"), [("Plain", None), ("residual", "Z"), ("plain", "A"), ("residual", "none")]
+)
+def test_an_unknown_kind_or_shortcut_is_refused_and_nothing_else_is_built(kind, shortcut):
+    with pytest.raises(ValueError, match=r"plain|shortcut"):
+        network(kind, 8, shortcut)
+
+
 def branch_held_at(kind, shortcut, value):
     """The first block's output where its branch is ``value`` everywhere, for an input of 0.25."""
     block = network(kind, 8, shortcut).layer1[0].eval()

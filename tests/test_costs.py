@@ -1,0 +1,36 @@
+"""Costs: from two timed depths to the seconds of a study, and back to the steps of a budget."""
+
+import pytest
+
+from degradation import plan
+from degradation.costs import Costs, Line, evaluated_batches
+from degradation.errors import UseError
+from degradation.spec import StudySpec
+
+STUDY = StudySpec.model_validate({"depths": (8, 20), "recipe": {"steps": 1000}})
+
+
+def costs(jobs=1, step=0.1, evaluation=0.0):
+    flat = {"per_multiply_add": 0.0}
+    return Costs(step=Line(fixed=step, **flat), evaluation=Line(fixed=evaluation, **flat), jobs=jobs)
+
+
+def test_seconds_are_steps_and_evaluations_shared_by_the_jobs():
+    runs = plan.runs(STUDY)
+    assert costs().seconds(runs) == pytest.approx(3 + 4 * 100)
+    assert costs(jobs=2).seconds(runs) == pytest.approx(3 + 2 * 100)
+    assert costs(jobs=9).seconds(runs) == pytest.approx(3 + 100)  # no less than the longest
+    # 1,000 steps are 2.56 epochs: one evaluation on the way (step 781) and one at the end, both statistics each.
+    assert evaluated_batches(runs[0]) == pytest.approx(2 * 2 * 60_000 / 128)
+    assert costs().seconds([]) == 0
+
+
+def test_a_budget_chooses_the_most_steps_that_fit():
+    chosen = costs().steps_within(STUDY, 203)
+    assert chosen == 490
+    assert costs().steps_within(STUDY, 10_000) == 1000  # never more than the study has
+
+
+def test_a_budget_in_which_nothing_fits_says_what_would():
+    with pytest.raises(UseError, match=r"50 steps take about 23 s"):
+        costs().steps_within(STUDY, 10)
