@@ -1,12 +1,13 @@
 """Carries out what is pending of a study: plan -> pending -> one `execute` per run, in this process or in several."""
 
-from dataclasses import dataclass, field
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from degradation import plan
 from degradation.costs import Costs, time_costs
-from degradation.environment import Options
+from degradation.environment import Options, choose_jobs, cores
 from degradation.errors import Interrupted, UseError
 from degradation.progress import Report, silent
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten
@@ -72,10 +73,23 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
     if todo:
         load_images(study.dataset, options.data_dir)  # what is missing or damaged is said before any training
         with stop_requests() as stop:
-            failed = launcher.launch(folder, todo, options, report, stop)
+            failed = launcher.launch(folder, todo, _settled(folder, study, options, damaged), report, stop)
             if stop.status:
                 raise Interrupted(stop.status)
     return _outcome(folder, study, damaged | failed)
+
+
+def _settled(folder: StudyFolder, study: StudySpec, options: Options, damaged: Container[str]) -> Options:
+    """The options with jobs and threads chosen by the whole study, not by what is left of it.
+
+    Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
+    """
+    intact = [run_id for run_id in folder.run_ids() if folder.is_done(run_id) and run_id not in damaged]
+    facts = (folder.facts(run_id)["provenance"] for run_id in intact)
+    kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
+    options = replace(options, threads=options.threads or kept)
+    jobs = choose_jobs(options, len(plan.runs(study)))
+    return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
 
 
 def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:

@@ -152,6 +152,20 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
     assert_same_frames(load(folder.path), uninterrupted)
 
 
+def test_what_is_left_of_a_study_keeps_the_threads_it_began_with(tmp_path, monkeypatch):
+    # With fewer runs left than cores, the runs left would get more threads each, and round otherwise.
+    monkeypatch.setattr("degradation.environment.cores", lambda: 8)
+    monkeypatch.setattr(runner, "cores", lambda: 8)
+    study, seen = made.study_spec(seeds=(0, 1)), []
+    runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), Options(jobs=1, threads=2), silent)
+    monkeypatch.setattr("degradation.launcher.launch", lambda _f, _t, options, *_: seen.append(options) or {})
+    runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(), silent)
+    runner.carry_out(StudyFolder(tmp_path, "new"), study, Options(), silent)
+    assert [(options.jobs, options.threads) for options in seen] == [(4, 2), (4, 2)]
+    runner.carry_out(StudyFolder(tmp_path, "new"), study, Options(threads=1), silent)
+    assert seen[-1].threads == 1
+
+
 def test_two_commands_on_one_study_share_the_work(uninterrupted, tmp_path):
     first, second = start(tmp_path), start(tmp_path)
     outputs = [process.communicate(timeout=120) for process in (first, second)]
