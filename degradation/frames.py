@@ -92,5 +92,13 @@ def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
 
 def from_parquet(data: bytes) -> pd.DataFrame:
     """The frame that ``to_parquet`` wrote."""
-    data_frame: pd.DataFrame = pq.read_table(io.BytesIO(data)).to_pandas()
+    data_frame: pd.DataFrame = read_table(data).to_pandas()
     return data_frame
+
+
+def read_table(data: bytes) -> pa.Table:
+    """The arrow table in parquet bytes, read in this thread alone.
+
+    Arrow's own threads, still alive as a short command exits, have been seen to abort it.
+    """
+    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from degradation import plan
@@ -112,12 +111,15 @@ def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
 
 
 def _curves(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
-    # Read without pandas, which takes longer to import than all the rest of the command.
+    import pyarrow.parquet as pq  # not pandas, which takes longer to import than all the rest of the command
+
     try:
         data = folder.file(run_id, frame_file("curves"))
     except FileNotFoundError:
         return []
-    return list(pq.read_table(io.BytesIO(data)).to_pylist())
+    # In this thread alone: arrow's own threads, alive as a short command exits, have been seen to abort it.
+    with io.BytesIO(data) as file:
+        return list(pq.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist())
 
 
 def _last(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
