@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from degradation.parquet import read_table
+
 Row = Mapping[str, Any]
 
 INTEGER, REAL, TEXT = "int64", "float64", "string"
@@ -94,11 +96,3 @@ def from_parquet(data: bytes) -> pd.DataFrame:
     """The frame that ``to_parquet`` wrote."""
     data_frame: pd.DataFrame = read_table(data).to_pandas()
     return data_frame
-
-
-def read_table(data: bytes) -> pa.Table:
-    """The arrow table in parquet bytes, read in this thread alone.
-
-    Arrow's own threads, still alive as a short command exits, have been seen to abort it.
-    """
-    return pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False)

@@ -1,6 +1,5 @@
 """A study folder -> how each planned run stands, its last row, and the final training errors. No torch."""
 
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -111,15 +110,13 @@ def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
 
 
 def _curves(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq  # not pandas, which takes longer to import than all the rest of the command
+    from degradation.parquet import read_table  # not pandas, which takes longer to import than all the rest
 
     try:
         data = folder.file(run_id, frame_file("curves"))
     except FileNotFoundError:
         return []
-    # In this thread alone: arrow's own threads, alive as a short command exits, have been seen to abort it.
-    with io.BytesIO(data) as file:
-        return list(pq.ParquetFile(file, pre_buffer=False).read(use_threads=False).to_pylist())
+    return list(read_table(data).to_pylist())
 
 
 def _last(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "degradation"
 
 # Rooms from the bottom up: a module imports from its own floor or from those below it.
 FLOORS = [
-    {"version", "errors", "schedules", "progress", "stopping"},
+    {"version", "errors", "schedules", "progress", "stopping", "parquet"},
     {"spec"},
     {"plan", "store", "frames", "environment"},
     {"results", "data", "layout"},
