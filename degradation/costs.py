@@ -110,7 +110,7 @@ def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
 
 def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[float, float]:
     """Seconds of one training step and of the evaluation of one batch."""
-    from degradation.training.evaluate import Watched, evaluate
+    from degradation.training.evaluate import Watched
     from degradation.training.loop import Training
 
     training = Training(run, images, environment, silent)
@@ -122,7 +122,7 @@ def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[f
         int(training.state.first_nonfinite)  # wait for the device
 
     def evaluation() -> None:
-        evaluate(training.state.network, part, "batch", environment)
+        training.evaluate(part, "batch")
 
     for work in (step, evaluation):
         work()  # the first call of each pays for set-up

@@ -78,9 +78,7 @@ class Execution:
     def _commit(self, training: Training) -> Ending:
         facts = training.final_facts()
         said = {"run_id": self.run_id, "run": self.run.model_dump(mode="json"), "provenance": facts["provenance"]}
-        files = {
-            frame_file(name): frames.to_parquet(frames.frame(name, rows), said) for name, rows in training.rows.items()
-        }
+        files = {frame_file(name): frames.to_parquet(frame, said) for name, frame in training.frames().items()}
         files[WEIGHTS] = training.weights()
         files[FACTS] = (json.dumps(facts, indent=1) + "\n").encode()
         ending: Literal["finished", "diverged"] = "finished" if training.diverged_step is None else "diverged"

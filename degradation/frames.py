@@ -75,12 +75,19 @@ def frame(name: str, rows: Sequence[Row]) -> pd.DataFrame:
 
     Raises KeyError where a row lacks a column, ValueError where one has a column more.
     """
+    names = rows[0] if rows else SCHEMAS[name]
+    return table(name, {column: [row[column] for row in rows] for column in names})
+
+
+def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns as a frame of the named kind: in order, with its types; a scalar stands in every row.
+
+    Raises KeyError where a column is missing, ValueError where there is one more.
+    """
     schema = SCHEMAS[name]
-    for row in rows[:1]:
-        if unknown := set(row) - set(schema):
-            raise ValueError(f"{name} has no column {', '.join(sorted(unknown))}")
-    columns = {column: [row[column] for row in rows] for column in schema}
-    return pd.DataFrame(columns).astype(schema)
+    if unknown := set(columns) - set(schema):
+        raise ValueError(f"{name} has no column {', '.join(sorted(unknown))}")
+    return pd.DataFrame({column: columns[column] for column in schema}).astype(schema)
 
 
 def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:

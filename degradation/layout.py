@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -46,6 +46,31 @@ class Layout:
     def responding(self) -> tuple[Layer, ...]:
         """The layers that have a response: all but the linear one."""
         return tuple(layer for layer in self.layers if layer.response is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalized:
+    """What made an output of batch norm with batch statistics: gamma, beta and 1/sqrt(v + eps), each (C,), and eps."""
+
+    gamma: Tensor
+    beta: Tensor
+    inverse_std: Tensor
+    eps: float
+
+
+def normalized(module: nn.Module, output: Tensor) -> Normalized | None:
+    """What batch norm knows of its output; None for another module, for running statistics, and without gradients.
+
+    The statistics are those that torch keeps for the backward pass, so this must be asked before it.
+    """
+    if not isinstance(module, NORMS) or module.weight is None or not (module.training or module.running_var is None):
+        return None
+    kept = getattr(output.grad_fn, "_saved_result2", None)
+    if not isinstance(kept, Tensor) or kept.shape != module.weight.shape:
+        return None
+    return Normalized(
+        gamma=module.weight.detach(), beta=module.bias.detach(), inverse_std=kept.detach().float(), eps=module.eps
+    )
 
 
 def norms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from torch.nn import functional as F
 from degradation import networks
 from degradation.data.batches import Batches
 from degradation.environment import Environment
-from degradation.probes import PROBES
+from degradation.probes import Measurement, Taps
+from degradation.probes.gradients import needs
+from degradation.probes.probe import moments
 from degradation.progress import silent
 from degradation.spec import Measure
 from degradation.training.loop import Host, Training
 from degradation.training.recipe import learning_rate
+from degradation.training.step import forward
 from tests import made
 
 QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
@@ -27,7 +31,7 @@ def rows_of(kind: str, shortcut: str = "A", precision: str = "fp32"):
         run = run.model_copy(update={"shortcut": shortcut})
     training = Training(run, made.images(), Environment(device="cpu", precision=precision, threads=1), silent)
     training.train(QUIET)
-    return run, training.rows
+    return run, {name: frame.to_dict("records") for name, frame in training.frames().items()}
 
 
 def naive(run):
@@ -121,31 +125,64 @@ def test_a_plain_network_has_no_branch_rows():
     assert rows_of("plain")[1]["branches"] == []
 
 
-def test_the_response_std_is_the_closed_form_of_gamma_beta_and_the_batch_variance():
-    # DESIGN: sqrt(mean(gamma^2 v / (v + eps)) + var(beta)) with batch statistics.
-    run = made.run_spec("residual", 8, steps=STEPS, measure=Measure(probe_every=1))
-    training = Training(run, made.images(), made.CPU, silent)
-    training.train(QUIET)
-    network = training.state.network
+def scattered(network):
+    """Gamma and beta far from where they start, so that their part is seen."""
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():  # gamma and beta far from where they start, so that their part is seen
+    with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.weight.uniform_(0.5, 2, generator=generator)
                 module.bias.uniform_(-1, 1, generator=generator)
-    variances = {}
+
+
+def test_the_closed_form_in_gamma_beta_and_the_batch_variance_is_the_std_of_the_values():
+    run = made.run_spec("residual", 8, steps=STEPS, measure=Measure(probe_every=1))
+    training = Training(run, made.images(), made.CPU, silent)
+    training.train(QUIET)
+    network = training.state.network
+    scattered(network)
+    responses = {}
     handles = [
-        network.get_submodule(layer.name).register_forward_hook(
-            lambda _m, _i, out, name=layer.name: variances.update({name: out.var((0, 2, 3), correction=0)})
+        network.get_submodule(layer.response).register_forward_hook(
+            lambda _m, _i, out, name=layer.name: responses.update({name: out.detach().double()})
         )
         for layer in network.layout.responding
     ]
-    numbers = training.stepper.measure([PROBES["responses"]])[0]
+    training.readings.add(STEPS, training.stepper.measure())
     [handle.remove() for handle in handles]
-    for row in PROBES["responses"].rows(network.layout, numbers):
-        norm, v = network.get_submodule(response_of(row["name"])), variances[row["name"]]
-        closed = ((norm.weight**2 * v / (v + norm.eps)).mean() + norm.bias.var(correction=0)).sqrt().item()
-        assert row["std"] == pytest.approx(closed, rel=1e-4)
+    for row in training.frames()["responses"].tail(len(responses)).to_dict("records"):
+        response = responses[row["name"]]
+        assert row["std"] == pytest.approx(population_std(response), rel=1e-5)
+        assert row["mean"] == pytest.approx(response.mean().item(), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_moments_are_the_same_in_closed_form_and_from_the_values(precision):
+    network = networks.network("residual", 14)
+    scattered(network)
+    names = needs(network.layout)
+    images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with Taps(network, names) as taps:
+        forward(network, images, replace(made.CPU, precision=precision))
+    assert list(taps.normalized) == list(names)
+    seen = {"layout": network.layout, "outputs": {name: out.detach() for name, out in taps.outputs.items()}}
+    rest = {"output_gradients": {}, "weights": (), "weight_gradients": (), "updates": None}
+    closed, measured = (
+        moments(Measurement(**seen, **rest, normalized=known), names) for known in (taps.normalized, {})
+    )
+    tolerance = {"fp32": 1e-5, "bf16": 3e-3}[precision]
+    torch.testing.assert_close(closed, measured, rtol=tolerance, atol=tolerance)
+
+
+def test_running_statistics_and_other_modules_have_no_closed_form():
+    network = networks.network("residual", 8)
+    images = torch.randn(4, 3, 8, 8)
+    with Taps(network, ["bn1"]) as taps:
+        network.eval()(images)
+    assert not taps.normalized
+    with Taps(network, ["conv1"]) as taps:
+        network.train()(images)
+    assert not taps.normalized
 
 
 def test_hooks_are_gone_after_a_measured_step():

@@ -1,11 +1,12 @@
-"""The probes: what hooks saw in one measured step -> one device tensor -> rows of the frame each probe fills."""
+"""The probes: what hooks saw in one measured step -> one device tensor -> the frame that each probe fills."""
 
 from degradation.probes.branches import BRANCHES
 from degradation.probes.gradients import GRADIENTS
 from degradation.probes.probe import Measurement, Probe
+from degradation.probes.readings import Readings
 from degradation.probes.responses import RESPONSES
 from degradation.probes.taps import Taps
 
 PROBES: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
 
-__all__ = ["PROBES", "Measurement", "Probe", "Taps"]
+__all__ = ["PROBES", "Measurement", "Probe", "Readings", "Taps"]

@@ -5,33 +5,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from degradation.layout import Layout
-from degradation.probes.probe import Measurement, Probe, standard_deviations
+from degradation.layout import Block, Layout
+from degradation.probes.probe import Measurement, Probe, moments
 
 
 def needs(layout: Layout) -> tuple[str, ...]:
     """Branch and shortcut of every block that has a shortcut; none in a plain network."""
-    return tuple(
-        name for block in layout.blocks if block.shortcut is not None for name in (block.branch, block.shortcut)
-    )
+    return tuple(name for block in _blocks(layout) for name in (block.branch, str(block.shortcut)))
 
 
 def measure(seen: Measurement) -> Tensor:
-    """(blocks, 2): std of the branch, std of the shortcut."""
+    """(blocks with a shortcut, 3): std of the branch, std of the shortcut, their ratio (NaN over a shortcut of 0)."""
     names = needs(seen.layout)
     if not names:
-        return torch.zeros(0, 2, device=seen.weights[0].device)
-    return standard_deviations([seen.outputs[name] for name in names]).reshape(-1, 2)
+        return torch.zeros(0, 3, device=seen.weights[0].device)
+    branch, shortcut = moments(seen, names)[:, 1].reshape(-1, 2).unbind(1)
+    return torch.stack([branch, shortcut, torch.where(shortcut > 0, branch / shortcut, torch.nan)], dim=1)
 
 
-def rows(layout: Layout, numbers: Any) -> list[dict[str, Any]]:
-    """One row per block with a shortcut."""
-    blocks = [block for block in layout.blocks if block.shortcut is not None]
-    return [
-        {"block": block.number, "name": block.name, "stage": block.stage}
-        | {"branch_std": branch, "shortcut_std": shortcut, "ratio": branch / shortcut if shortcut else float("nan")}
-        for block, (branch, shortcut) in zip(blocks, numbers.tolist(), strict=True)
-    ]
+def entries(layout: Layout) -> list[dict[str, Any]]:
+    """One entry per block with a shortcut."""
+    return [{"block": block.number, "name": block.name, "stage": block.stage} for block in _blocks(layout)]
 
 
-BRANCHES = Probe(frame="branches", gradients=False, needs=needs, measure=measure, rows=rows)
+def _blocks(layout: Layout) -> list[Block]:
+    return [block for block in layout.blocks if block.shortcut is not None]
+
+
+BRANCHES = Probe(
+    frame="branches",
+    gradients=False,
+    columns=("branch_std", "shortcut_std", "ratio"),
+    needs=needs,
+    entries=entries,
+    measure=measure,
+)

@@ -9,8 +9,6 @@ from torch import Tensor
 from degradation.layout import Layout
 from degradation.probes.probe import Measurement, Probe, norms
 
-COLUMNS = ("weight_grad_norm", "weight_norm", "update_norm", "response_grad_norm", "response_grad_rms")
-
 
 def needs(layout: Layout) -> tuple[str, ...]:
     """The responses of every layer that has one."""
@@ -18,12 +16,10 @@ def needs(layout: Layout) -> tuple[str, ...]:
 
 
 def measure(seen: Measurement) -> Tensor:
-    """(layers, 5), in the order of COLUMNS; NaN where a layer has no response or the step made no update."""
-    weight_gradients, weights, momentum = (
-        norms(list(tensors)) for tensors in (seen.weight_gradients, seen.weights, seen.momentum)
-    )
+    """(layers, 5), in the order of the columns; NaN where a layer has no response or the step makes no update."""
+    weight_gradients, weights = norms(seen.weight_gradients), norms(seen.weights)
     missing = torch.full_like(weights, torch.nan)
-    updates = missing if seen.update_scale is None else momentum * seen.update_scale
+    updates = missing if seen.updates is None else norms(seen.updates)
     response_gradients, rms = missing.clone(), missing.clone()
     gradients = [seen.output_gradients[name] for name in needs(seen.layout)]
     found = norms(gradients)
@@ -34,12 +30,16 @@ def measure(seen: Measurement) -> Tensor:
     return torch.stack([weight_gradients, weights, updates, response_gradients, rms], dim=1)
 
 
-def rows(layout: Layout, numbers: Any) -> list[dict[str, Any]]:
-    """One row per weighted layer."""
-    return [
-        {"layer": layer.number, "name": layer.name, "stage": layer.stage} | dict(zip(COLUMNS, values, strict=True))
-        for layer, values in zip(layout.layers, numbers.tolist(), strict=True)
-    ]
+def entries(layout: Layout) -> list[dict[str, Any]]:
+    """One entry per weighted layer."""
+    return [{"layer": layer.number, "name": layer.name, "stage": layer.stage} for layer in layout.layers]
 
 
-GRADIENTS = Probe(frame="gradients", gradients=True, needs=needs, measure=measure, rows=rows)
+GRADIENTS = Probe(
+    frame="gradients",
+    gradients=True,
+    columns=("weight_grad_norm", "weight_norm", "update_norm", "response_grad_norm", "response_grad_rms"),
+    needs=needs,
+    entries=entries,
+    measure=measure,
+)

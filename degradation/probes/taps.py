@@ -5,15 +5,19 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from degradation.layout import Normalized, normalized
+
 
 class Taps:
     """``with Taps(network, names) as taps: network(x)`` leaves the outputs in ``taps.outputs`` by module name.
 
-    The hooks exist only inside the block: a step that is not measured carries none.
+    ``taps.normalized`` holds, for outputs of batch norm with batch statistics, what made them. The hooks exist only
+    inside the block: a step that is not measured carries none.
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
         self.outputs: dict[str, Tensor] = {}
+        self.normalized: dict[str, Normalized] = {}
         self._modules = {name: network.get_submodule(name) for name in dict.fromkeys(names)}
         self._handles: list[Any] = []
 
@@ -26,7 +30,9 @@ class Taps:
             handle.remove()
 
     def _keep(self, name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def hook(module: nn.Module, _inputs: Any, output: Tensor) -> None:
             self.outputs[name] = output
+            if (known := normalized(module, output)) is not None:
+                self.normalized[name] = known
 
         return hook

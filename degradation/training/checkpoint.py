@@ -21,7 +21,7 @@ class Checkpoint:
     """What a run needs to continue exactly: ``facts`` holds the environment that it started in."""
 
     tensors: dict[str, Tensor]
-    rows: dict[str, list[dict[str, Any]]]
+    rows: list[dict[str, Any]]
     facts: dict[str, Any]
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from degradation.data.batches import CleanBatches
 from degradation.environment import Environment
+from degradation.training.capture import Capture, Say
 from degradation.training.step import batch_statistics, forward
 
 
@@ -39,28 +40,51 @@ class Watched:
             yield batch
 
 
-@torch.inference_mode()
-def evaluate(network: nn.Module, part: Watched, statistics: str, environment: Environment) -> Evaluation:
-    """Evaluate in index order and in batches of the training size; the network is left exactly as it was.
+class Evaluator:
+    """Evaluates one network, in index order and in batches of the training size, and leaves it exactly as it was."""
 
-    ``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched).
-    """
-    training = network.training
-    context: AbstractContextManager[None] = batch_statistics(network) if statistics == "batch" else nullcontext()
-    network.eval()
-    try:
-        with context:
-            return _totals(network, part, environment)
-    finally:
-        network.train(training)
+    def __init__(self, network: nn.Module, environment: Environment, say: Say) -> None:
+        self.network, self.environment = network, environment
+        # A forward in either mode changes nothing, so a capture needs nothing put back.
+        self._capture = Capture(environment=environment, rehearsal=nullcontext, say=say)
+        self._forwards: dict[str, Callable[[Tensor], Tensor]] = {}
 
+    @torch.inference_mode()
+    def __call__(self, part: Watched, statistics: str) -> Evaluation:
+        """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
+        network = self.network
+        training = network.training
+        context: AbstractContextManager[None] = batch_statistics(network) if statistics == "batch" else nullcontext()
+        network.eval()
+        try:
+            with context:
+                return self._totals(part, statistics)
+        finally:
+            network.train(training)
 
-def _totals(network: nn.Module, part: Watched, environment: Environment) -> Evaluation:
-    device = part.batches.mean.device
-    loss, errors, count = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device), 0
-    for images, labels in part:
-        logits = forward(network, images, environment)
-        loss += F.cross_entropy(logits, labels, reduction="sum")
-        errors += (logits.argmax(1) != labels).sum()
-        count += len(labels)
-    return Evaluation(loss=float(loss) / count, error=int(errors) / count, examples=count)
+    def _totals(self, part: Watched, statistics: str) -> Evaluation:
+        device = part.batches.mean.device
+        loss, errors, count = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device), 0
+        for images, labels in part:
+            logits = self._forward(images, statistics, full=len(images) == part.batches.batch)
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            errors += (logits.argmax(1) != labels).sum()
+            count += len(labels)
+        return Evaluation(loss=float(loss) / count, error=int(errors) / count, examples=count)
+
+    def _forward(self, images: Tensor, statistics: str, full: bool) -> Tensor:
+        """The network's logits; full batches go through one captured forward for each kind of statistics."""
+        if not (full and self.environment.capture):
+            return forward(self.network, images, self.environment)
+        if statistics not in self._forwards:
+            self._forwards[statistics] = self._captured(torch.empty_like(images))
+        return self._forwards[statistics](images)
+
+    def _captured(self, place: Tensor) -> Callable[[Tensor], Tensor]:
+        replay = self._capture(lambda: forward(self.network, place, self.environment))
+
+        def answer(images: Tensor) -> Tensor:
+            place.copy_(images)
+            return replay()
+
+        return answer

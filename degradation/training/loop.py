@@ -5,19 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+import pandas as pd
 
-from degradation import networks, schedules
+from degradation import frames, networks, schedules
 from degradation.data.batches import Batches, CleanBatches
 from degradation.data.images import Images
 from degradation.environment import Environment, provenance
-from degradation.frames import SCHEMAS
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
-from degradation.probes import PROBES
+from degradation.probes import Readings
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec, canonical
 from degradation.training.checkpoint import Checkpoint, encode_weights
-from degradation.training.evaluate import STATISTICS, Watched, evaluate
+from degradation.training.evaluate import STATISTICS, Evaluator, Watched
 from degradation.training.recipe import learning_rate
 from degradation.training.step import NEVER, State, Stepper
 
@@ -78,16 +77,18 @@ class Training:
         environment.enter()
         device = environment.torch_device
         self.run, self.environment, self.report = run, environment, report
-        self.state = State(networks.for_run(run), device)
+        self.state = State(networks.for_run(run), run.recipe, device)
         self.batches = Batches(images, run.recipe, run.seed, device)
-        self.stepper = Stepper(self.state, self.batches, run.recipe, environment)
+        self.stepper = Stepper(self.state, self.batches, run, environment, self._say)
+        self.evaluate = Evaluator(self.state.network, environment, self._say)
         splits = {"train": images.train, "val": images.val, "test": images.test}
         self.clean = {
             name: CleanBatches(split, self.batches.mean, run.recipe.batch)
             for name, split in splits.items()
             if split is not None
         }
-        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("curves", *run.measure.probes)}
+        self.curves: list[dict[str, Any]] = []
+        self.readings = Readings(self.stepper.probes, self.stepper.layout)
         self.position, self.previous_row = 0, 0
         self.diverged_step: int | None = None
         self.facts = self._first_facts(images)
@@ -120,7 +121,7 @@ class Training:
         progress = {"position": self.position, "previous_row": self.previous_row}
         environment = {"environment": self.environment.as_facts()}
         facts = self.facts | progress | environment | {"run": canonical(self.run)}
-        return Checkpoint(tensors=self.state.tensors(), rows=self.rows, facts=facts)
+        return Checkpoint(tensors=self.state.tensors() | self.readings.tensors(), rows=self.curves, facts=facts)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of the same run, exactly."""
@@ -128,8 +129,9 @@ class Training:
         self.position, self.previous_row = facts.pop("position"), facts.pop("previous_row")
         facts.pop("environment"), facts.pop("run")
         self.facts = facts
-        self.rows = checkpoint.rows
+        self.curves = checkpoint.rows
         self.state.restore(checkpoint.tensors)
+        self.readings.restore(checkpoint.tensors)
 
     # training
 
@@ -160,33 +162,19 @@ class Training:
 
     def _step(self) -> None:
         """One update, measured where the schedule says so; at the last step a measurement without one."""
-        step, steps = self.position, self.run.recipe.steps
+        step = self.position
         self.batches.ready(step)
-        names = self.run.measure.probes if step in self.probe_steps else ()
-        probes = [PROBES[name] for name in names]
-        if step < steps:
-            self.state.learning_rate.fill_(learning_rate(self.run.recipe, step))
-            measured = self.stepper.train(probes)
+        if step == self.run.recipe.steps:
+            reading = self.stepper.measure() if step in self.probe_steps else None
+        elif step in self.probe_steps:
+            reading = self.stepper.train_measured()
         else:
-            measured = self.stepper.measure(probes)
-        if probes:
-            self._probe_rows(names, measured)
+            reading = None
+            self.stepper.train()
+        if reading is not None:
+            self.readings.add(step, reading)
         if self._clock.tick():
             self._tell("train")
-
-    def _probe_rows(self, names: tuple[str, ...], measured: list[torch.Tensor]) -> None:
-        """One transfer brings what all probes measured to the host."""
-        flat = torch.cat([numbers.reshape(-1) for numbers in measured]).cpu()
-        constant = {
-            "step": self.position,
-            "split": "train_batch",
-            "statistics": "batch",
-            "examples": self.run.recipe.batch,
-        }
-        for name, numbers in zip(names, measured, strict=True):
-            part, flat = flat[: numbers.numel()].reshape(numbers.shape), flat[numbers.numel() :]
-            columns = {column: value for column, value in constant.items() if column in SCHEMAS[name]}
-            self.rows[name] += [columns | row for row in PROBES[name].rows(self.stepper.layout, part)]
 
     # rows of the curves
 
@@ -202,7 +190,7 @@ class Training:
             self._tell("evaluate")
             rows += self._evaluation_rows(host)
             self._clock.restart()
-        self.rows["curves"] += rows
+        self.curves += rows
         self.state.sums.zero_()
         self.previous_row = step
 
@@ -217,7 +205,7 @@ class Training:
         for split, batches in self.clean.items():
             for statistics in STATISTICS:
                 watched = Watched(batches=batches, examples=examples, watch=host.watch)
-                found = evaluate(self.state.network, watched, statistics, self.environment)
+                found = self.evaluate(watched, statistics)
                 rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
         return rows
 
@@ -237,7 +225,7 @@ class Training:
     # what it says and what it leaves
 
     def _tell(self, phase: Any) -> None:
-        last = self.rows["curves"][-1] if self.rows["curves"] else {}
+        last = self.curves[-1] if self.curves else {}
         self.report(
             Progress(
                 run_id=self.run.run_id,
@@ -249,6 +237,17 @@ class Training:
                 images_per_second=self._clock.images_per_second(),
             )
         )
+
+    def _say(self, message: str) -> None:
+        """One line for the user, and for the run's provenance: what the environment asked for and did not get."""
+        self.facts["provenance"]["capture"] = message
+        place = {"step": self.position, "steps": self.run.recipe.steps}
+        self.report(Progress(run_id=self.run.run_id, phase="train", message=message, **place))
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Every frame of the run, by name."""
+        batch = {"split": "train_batch", "statistics": "batch", "examples": self.run.recipe.batch}
+        return {"curves": frames.frame("curves", self.curves)} | self.readings.frames(batch)
 
     def final_facts(self) -> dict[str, Any]:
         """The facts of a run that ended: the order checksum and, where it diverged, the step."""

@@ -1,4 +1,4 @@
-"""The recipe as functions of the step: the learning rate, and the update of SGD with momentum."""
+"""The recipe as functions of the step: the learning rate, on the host and on the device."""
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return float(recipe.learning_rate / 10**passed)
 
 
-@torch.no_grad()
-def accumulate_momentum(recipe: Recipe, momentum: list[Tensor], weights: list[Tensor], gradients: list[Tensor]) -> None:
-    """v <- momentum v + g + weight_decay w, in place; weight decay on every parameter, no Nesterov."""
-    torch._foreach_mul_(momentum, recipe.momentum)
-    torch._foreach_add_(momentum, gradients)
-    torch._foreach_add_(momentum, weights, alpha=recipe.weight_decay)
+class LearningRate:
+    """``learning_rate`` as a table on the device, read by the step counter there: the host has no part in it."""
 
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        changes = sorted({recipe.warmup_steps, *recipe.milestones})
+        rates = [learning_rate(recipe, step) for step in (0, *changes)]
+        self._changes = torch.tensor(changes, dtype=torch.int64, device=device)
+        self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
 
-@torch.no_grad()
-def update_weights(rate: Tensor, weights: list[Tensor], momentum: list[Tensor]) -> None:
-    """w <- w - rate v, in place, the rate a scalar on the device."""
-    torch._foreach_sub_(weights, torch._foreach_mul(momentum, rate))
+    def __call__(self, step: Tensor) -> Tensor:
+        """The rate at ``step`` (int64 scalar on the device): a float32 scalar."""
+        return torch.take(self._rates, torch.bucketize(step, self._changes, right=True))

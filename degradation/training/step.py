@@ -1,7 +1,7 @@
 """One training step as a function over buffers that stay in place: batch, forward, backward, probes, update."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,12 @@ from degradation.data.batches import CHECKSUM_FACTOR, Batches
 from degradation.environment import Environment
 from degradation.layout import norms, weight_of
 from degradation.networks.cifar import CifarNetwork
-from degradation.probes import Measurement, Probe, Taps
-from degradation.spec import Recipe
-from degradation.training.recipe import accumulate_momentum, update_weights
+from degradation.probes import PROBES, Measurement, Probe, Readings, Taps
+from degradation.spec import Recipe, RunSpec
+from degradation.training.capture import Capture, Say
+from degradation.training.compiled import compiled
+from degradation.training.optimizers import OPTIMIZERS
+from degradation.training.recipe import LearningRate
 
 NEVER = -1
 
@@ -21,12 +24,11 @@ NEVER = -1
 class State:
     """Everything that a step changes, on the device; ``tensors`` names it for the checkpoint."""
 
-    def __init__(self, network: CifarNetwork, device: torch.device) -> None:
+    def __init__(self, network: CifarNetwork, recipe: Recipe, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(self.network.parameters())
-        self.momentum = [torch.zeros_like(weight, requires_grad=False) for weight in self.weights]
+        self.optimizer = OPTIMIZERS["sgd"](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
-        self.learning_rate = torch.zeros((), device=device)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.checksum = torch.zeros((), dtype=torch.int64, device=device)
@@ -34,9 +36,11 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor that must survive for the run to continue exactly, by name."""
         named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        names = [name for name, _ in self.network.named_parameters()]
         buffers = {
-            f"momentum.{name}": buffer
-            for (name, _), buffer in zip(self.network.named_parameters(), self.momentum, strict=True)
+            f"{kind}.{name}": buffer
+            for kind, tensors in self.optimizer.buffers.items()
+            for name, buffer in zip(names, tensors, strict=True)
         }
         scalars = {name: getattr(self, name) for name in ("step", "sums", "first_nonfinite", "checksum")}
         return named | buffers | scalars
@@ -47,57 +51,96 @@ class State:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Put everything back at the end: steps inside are rehearsals."""
+        kept = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        try:
+            yield
+        finally:
+            self.restore(kept)
+
 
 class Stepper:
-    """Carries out the steps of one run, with or without probes."""
+    """Carries out the steps of one run, with or without its probes.
 
-    def __init__(self, state: State, batches: Batches, recipe: Recipe, environment: Environment) -> None:
-        self.state, self.batches, self.recipe, self.environment = state, batches, recipe, environment
+    Where the environment captures, each of the two kinds of step is one CUDA graph; ``say`` is told in one line where
+    that is not possible, and the same function is called instead.
+    """
+
+    def __init__(self, state: State, batches: Batches, run: RunSpec, environment: Environment, say: Say) -> None:
+        self.state, self.batches, self.environment = state, batches, environment
         self.layout = state.network.layout
+        self.probes = tuple(PROBES[name] for name in run.measure.probes)
+        self._rate = LearningRate(run.recipe, environment.torch_device)
         self._layers = tuple(weight_of(state.network, layer) for layer in self.layout.layers)
         places = {id(weight): place for place, weight in enumerate(state.weights)}
         self._places = [places[id(weight)] for weight in self._layers]
+        capture = Capture(environment=environment, rehearsal=state.untouched, say=say)
+        self.train: Callable[[], Tensor] = capture(lambda: self._update(()))
+        """One update."""
+        self.train_measured: Callable[[], Tensor] = capture(lambda: self._update(self.probes))
+        """One update; what the probes read, on the device: the network before it, and the update itself."""
 
-    def train(self, probes: Sequence[Probe] = ()) -> list[Tensor]:
-        """One update; what each probe measured, on the device: the network before it, the update itself."""
-        state = self.state
-        images, labels, used = self.batches.fill(state.step)
-        loss, logits, measured = self._differentiate(images, labels, probes, update=True)
-        update_weights(state.learning_rate, state.weights, state.momentum)
-        self._account(loss, logits, labels, used)
-        return measured
-
-    def measure(self, probes: Sequence[Probe]) -> list[Tensor]:
-        """What each probe measures at the last step: its batch is drawn and not trained on, buffers untouched."""
+    def measure(self) -> Tensor:
+        """What the probes read at the last step: its batch is drawn and not trained on, buffers untouched."""
         images, labels, _ = self.batches.fill(self.state.step)
         with batch_statistics(self.state.network):
-            return self._differentiate(images, labels, probes, update=False)[2]
+            loss, _, taps = self._forward(images, labels, self.probes)
+            gradients, output_gradients = self._backward(loss, taps, self.probes)
+            return self._read(self.probes, taps, gradients, output_gradients, None)
 
-    def _differentiate(
-        self, images: Tensor, labels: Tensor, probes: Sequence[Probe], update: bool
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Forward, backward, and the new momentum; then the probes, before the weights change."""
+    def _update(self, probes: Sequence[Probe]) -> Tensor:
+        """Batch, forward, backward, then the probes before the weights change; all work is on the device."""
         state = self.state
-        with Taps(state.network, [name for probe in probes for name in probe.needs(self.layout)]) as taps:
-            logits = forward(state.network, images, self.environment)
-        loss = F.cross_entropy(logits, labels)
+        images, labels, used = self.batches.fill(state.step)
+        loss, logits, taps = self._forward(images, labels, probes)
+        gradients, output_gradients = self._backward(loss, taps, probes)
+        updates = state.optimizer.updates(state.weights, gradients, self._rate(state.step), state.step)
+        reading = self._read(probes, taps, gradients, output_gradients, updates) if probes else loss
+        with torch.no_grad():
+            torch._foreach_sub_(state.weights, updates)
+        self._account(loss, logits, labels, used)
+        return reading
+
+    def _forward(self, images: Tensor, labels: Tensor, probes: Sequence[Probe]) -> tuple[Tensor, Tensor, Taps]:
+        """Mean loss, logits, and what the probes need of the layers' outputs."""
+        network = self.state.network
+        # A compiled block has no modules left to hook, so a measured step goes without.
+        compiling = compiled(network) if self.environment.compile and not probes else nullcontext()
+        with compiling, Taps(network, [name for probe in probes for name in probe.needs(self.layout)]) as taps:
+            logits = forward(network, images, self.environment)
+        return F.cross_entropy(logits, labels), logits, taps
+
+    def _backward(self, loss: Tensor, taps: Taps, probes: Sequence[Probe]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Gradients of the mean loss: of every weight, and of the outputs that a probe wants them of, by name."""
+        weights = self.state.weights
         wanted = dict.fromkeys(name for probe in probes if probe.gradients for name in probe.needs(self.layout))
-        found = torch.autograd.grad(loss, [*state.weights, *(taps.outputs[name] for name in wanted)])
-        gradients, output_gradients = found[: len(state.weights)], found[len(state.weights) :]
-        if update:
-            accumulate_momentum(self.recipe, state.momentum, state.weights, list(gradients))
-        if not probes:
-            return loss, logits, []
+        found = torch.autograd.grad(loss, [*weights, *(taps.outputs[name] for name in wanted)])
+        return list(found[: len(weights)]), dict(zip(wanted, found[len(weights) :], strict=True))
+
+    @torch.no_grad()
+    def _read(
+        self,
+        probes: Sequence[Probe],
+        taps: Taps,
+        gradients: list[Tensor],
+        output_gradients: dict[str, Tensor],
+        updates: list[Tensor] | None,
+    ) -> Tensor:
         seen = Measurement(
             layout=self.layout,
             outputs={name: output.detach() for name, output in taps.outputs.items()},
-            output_gradients=dict(zip(wanted, output_gradients, strict=True)),
+            normalized=taps.normalized,
+            output_gradients=output_gradients,
             weights=tuple(weight.detach() for weight in self._layers),
-            weight_gradients=tuple(gradients[place] for place in self._places),
-            momentum=tuple(state.momentum[place] for place in self._places),
-            update_scale=state.learning_rate if update else None,
+            weight_gradients=self._of_layers(gradients),
+            updates=None if updates is None else self._of_layers(updates),
         )
-        return loss, logits, [probe.measure(seen) for probe in probes]
+        return Readings.read(probes, seen)
+
+    def _of_layers(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(tensors[place] for place in self._places)
 
     @torch.no_grad()
     def _account(self, loss: Tensor, logits: Tensor, labels: Tensor, used: Tensor) -> None:
