@@ -49,7 +49,6 @@ class Capture:
     environment: Environment
     rehearsal: Callable[[], AbstractContextManager[None]]
     say: Say
-    record: Callable[[Work], Work] = cuda_graph
 
     def __call__(self, work: Work) -> Work:
         """``work``, captured where the environment says so."""
@@ -67,7 +66,7 @@ class Capture:
     def _recorded(self, work: Work) -> Work:
         try:
             with self.rehearsal():
-                return self.record(work)
+                return cuda_graph(work)
         except RuntimeError as error:
             why = str(error).strip().splitlines() or ["no reason given"]
             self.say(f"no CUDA graph ({why[0]}): every step is launched kernel by kernel, with the same results")
