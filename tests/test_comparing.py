@@ -31,12 +31,12 @@ def test_equal_seeds_are_paired_and_b_minus_a_is_the_difference(tmp_path):
 
 
 def test_other_seeds_are_compared_by_welch(tmp_path):
-    found = compare(load(tmp_path, "a", seeds=(0, 1, 2)), load(tmp_path, "b", seeds=(3, 4, 6, 7)))
+    found = compare(load(tmp_path, "a", seeds=(0, 1, 2)), load(tmp_path, "b", seeds=(3, 4, 6)))
     final = row(found, "plain 44, training error").difference
     assert (final.method, final.n, final.seeds) == ("Welch t", 3, ())
-    assert final.note == "not paired: 3 seeds and 4 seeds"
+    assert final.note == "not paired: 3 seeds and 3 seeds"
     assert final.low < final.value < final.high
-    assert found.differing["seeds"] == ([0, 1, 2], [3, 4, 6, 7])
+    assert found.differing["seeds"] == ([0, 1, 2], [3, 4, 6])
 
 
 def test_factors_are_compared_as_a_ratio(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import degradation
 from degradation.analysis.errors import errors, gap_curve
 from degradation.analysis.estimating import estimates
-from degradation.analysis.gradients import factors
+from degradation.analysis.gradients import factors, gradients
 from degradation.analysis.quantities import Quantity, across_depths, across_kinds, across_shortcuts, levels
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Run, Runs, runs
@@ -169,14 +169,26 @@ def test_one_block_a_stage_has_no_slope_and_a_gradient_of_zero_no_factor():
     assert factors(layers)["factor"].isna().all()
 
 
-def test_the_extremes_of_the_gradient_are_those_of_each_run_after_step_0(tmp_path):
-    results = degradation.load(make_study(tmp_path, seeds=(0, 1)).path)
-    found = factors(results["gradients"])
-    later = found[found["step"] > 0].groupby("run_id")["factor"].min()
-    slopes = {each.label: each for each in estimates(results) if each.name == "gradient-slope"}
-    smallest = slopes["plain 44, smallest after step 0"]
-    assert sorted(smallest.values) == pytest.approx(sorted(later[later.index.str.startswith("plain-44")]))
-    assert smallest.value < slopes["plain 44, largest after step 0"].value
+def test_the_extremes_of_the_gradient_are_those_of_each_run_after_step_0():
+    seeds = [run(depth=20, seed=seed) for seed in (0, 1)]
+    slopes = {0: (0.2, 0.2), 1: (-0.1, 0.0), 2: (0.1, 0.05), 700: (0.0, -0.05)}  # at step 0 steeper than ever after
+    frames = [
+        gradient_layers(slope).assign(run_id=each.run_id, step=step)
+        for step, pair in slopes.items()
+        for each, slope in zip(seeds, pair, strict=True)
+    ]
+    found = {each.label: each for each in gradients({"gradients": pd.concat(frames)}, among(*seeds))}
+    assert found["plain 20, step 0"].values == pytest.approx((10**-3.6, 10**-3.6))
+    assert found["plain 20, smallest after step 0"].values == pytest.approx((10**-1.8, 10**-0.9))
+    assert found["plain 20, largest after step 0"].values == pytest.approx((10**1.8, 10**0.9))
+    assert found["plain 20, last step"].values == pytest.approx((1.0, 10**0.9))
+
+
+def test_a_diverged_run_has_a_gradient_at_step_0_and_no_extreme():
+    lost = run(depth=20, finished=False)
+    found = list(gradients({"gradients": gradient_layers(-0.1).assign(run_id=lost.run_id)}, among(lost)))
+    assert found[0].values == pytest.approx((10**1.8,))
+    assert {(each.value, each.context["diverged"]) for each in found[1:]} == {(None, "1")}
 
 
 def test_steps_to_an_error_are_those_of_the_first_row_at_or_below_it():
@@ -184,15 +196,28 @@ def test_steps_to_an_error_are_those_of_the_first_row_at_or_below_it():
     assert steps_to(rows, 0.5) == {"a": 2.0}
 
 
-def test_an_error_never_reached_is_censored_and_never_averaged(tmp_path):
-    folder = make_study(tmp_path, depths=(20, 110), seeds=(0, 1), diverged={("plain", 110, 1)})
-    results = degradation.load(folder.path)
-    found = {each.label: each for each in speed(results, runs(results))}
-    shallow, deep = (found[f"plain {depth} to 20 % running training error"] for depth in (20, 110))
-    assert (shallow.unit, shallow.n, shallow.value) == ("steps", 2, np.mean(shallow.values))
-    assert (deep.value, deep.low, deep.method) == (None, None, "censored")
-    assert deep.sentence.endswith("> 640 steps in 2 of 2 seeds, 1 of which diverged")
-    assert not any("to 1 %" in label for label in found)  # an error that no run reaches is left out
+def test_an_error_that_a_seed_never_reached_is_censored_and_never_averaged():
+    reached, never, lost = run(seed=0), run(seed=1), run(seed=2, finished=False)
+    errors = {reached: (0.9, 0.4, 0.3), never: (0.9, 0.8, 0.7), lost: (0.9,)}
+    rows = [
+        {"run_id": each.run_id, "step": step, "split": "train_running", "error": error}
+        for each, values in errors.items()
+        for step, error in zip((100, 200, 700), values, strict=False)
+    ]
+    [found] = speed(
+        {"curves": pd.DataFrame(rows)}, among(*errors)
+    )  # 20, 10 and 1 %, which no run reaches, are left out
+    assert (found.value, found.low, found.high, found.method, found.n) == (None, None, None, "censored", 3)
+    assert found.values == (200.0,)
+    assert found.sentence == (
+        "plain 8 to 50 % running training error: > 700 steps in 2 of 3 seeds, 1 of which diverged; the others: 200"
+    )
+
+
+def test_an_error_that_every_seed_reached_has_a_mean(tmp_path):
+    results = degradation.load(make_study(tmp_path, depths=(20,), seeds=(0, 4)).path)
+    found = {each.label: each for each in speed(results, runs(results))}["plain 20 to 20 % running training error"]
+    assert (found.unit, found.n, found.value) == ("steps", 2, np.mean(found.values))
 
 
 def test_final_errors_are_those_of_the_last_row_and_name_split_and_statistics(tmp_path):

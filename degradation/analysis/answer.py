@@ -48,7 +48,7 @@ def _clause(found: Verdict) -> str:
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
     texts = {caveat.kind: caveat.text.rstrip(".") for caveat in caveats}
-    limits = [texts[kind] for kind in LIMITS if kind in texts]
+    limits = [texts[kind][0].lower() + texts[kind][1:] for kind in LIMITS if kind in texts]
     counts = ", ".join(f"{sum(each.verdict == word for each in verdicts)} {word}" for word in VERDICTS)
     return _capital("; ".join([*limits, f"of {len(verdicts)} claims: {counts}"]))
 
