@@ -142,7 +142,7 @@ def _edge(threshold: float, unit: str) -> str:
 
 
 def threshold(case: Case) -> str:
-    """The threshold in words, fixed before looking, and why it is that one; empty for a claim without an estimate."""
+    """The threshold in words, and why it is that one; empty for a claim without an estimate."""
     claim = case.claim
     if not claim.estimate:
         return ""
