@@ -124,13 +124,24 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
     )
 
 
+CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
+
+
 def choose_jobs(options: Options, runs: int) -> int:
-    """Runs at a time. On a CPU one a core, up to eight: these networks gain little from a second thread."""
+    """Runs at a time. On a CPU one a core, up to eight: these networks gain little from a second thread.
+
+    On a CUDA device up to four, as its free memory and the cores allow; one on any other.
+    """
     if options.jobs is not None:
         return max(1, min(options.jobs, runs))
-    if choose_device(options.device) != "cpu":
-        return 1
-    return max(1, min(runs, cores() // (options.threads or 1), 8))
+    device = choose_device(options.device)
+    if device == "cpu":
+        return max(1, min(runs, cores() // (options.threads or 1), 8))
+    if device == "cuda":
+        import torch
+
+        return max(1, min(runs, cores(), CUDA_JOBS, torch.cuda.mem_get_info()[0] // CUDA_JOB_BYTES))
+    return 1
 
 
 def cores() -> int:

@@ -60,6 +60,14 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         assert study.completed == pytest.approx(study.total)
 
 
+def test_what_a_run_has_to_say_stands_above_the_bars() -> None:
+    out = terminal(200)
+    with watching(out, RUNS) as report:
+        report(message(0, "note", message="no CUDA graph here"))
+        report(message(0, "train", 50))
+    assert written(out).count("no CUDA graph here") == 1
+
+
 def test_bars_fit_in_80_columns() -> None:
     out = terminal()
     with watching(out, RUNS) as report:

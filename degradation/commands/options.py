@@ -208,6 +208,18 @@ class MachineOptions:
         bool,
         typer.Option("--deterministic", help="The same bits every time, slower.", rich_help_panel=MACHINE),
     ] = False
+    capture: Annotated[
+        bool | None,
+        typer.Option(
+            "--capture/--no-capture",
+            help="Replay the step as a CUDA graph; without either, where there is CUDA.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the blocks: other results, by rounding.", rich_help_panel=MACHINE),
+    ] = False
     data_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE),
@@ -224,6 +236,8 @@ class MachineOptions:
             threads=_positive("--threads", self.threads),
             jobs=None if self.jobs == "auto" else _positive("--jobs", self.jobs),
             deterministic=self.deterministic,
+            capture=self.capture,
+            compile=self.compile,
             data_dir=self.data_dir,
         )
 

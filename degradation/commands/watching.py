@@ -68,6 +68,8 @@ class Live:
         run_id = progress.run_id
         if progress.phase in LASTING:
             self._end(progress)
+        elif progress.message:
+            self.bars.console.print(line(progress), soft_wrap=True)
         elif progress.steps:
             self.parts[run_id] = self.weights[run_id] * progress.step / progress.steps
             if run_id not in self.tasks:

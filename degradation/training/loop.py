@@ -241,8 +241,7 @@ class Training:
     def _say(self, message: str) -> None:
         """One line for the user, and for the run's provenance: what the environment asked for and did not get."""
         self.facts["provenance"]["capture"] = message
-        place = {"step": self.position, "steps": self.run.recipe.steps}
-        self.report(Progress(run_id=self.run.run_id, phase="train", message=message, **place))
+        self.report(Progress(run_id=self.run.run_id, phase="note", message=message))
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Every frame of the run, by name."""
