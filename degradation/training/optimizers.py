@@ -25,4 +25,33 @@ class Sgd:
         return list(torch._foreach_mul(momentum, rate))
 
 
-OPTIMIZERS = {"sgd": Sgd}
+class Adam:
+    """Adam (Kingma & Ba 2015, Algorithm 1), with weight decay added to the gradient, as in ``torch.optim.Adam``."""
+
+    def __init__(self, recipe: Recipe, weights: Sequence[Tensor]) -> None:
+        self.recipe = recipe
+        kinds = ("momentum", "second_moment")
+        self.buffers = {kind: [torch.zeros_like(weight, requires_grad=False) for weight in weights] for kind in kinds}
+
+    @torch.no_grad()
+    def updates(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor, step: Tensor) -> list[Tensor]:
+        """What to subtract from each weight; the corrections for the start at zero are made on the device."""
+        first, second = self.buffers["momentum"], self.buffers["second_moment"]
+        decayed = torch._foreach_add(gradients, weights, alpha=self.recipe.weight_decay)
+        _average(first, decayed, self.recipe.momentum)
+        _average(second, torch._foreach_mul(decayed, decayed), self.recipe.beta2)
+        taken = (step + 1).float()
+        spread = torch._foreach_sqrt(torch._foreach_div(second, 1 - self.recipe.beta2**taken))
+        torch._foreach_add_(spread, EPSILON)
+        scaled = torch._foreach_mul(first, rate / (1 - self.recipe.momentum**taken))
+        return list(torch._foreach_div(scaled, spread))
+
+
+def _average(means: list[Tensor], values: Sequence[Tensor], keep: float) -> None:
+    """mean <- keep mean + (1 - keep) value, in place."""
+    torch._foreach_mul_(means, keep)
+    torch._foreach_add_(means, values, alpha=1 - keep)
+
+
+EPSILON = 1e-8  # of Adam, as in its Algorithm 1
+OPTIMIZERS: dict[str, type[Sgd] | type[Adam]] = {"sgd": Sgd, "adam": Adam}
