@@ -17,6 +17,7 @@ FLOORS = [
     {"results", "data", "layout"},
     {"networks", "figures", "refusals", "standing"},
     {"studies", "matching"},
+    {"analysis"},
     {"probes"},
     {"training"},
     {"execute"},
@@ -25,7 +26,8 @@ FLOORS = [
     {"commands"},
     {"__init__", "__main__"},
 ]
-TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "runner", "commands"]
+TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "analysis"]
+TORCH_FREE += ["runner", "commands"]
 
 
 def room(path: Path) -> str:

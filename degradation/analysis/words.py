@@ -1,0 +1,42 @@
+"""Numbers -> the words of a sentence: signs, digits and brackets by unit."""
+
+SIGNED = " minus "  # a label that says so names a difference, whose sign is always shown
+
+
+def number(value: float, unit: str, *, signed: bool = False, digits: int = 1) -> str:
+    """One number: points and percent with ``digits``, factors to two or three significant digits, whole steps."""
+    sign = "+" if signed else ""
+    if unit == "steps":
+        return f"{value:{sign},.0f}"
+    if unit == "factor":
+        return _factor(value)
+    if unit == "std":
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign}.{digits}f}"
+
+
+def _factor(value: float) -> str:
+    if value >= 1e5:
+        return f"{value:.1e}"
+    decimals = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{decimals}f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def digits(low: float, high: float) -> int:
+    """Decimals that an interval deserves: one, or two where it is narrower than a point."""
+    return 1 if high - low >= 1 else 2
+
+
+def measured(value: float, low: float | None, high: float | None, unit: str, signed: bool) -> str:
+    """``+14.2 points [+11.9, +16.5]``; without brackets where there is no interval."""
+    name = f" {unit}" if unit in ("points", "steps", "std") else {"percent": " %"}.get(unit, "")
+    front = "factor " if unit == "factor" else ""
+    if low is None or high is None:
+        return f"{front}{number(value, unit, signed=signed, digits=2 if abs(value) < 1 else 1)}{name}"
+    shown = [number(v, unit, signed=signed, digits=digits(low, high)) for v in (value, low, high)]
+    return f"{front}{shown[0]}{name} [{shown[1]}, {shown[2]}]"
+
+
+def seeds(count: int) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{count} seed{'s' * (count != 1)}"
