@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, USE_ERROR
 from degradation.commands.freeing import clean
 from degradation.commands.listing import ships, status
+from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
 from degradation.commands.tokens import MultiValueCommand
 from degradation.commands.writing import export, plot
@@ -26,6 +27,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "plan": plan,
     "status": status,
     "plot": plot,
+    "report": report,
+    "compare": compare,
     "export": export,
     "clean": clean,
     "studies": ships,

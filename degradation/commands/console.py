@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,6 +12,9 @@ from degradation import plan
 from degradation.commands.cleaning import Item
 from degradation.spec import RunSpec, StudySpec
 from degradation.standing import ENDED, STATES, FinalError, Standing
+
+if TYPE_CHECKING:
+    from degradation.analysis import StudyComparison
 
 STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
 
@@ -247,6 +250,18 @@ def items_table(items: Sequence[Item]) -> Table:
     table.columns[1].overflow = "fold"
     for item in items:
         table.add_row(size(item.size), item.name, item.what)
+    return table
+
+
+def comparison_table(found: "StudyComparison", first: str, second: str) -> Table:
+    """The same estimates of two studies, and the second minus the first."""
+    from degradation.report.tables import value_of  # the statistics packages take long to import
+
+    table = _table("what", first, second, f"{second} minus {first}")
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in found.rows:
+        table.add_row(row.label, *(value_of(estimate) for estimate in (row.a, row.b, row.difference)))
     return table
 
 

@@ -54,13 +54,14 @@ def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
 def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[str, Any]:
     """All figures of the study into its folder, their paths printed; nothing while no run is done."""
     from degradation.figures import draw  # matplotlib takes a while: not before the training
+    from degradation.report.marks import marks
     from degradation.results import Results
 
     try:
         results = Results(folder)
         if not results.run_ids:
             return {}
-        drawn = draw(results, (), formats, folder.figures_path())
+        drawn = draw(results, (), formats, folder.figures_path(), marks(results))
     except UseError as error:  # what was trained is done all the same, and its summary told
         why = f"the figures could not be drawn: {error}"
         if isinstance(error, DamagedError):  # named on stderr as a failed run

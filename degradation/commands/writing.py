@@ -22,9 +22,11 @@ def plot(
     folder, formats = studies.locate(name, root), formats_of(format)
 
     from degradation.figures import draw
+    from degradation.report.marks import marks
     from degradation.results import Results
 
-    drawn = draw(Results(folder), figures or (), formats, out or folder.figures_path())
+    results = Results(folder)
+    drawn = draw(results, figures or (), formats, out or folder.figures_path(), marks(results))
     for path in drawn.paths:
         typer.echo(path)
     for figure, why in drawn.skipped.items():

@@ -1,5 +1,6 @@
 """The curves frame -> training and test error against step (Figure 6 of He et al. 2015)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from degradation.figures import page, style
+from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, prefer, series
 from degradation.results import Results
 
@@ -45,21 +47,25 @@ def curves_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @style.in_style
-def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
+def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
     """Training and test error against step, plain and residual side by side on one y axis.
 
-    Errors are evaluated with running batch-norm statistics; the data holds both. Raises UseError where no
-    run is done.
+    Errors are evaluated with running batch-norm statistics; the data holds both. ``marks``: published errors, at
+    the step that they are of. Raises UseError where no run is done.
     """
     data = curves_data(measured(results, "curves", "curves"))
     shown = prefer(data, "running")
     panels = kinds(data)
     rows = -(-len(panels) // 2)
-    words = page.Words(title="Training error and test error against step", notes=_notes(results, data, shown))
-    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels)))
+    words = page.Words(
+        title="Training error and test error against step", notes=[*_notes(results, data, shown), *mark_notes(marks)]
+    )
+    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
     grid = figure.subplots(rows, min(2, len(panels)), sharex=True, sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, panels, strict=False):
         _panel(axes, of_kind(shown, kind), results, top(shown))
+        of_panel = [mark for mark in marks if (mark.network, mark.shortcut) == kind]
+        draw_marks(axes, of_panel, [_step_of(mark, results) for mark in of_panel])
     lost = shown[shown["status"] == "diverged"]
     lines = [_mark_divergence(a, of_kind(lost, k), results) for a, k in zip(grid.flat, panels, strict=False)]
     for axes, kind in zip(grid.flat, panels, strict=False):
@@ -69,6 +75,11 @@ def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
     for axes in grid[:, 0]:
         axes.set_ylabel("error (%)")
     return figure, data
+
+
+def _step_of(mark: Mark, results: Results) -> int:
+    recipe = results.study.recipe
+    return recipe.steps if mark.at == "end" else recipe.milestones[0]
 
 
 def top(shown: pd.DataFrame) -> float:
@@ -129,11 +140,11 @@ def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
     return len(said)
 
 
-def _key(panels: int) -> style.Key:
+def _key(panels: int, marks: Sequence[Mark]) -> style.Key:
     looks = {split: {key: value for key, value in look.items() if key != "alpha"} for split, look in LINES.items()}
     handles = [Line2D([], [], color="0.25", label=MEANING[split], **looks[split]) for split in MEANING]
     return style.Key(
-        handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10")],
+        handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10"), *mark_keys(marks)],
         columns=4 if panels > 1 else 2,
     )
 
