@@ -1,5 +1,10 @@
 """Frames of a study -> estimates with intervals, verdicts on claims, published values beside measured ones, caveats."""
 
+from degradation.analysis.answer import answer
+from degradation.analysis.caveats import caveats
+from degradation.analysis.comparing import compare
+from degradation.analysis.errors import gap_curve
+from degradation.analysis.estimating import estimates
 from degradation.analysis.findings import (
     Analysis,
     Caveat,
@@ -10,6 +15,10 @@ from degradation.analysis.findings import (
     StudyComparison,
     Verdict,
 )
+from degradation.analysis.published import beside
+from degradation.analysis.runs import runs
+from degradation.analysis.verdicts import judge
+from degradation.results import Results
 
 __all__ = [
     "Analysis",
@@ -20,4 +29,26 @@ __all__ = [
     "Published",
     "StudyComparison",
     "Verdict",
+    "analyse",
+    "compare",
+    "gap_curve",
 ]
+
+
+def analyse(results: Results) -> Analysis:
+    """Everything that the study's done runs say; a study without any says what is missing.
+
+    Raises DamagedError where a file read is not what was written.
+    """
+    among = runs(results)
+    found = estimates(results, among)
+    verdicts, holm = judge(found)
+    noted = caveats(results, among, found)
+    return Analysis(
+        answer=answer(verdicts, noted),
+        estimates=found,
+        verdicts=verdicts,
+        compared=beside(results, found),
+        caveats=noted,
+        holm=holm,
+    )

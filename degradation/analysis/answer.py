@@ -1,0 +1,54 @@
+"""Verdicts -> the answer to the study's question in three sentences."""
+
+from collections.abc import Sequence
+
+from degradation.analysis.claims import claims
+from degradation.analysis.findings import VERDICTS, Caveat, Verdict
+
+PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
+LIMITS = ("no-run", "short-schedule", "synthetic", "one-seed")
+"""Kinds of caveats without which the first two sentences would mislead."""
+
+
+def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> tuple[str, ...]:
+    """What plain networks do, what shortcuts change, and what cannot be said.
+
+    Each of the first two speaks of converged networks where these were judged, else of the steps that were trained.
+    """
+    return (
+        _sentence([PLAIN], verdicts) or "What more layers do to a plain network was not measured.",
+        _sentence([RESIDUAL, SHORTCUT], verdicts) or "What shortcuts change was not measured.",
+        _reach(verdicts, caveats),
+    )
+
+
+def _sentence(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:
+    """The clauses of the claims that were judged, opened by the steps where they are not of converged networks."""
+    judged = [found for name in names if (found := _judged(name, verdicts))]
+    clauses = "; ".join(_clause(found) for found in judged)
+    short = [found for found in judged if found.claim.endswith("-after")]
+    steps = sorted({int(each.context["steps"]) for found in short for each in found.estimates})
+    when = f"after {' and '.join(f'{each:,}' for each in steps)} steps, " if steps else ""
+    text = when + clauses
+    return f"{text[0].upper()}{text[1:]}." if clauses else ""
+
+
+def _judged(name: str, verdicts: Sequence[Verdict]) -> Verdict | None:
+    found = {each.claim: each for each in verdicts if each.verdict != "not measured"}
+    return found.get(name) or found.get(f"{name}-after")
+
+
+def _clause(found: Verdict) -> str:
+    claim = next(each for each in claims() if each.id == found.claim.removesuffix("-after"))
+    if claim.answer is None:
+        return ""
+    decided = found.verdict in ("supported", "contradicted")
+    template = getattr(claim.answer, found.verdict) if decided else claim.answer.open
+    return str(template.format(estimates="; ".join(each.sentence for each in found.estimates), why=found.why))
+
+
+def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
+    texts = {caveat.kind: caveat.text.rstrip(".") for caveat in caveats}
+    limits = [texts[kind] for kind in LIMITS if kind in texts]
+    counts = ", ".join(f"{sum(each.verdict == word for each in verdicts)} {word}" for word in VERDICTS)
+    return f"{'; '.join([*limits, f'of {len(verdicts)} claims: {counts}'])}."

@@ -1,0 +1,143 @@
+"""Results and estimates -> what a reader must know of the study, found by looking at every run."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from degradation.analysis.errors import CLAIMED
+from degradation.analysis.findings import Caveat, Estimate
+from degradation.analysis.runs import Run, Runs
+from degradation.matching import sentence
+from degradation.results import Results
+from degradation.spec import PAPER_STEPS, PROBES
+from degradation.standing import ENDED, standings
+
+DISAGREE = 5.0
+"""Percentage points between training errors with running and with batch statistics, above which they disagree."""
+CIRCUMSTANCES = ("version", "commit", "torch", "device", "device_name", "precision", "threads", "deterministic")
+
+
+def caveats(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Caveat, ...]:
+    """Every caveat that holds, the gravest of the study's design first."""
+    found = [
+        *_design(results, runs),
+        *_standing(results, runs),
+        *_measuring(results, runs, estimates),
+        *_machines(results),
+    ]
+    return tuple(found)
+
+
+def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
+    study = results.study
+    steps = sorted({run.steps for run in runs.every} or {study.recipe.steps})
+    if min(steps) < PAPER_STEPS:
+        lengths = " and ".join(f"{each:,}" for each in steps)
+        yield Caveat(
+            kind="short-schedule",
+            text=f"{lengths} steps, not the paper's {PAPER_STEPS:,}: nothing here speaks of converged networks.",
+        )
+    for label in study.labels:
+        if not label.endswith("not the paper's schedule"):
+            kind = "synthetic" if label.startswith("synthetic") else "other-recipe"
+            yield Caveat(kind=kind, text=f"{label[0].upper()}{label[1:]}.")
+    seeds = {run.seed for run in runs.every}
+    if len(seeds) == 1:
+        yield Caveat(kind="one-seed", text="One seed: no number here has an interval, and no claim can be judged.")
+    for networks, other in ((("plain",), "residual"), (("residual",), "plain")):
+        if runs.every and {run.network for run in runs.every} == set(networks):
+            yield Caveat(kind="one-network", text=f"Only {networks[0]} networks: none to compare with {other} ones.")
+    if len({run.depth for run in runs.every}) == 1:
+        yield Caveat(kind="one-depth", text="One depth: nothing here speaks of what more layers do.")
+
+
+def _standing(results: Results, runs: Runs) -> Iterator[Caveat]:
+    planned = standings(results.folder, results.study)
+    missing = [each for each in planned if each.state not in ENDED]
+    if not runs.every:
+        yield Caveat(kind="no-run", text="No run is done: there is nothing to measure yet.")
+    if missing:
+        which = _listed([f"{each.run_id} ({each.state})" for each in missing])
+        yield Caveat(kind="unfinished", text=f"{len(missing)} of {len(planned)} planned runs are not done: {which}.")
+    lost = [run for run in runs.every if not run.finished]
+    if lost:
+        which = _listed([run.run_id for run in lost])
+        text = (
+            f"{len(lost)} of {len(runs.every)} done runs diverged and are left out of every number at the end: {which}."
+        )
+        yield Caveat(kind="diverged", text=text)
+    broken = tuple(match for match in runs.matched if not match.holds)
+    if broken:
+        yield Caveat(kind="not-matched", text=f"{sentence(broken)}; they are left out of plain minus residual.")
+    for probe in PROBES:
+        if runs.every and probe not in results.study.measure.probes:
+            yield Caveat(kind="no-probe", text=f"The probe '{probe}' was not recorded.")
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _measuring(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> Iterator[Caveat]:
+    yield from _disagreement(estimates)
+    curves = results["curves"]
+    ends = {run.run_id: run for run in runs.every if run.finished}
+    last = curves[curves["step"] == curves["run_id"].map({run_id: run.steps for run_id, run in ends.items()})]
+    for split in ("train", "test"):
+        used = last[last["split"] == split]
+        short = sorted({int(count) for count in used["examples"]} - {_whole(results, split)})
+        if short:
+            counts = " or ".join(f"{count:,}" for count in short)
+            text = f"The last {split} error is of {counts} of {_whole(results, split):,} images."
+            yield Caveat(kind="subset", text=text)
+    unmeasured = _without(last, ends)
+    if unmeasured:
+        names = _listed([run.run_id for run in unmeasured])
+        yield Caveat(kind="no-clean-error", text=f"No clean training error at the last step: {names}.")
+
+
+def _without(last: pd.DataFrame, ends: dict[str, Run]) -> list[Run]:
+    split, statistics = CLAIMED
+    have = set(last[(last["split"] == split) & (last["statistics"] == statistics)]["run_id"])
+    return [run for run_id, run in ends.items() if run_id not in have]
+
+
+def _whole(results: Results, split: str) -> int:
+    dataset = results.study.dataset
+    return dataset.train_examples if split == "train" else dataset.test_examples
+
+
+def _disagreement(estimates: Sequence[Estimate]) -> Iterator[Caveat]:
+    training = [each for each in estimates if each.name == "final-error" and each.context["split"] == "train"]
+    running = {each.label: each.value for each in training if each.context["statistics"] == "running"}
+    apart = [
+        f"{each.label} ({running[each.label]:.1f} % against {each.value:.1f} %)"
+        for each in training
+        if each.context["statistics"] == "batch" and _far(each.value, running.get(each.label))
+    ]
+    if apart:
+        text = (
+            f"Training errors with running and with batch statistics differ by more than {DISAGREE:g} points: "
+            f"{_listed(apart)}. The claims use those of each batch; test errors use the running ones."
+        )
+        yield Caveat(kind="statistics-disagree", text=text)
+
+
+def _far(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and abs(one - other) > DISAGREE
+
+
+def _machines(results: Results) -> Iterator[Caveat]:
+    provenance = results.provenance if results.run_ids else {}
+    mixed = [
+        f"{name} {', '.join(provenance[name])}" for name in CIRCUMSTANCES if isinstance(provenance.get(name), list)
+    ]
+    if mixed:
+        text = f"Runs were made under circumstances that differ: {'; '.join(mixed)}. It can move results by rounding."
+        yield Caveat(kind="mixed-circumstances", text=text)
+    if provenance.get("precision") not in (None, "fp32") and not isinstance(provenance["precision"], list):
+        yield Caveat(
+            kind="precision",
+            text=f"Trained in {provenance['precision']} precision, with no fp32 run beside it.",
+        )

@@ -1,0 +1,132 @@
+"""Two studies -> the same estimates side by side, and b minus a with an interval, where the studies can be compared."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from degradation.analysis import words
+from degradation.analysis.errors import CLAIMED
+from degradation.analysis.estimating import estimates
+from degradation.analysis.findings import ComparedEstimate, Estimate, StudyComparison
+from degradation.analysis.intervals import PAIRED, in_factors, of_difference, of_values
+from degradation.analysis.quantities import as_measured, scaled
+from degradation.errors import UseError
+from degradation.results import Results
+from degradation.spec import flatten
+
+COMPARED = (
+    "final-error",
+    "degradation-gap",
+    "shortcut-effect",
+    "gradient-slope",
+    "response-level",
+    "response-gap",
+    "response-effect",
+)
+"""Names of the estimates that are compared; of final errors those of the claims, and the test error."""
+SPLITS = (CLAIMED, ("test", "running"), ("train_batch", "batch"))
+PRESENTATION = ("question", "measure.")
+"""Fields that are not what was studied: the question's words, and when it was measured."""
+
+
+def compare(a: Results, b: Results) -> StudyComparison:
+    """Both studies' estimates, and b minus a (for factors b over a).
+
+    Paired by seed where both have the same seeds: equal seeds, images and depth mean equal batches, and equal initial
+    weights where the networks are alike; else Welch's interval. Recipe, initialization, shortcut, seeds and steps may
+    differ and are listed. Raises UseError, naming the field, where the data set, the examples behind an error, or
+    every network or depth differs: their numbers are then not of one kind.
+    """
+    fields_a, fields_b = flatten(a.study), flatten(b.study)
+    _same_data(a, b, fields_a, fields_b)
+    _in_common(a, b, "networks")
+    _in_common(a, b, "depths")
+    of_a, of_b = _by_key(a), _by_key(b)
+    for key in of_a.keys() & of_b.keys():
+        _same_examples(a, b, of_a[key], of_b[key])
+    rows = tuple(_row(of_a[key], of_b[key]) for key in of_a if key in of_b)
+    if not rows:
+        raise UseError(
+            f"{a.name} and {b.name} have no estimate in common: expected done runs of equal network, depth and arm"
+        )
+    names = [name for name in dict.fromkeys([*fields_a, *fields_b]) if not name.startswith(PRESENTATION)]
+    differing = {
+        name: (fields_a.get(name), fields_b.get(name)) for name in names if fields_a.get(name) != fields_b.get(name)
+    }
+    return StudyComparison(same=tuple(name for name in names if name not in differing), differing=differing, rows=rows)
+
+
+def _same_data(a: Results, b: Results, fields_a: Mapping[str, Any], fields_b: Mapping[str, Any]) -> None:
+    names = dict.fromkeys(name for name in [*fields_a, *fields_b] if name.startswith("dataset."))
+    for name in names:
+        one, other = fields_a.get(name), fields_b.get(name)
+        if one != other:
+            raise UseError(
+                f"{a.name} and {b.name} cannot be compared: {name} is {one} and {other}; "
+                "compare studies of the same images"
+            )
+
+
+def _in_common(a: Results, b: Results, name: str) -> None:
+    one, other = getattr(a.study, name), getattr(b.study, name)
+    if not set(one) & set(other):
+        raise UseError(
+            f"{a.name} and {b.name} cannot be compared: they have no {name} in common "
+            f"({_listed(one)}; {_listed(other)}); compare studies that share one"
+        )
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _same_examples(a: Results, b: Results, one: Estimate, other: Estimate) -> None:
+    mine, theirs = one.context.get("examples"), other.context.get("examples")
+    if mine != theirs:
+        raise UseError(
+            f"{a.name} and {b.name} cannot be compared: the {one.context['split']} error of {one.label} is of {mine} "
+            f"and {theirs} examples; compare errors of the same images"
+        )
+
+
+def _by_key(results: Results) -> dict[tuple[str, ...], Estimate]:
+    """The estimates to compare by what they are of."""
+    found = [each for each in estimates(results) if each.name in COMPARED and each.value is not None]
+    kept = [each for each in found if (each.context.get("split"), each.context.get("statistics")) in _splits(each)]
+    return {(each.name, each.context.get("split", ""), each.label): each for each in kept}
+
+
+def _splits(estimate: Estimate) -> tuple[tuple[str | None, str | None], ...]:
+    return SPLITS if "split" in estimate.context else ((None, None),)
+
+
+def _row(a: Estimate, b: Estimate) -> ComparedEstimate:
+    where = {("train", "final-error"): ", training error", ("test", "final-error"): ", test error"}
+    label = f"{a.label}{where.get((a.context.get('split', ''), a.name), '')}"
+    return ComparedEstimate(label=label, a=a, b=b, difference=difference(a, b, label))
+
+
+def difference(a: Estimate, b: Estimate, label: str) -> Estimate:
+    """b minus a, for factors b over a: paired where both have the same seeds, else Welch's."""
+    of_a, of_b = scaled(a), scaled(b)
+    paired = a.seeds == b.seeds
+    values = [other - one for one, other in zip(of_a, of_b, strict=True)] if paired else []
+    interval = of_values(values, PAIRED) if paired else of_difference(of_b, of_a)
+    shown = in_factors(interval) if a.unit == "factor" else interval
+    return Estimate(
+        name=f"difference of {a.name}",
+        label=f"b over a, {label}" if a.unit == "factor" else f"b{words.SIGNED}a, {label}",
+        unit={"percent": "points"}.get(a.unit, a.unit),
+        value=shown.value,
+        low=shown.low,
+        high=shown.high,
+        n=min(a.n, b.n),
+        seeds=a.seeds if paired else (),
+        values=as_measured(values, a.unit),
+        method=shown.method,
+        context=_shared(a, b),
+        note="" if paired else f"not paired: {words.seeds(a.n)} and {words.seeds(b.n)}",
+    )
+
+
+def _shared(a: Estimate, b: Estimate) -> dict[str, str]:
+    return {name: value for name, value in a.context.items() if b.context.get(name) == value}

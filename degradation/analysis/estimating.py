@@ -1,0 +1,20 @@
+"""Results -> every estimate of a study, from each source in turn."""
+
+from collections.abc import Callable, Iterator
+
+from degradation.analysis.errors import errors
+from degradation.analysis.findings import Estimate
+from degradation.analysis.gradients import gradients
+from degradation.analysis.responses import responses
+from degradation.analysis.runs import Runs, runs
+from degradation.analysis.speed import speed
+from degradation.results import Results
+
+SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (errors, speed, responses, gradients)
+"""What makes estimates. A mechanism's frames become estimates by a function added here; `claims.toml` names them."""
+
+
+def estimates(results: Results, among: Runs | None = None) -> tuple[Estimate, ...]:
+    """Every estimate of a study, those of one kind together; none where no run is done."""
+    found = runs(results) if among is None else among
+    return tuple(estimate for source in SOURCES for estimate in source(results, found)) if found.every else ()

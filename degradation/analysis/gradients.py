@@ -1,0 +1,75 @@
+"""The gradients frame -> the factor by which the backward signal changes across a network, and when."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from degradation.analysis.findings import Estimate
+from degradation.analysis.quantities import Quantity, levels
+from degradation.analysis.runs import Runs
+from degradation.results import Results
+
+VANISHING, EXPLODING = 0.1, 10.0
+DEFINITION = (
+    "The factor is that of the gradient at the first layer over that at the last one, by the slope of its logarithm "
+    "against the layer's number. The gradient is the RMS over the elements of a layer's response, not the norm over a "
+    "weight: weights of other shape and scale are not comparable. One slope is fitted to all layers, each measured "
+    "from the mean of the layers of its own stage and place in the block, so that steps between shapes do not enter. "
+    f"Below {VANISHING:g} the gradient vanishes toward the input, above {EXPLODING:g} it explodes."
+)
+SMALLEST, LARGEST = "smallest after step 0", "largest after step 0"
+
+
+def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """The factor of each network at step 0, the smallest and largest of all later measured steps, and the last.
+
+    The extremes are taken within each run, so that a network that vanishes for a while cannot hide in a mean.
+    """
+    found = factors(results["gradients"])
+    if found.empty:
+        return
+    ends = {run.run_id: run.steps for run in runs.every if run.finished}
+    whole = found[found["run_id"].isin(list(ends))]
+    later = whole[whole["step"] > 0].groupby("run_id")["factor"]
+    last = whole[whole["step"] == whole["run_id"].map(ends)].set_index("run_id")["factor"]
+    start = found[found["step"] == 0].set_index("run_id")["factor"]
+    # A run with a missing value is not known to be healthy: it gets no extreme.
+    at = {"0": start, SMALLEST: later.agg(_smallest), LARGEST: later.agg(_largest), "last": last}
+    for step, values in at.items():
+        numbers = {str(run): float(value) for run, value in values.items()}
+        quantity = Quantity(unit="factor", values=numbers, context={"step": step, "gradient": "response_grad_rms"})
+        yield from (_at(estimate, step) for estimate in levels(runs, quantity, "gradient-slope"))
+
+
+def _smallest(factor: "pd.Series[float]") -> float:
+    return float(factor.min(skipna=False))
+
+
+def _largest(factor: "pd.Series[float]") -> float:
+    return float(factor.max(skipna=False))
+
+
+def _at(estimate: Estimate, step: str) -> Estimate:
+    words = f"step {step}" if step == "0" else f"{step} step" if step == "last" else step
+    return replace(estimate, label=f"{estimate.label}, {words}")
+
+
+def factors(frame: pd.DataFrame) -> pd.DataFrame:
+    """run_id, step -> the factor across the network, see ``DEFINITION``; none where a stage has one block (depth 8).
+
+    NaN where a gradient is zero or infinite.
+    """
+    rows = frame[frame["response_grad_rms"].notna()]
+    # 6n+1 layers, n blocks a stage: from one block no trend along a stage is known.
+    rows = rows[rows.groupby("run_id")["layer"].transform("max") > 7]
+    with np.errstate(divide="ignore"):
+        logarithm = np.log10(rows["response_grad_rms"]).replace(-np.inf, np.nan)
+    network = [rows["run_id"], rows["step"]]
+    shape = [*network, rows["stage"], rows["name"].str.rpartition(".")[2]]
+    x = rows["layer"] - rows["layer"].groupby(shape).transform("mean")
+    y = logarithm - logarithm.groupby(shape).transform(lambda part: part.mean(skipna=False))
+    sums = pd.DataFrame({"xy": x * y, "xx": x * x, "last": rows["layer"]}).groupby(network)
+    slope = sums["xy"].agg(lambda part: part.sum(skipna=False)) / sums["xx"].sum()
+    return (10.0 ** (-slope * (sums["last"].max() - 1))).rename("factor").reset_index()

@@ -1,0 +1,132 @@
+"""`published.toml` -> published values, each beside the measured one where the runs follow the paper's recipe."""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from degradation.analysis.findings import Compared, Estimate, Published
+from degradation.analysis.intervals import half_width_of_next
+from degradation.results import Results
+from degradation.spec import PAPER_STEPS, Cifar10, Recipe, RunSpec, flatten
+
+MEASURED_AS = {
+    ("error", "end"): "final-error",
+    ("error", "before first drop"): "error-before-drop",
+    ("response", "end"): "response-middle",
+}
+"""Quantity and time of a published value -> the name of the estimate beside which it stands."""
+# What may differ from the paper's run: which network it is, how it is measured, and the paper's own warm-up.
+FREE = ("schema_number", "network", "depth", "shortcut", "seed", "precision", "start")
+FREE_GROUPS = ("measure.", "recipe.warmup_")
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """Every published value, in the file's order."""
+    text = files("degradation.analysis").joinpath("published.toml").read_text(encoding="utf-8")
+    return tuple(row for table in tomllib.loads(text)["table"] for row in _rows(**table))
+
+
+def _rows(
+    *, values: dict[str, float], reading: float = 0.0, quantity: str = "error", **table: Any
+) -> Iterator[Published]:
+    for depth, value in values.items():
+        yield Published(**table, depth=int(depth), value=value, reading_error=reading, quantity=quantity)
+
+
+def beside(results: Results, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
+    """The published values of the networks in the study, each beside what was measured, arm by arm."""
+    planned = {(network, depth) for network in results.study.networks for depth in results.study.depths}
+    rows = [row for row in published() if (row.network, row.depth) in planned]
+    return tuple(_compared(row, estimate, results) for row in rows for estimate in _fitting(row, estimates))
+
+
+def _fitting(row: Published, estimates: Sequence[Estimate]) -> list[Estimate] | list[None]:
+    wanted = {
+        "network": row.network,
+        "shortcut": row.shortcut,
+        "depth": str(row.depth),
+        "split": row.split,
+        "statistics": row.statistics,
+    }
+    name = MEASURED_AS[row.quantity, row.at]
+    found = [each for each in estimates if each.name == name and wanted.items() <= each.context.items()]
+    return [each for each in found if each.value is not None] or [None]
+
+
+def _compared(row: Published, estimate: Estimate | None, results: Results) -> Compared:
+    if estimate is None or estimate.value is None:
+        why = "not measured" if results.study.is_paper_schedule else f"not measured: {_why_not(results)}"
+        return Compared(published=row, measured=None, difference=None, within_seeds=None, comparable=False, why_not=why)
+    if why := departures(_specs(results, estimate)):
+        return Compared(
+            published=row, measured=estimate, difference=None, within_seeds=None, comparable=False, why_not=why
+        )
+    size = 100.0 if estimate.unit == "percent" else 1.0
+    return Compared(
+        published=row,
+        measured=estimate,
+        difference=estimate.value / size - row.value,
+        within_seeds=_within_seeds(row, estimate, size),
+        comparable=True,
+    )
+
+
+def _within_seeds(row: Published, estimate: Estimate, size: float) -> bool | None:
+    """Whether the published value lies where the mean of so many further runs is expected, give or take its reading.
+
+    None with one seed: its spread is unknown. The prediction interval of Student's t (Hahn and Meeker 1991, chapter 4).
+    """
+    half = half_width_of_next(estimate.values, row.runs)
+    if half is None or estimate.value is None:
+        return None
+    return abs(estimate.value - size * row.value) <= half + size * row.reading_error
+
+
+def _why_not(results: Results) -> str:
+    return departures(tuple(results.specs.values())) or "no run is done"
+
+
+def _specs(results: Results, estimate: Estimate) -> tuple[RunSpec, ...]:
+    """The runs that an estimate is of: its network in its arm."""
+    axes = [axis for axis in results.axes if axis != "shortcut"]
+    wanted = tuple(estimate.context[name] for name in ("network", "shortcut", "depth", "arm"))
+    found = []
+    for spec in results.specs.values():
+        fields = flatten(spec)
+        arm = ", ".join(f"{axis} {fields.get(axis)}" for axis in axes)
+        if (spec.network, spec.shortcut, str(spec.depth), arm) == wanted:
+            found.append(spec)
+    return tuple(found)
+
+
+def departures(specs: Sequence[RunSpec]) -> str:
+    """In what the runs are not the paper's (section 4.2), as ``700 steps, not 64,000``; empty where in nothing."""
+    found = [text for spec in specs for text in _departures(spec)]
+    return "; ".join(dict.fromkeys(found))
+
+
+def _departures(spec: RunSpec) -> Iterator[str]:
+    fields, papers = flatten(spec), flatten(_papers_run(spec))
+    for name in dict.fromkeys([*fields, *papers]):
+        ours, theirs = fields.get(name), papers.get(name)
+        if name in FREE or name.startswith(FREE_GROUPS) or ours == theirs:
+            continue
+        if name == "recipe.steps":
+            yield f"{ours:,} steps, not {theirs:,}"
+        elif name == "dataset.name" or not name.startswith("dataset.") or spec.dataset.name == "cifar10":
+            yield f"{name} {ours}, not {theirs}"
+
+
+def _papers_run(spec: RunSpec) -> RunSpec:
+    """The paper's run of this network: the default of every field."""
+    return RunSpec(
+        dataset=Cifar10(),
+        network=spec.network,
+        depth=spec.depth,
+        shortcut=spec.shortcut,
+        seed=spec.seed,
+        recipe=Recipe(steps=PAPER_STEPS),
+    )

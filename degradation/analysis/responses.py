@@ -1,0 +1,38 @@
+"""The responses frame -> the level of a network's responses, deep minus shallow, and plain minus residual."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from degradation.analysis.findings import Estimate
+from degradation.analysis.quantities import Quantity, across_depths, across_kinds, levels
+from degradation.analysis.runs import Runs
+from degradation.results import Results
+
+MEANING = {"level": "mean over layers of the response's std", "middle": "median over layers of the response's std"}
+
+
+def responses(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """Levels (std, after batch norm, before ReLU or addition) at the last step, and their differences.
+
+    The level is the mean over all 3x3 layers: the two layers of a residual block differ, so that a median would sit
+    on the gap between two clusters. The median, ``response-middle``, is what was read off the paper's Figure 7.
+    """
+    frame = results["responses"]
+    if frame.empty:
+        return
+    level = at_the_end(frame, runs, "mean", MEANING["level"])
+    yield from levels(runs, level, "response-level")
+    yield from across_depths(runs, level, "response-gap")
+    yield from across_kinds(runs, level, "response-effect")
+    yield from levels(runs, at_the_end(frame, runs, "median", MEANING["middle"]), "response-middle")
+
+
+def at_the_end(frame: pd.DataFrame, runs: Runs, over_layers: str, meaning: str) -> Quantity:
+    """Each finished run's std over layers at its last step: of the augmented batch, with that batch's statistics."""
+    ends = {run.run_id: run.steps for run in runs.every if run.finished}
+    rows = frame[(frame["split"] == "train_batch") & (frame["statistics"] == "batch")]
+    rows = rows[rows["step"] == rows["run_id"].map(ends)]
+    level = rows.groupby("run_id")["std"].agg(lambda std: getattr(std, over_layers)(skipna=False))
+    context = {"split": "train_batch", "statistics": "batch", "step": "last", "level": meaning}
+    return Quantity(unit="std", values={str(run): float(value) for run, value in level.items()}, context=context)

@@ -1,0 +1,98 @@
+"""Results -> the runs of a study as an analysis sees them: kind, arm, schedule, and which pairs match."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from degradation.matching import Match, matches
+from degradation.results import Results
+from degradation.spec import PAPER_STEPS, flatten
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One done run. ``kind`` is plain, residual, or with several shortcut options residual A.
+
+    ``arm`` holds the values of the axes that vary beside network, depth, seed and shortcut, empty where none does:
+    runs are compared within an arm.
+    """
+
+    run_id: str
+    network: str
+    shortcut: str
+    kind: str
+    depth: int
+    seed: int
+    arm: str
+    finished: bool
+    steps: int
+
+    @property
+    def converged(self) -> bool:
+        """Whether the schedule has at least the paper's steps: only then may a claim speak of converged networks."""
+        return self.steps >= PAPER_STEPS
+
+
+class Group(NamedTuple):
+    """The seeds of one network: equal in all but the seed."""
+
+    arm: str
+    kind: str
+    depth: int
+
+    @property
+    def label(self) -> str:
+        """``plain 44``."""
+        return f"{self.kind} {self.depth}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The done runs of a study by group, and what is known of its pairs."""
+
+    every: tuple[Run, ...]
+    matched: tuple[Match, ...]
+
+    @property
+    def groups(self) -> dict[Group, tuple[Run, ...]]:
+        """Runs of equal arm, kind and depth by seed; plain before residual, shallow before deep."""
+        return {
+            key: tuple(found) for key, found in groupby(self.every, lambda run: Group(run.arm, run.kind, run.depth))
+        }
+
+    def kinds(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Arm, kind and its depths, shallow first."""
+        for (arm, kind), found in groupby(self.groups, lambda group: (group.arm, group.kind)):
+            yield arm, kind, tuple(group.depth for group in found)
+
+    def holds(self, plain: str, residual: str) -> bool:
+        """Whether the two runs are a matched pair whose weights and order were measured to be equal."""
+        return any(match.plain == plain and match.residual == residual and match.holds for match in self.matched)
+
+
+def runs(results: Results) -> Runs:
+    """The done runs, sorted by arm, kind, depth and seed, with the proof of their pairs.
+
+    Raises DamagedError where a run's description is not what was written.
+    """
+    options = {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
+    axes = [axis for axis in results.axes if axis != "shortcut"]
+    every = []
+    for run_id, spec in results.specs.items():
+        fields = flatten(spec)
+        every.append(
+            Run(
+                run_id=run_id,
+                network=spec.network,
+                shortcut=spec.shortcut,
+                kind=f"residual {spec.shortcut}" if spec.network == "residual" and len(options) > 1 else spec.network,
+                depth=spec.depth,
+                seed=spec.seed,
+                arm=", ".join(f"{axis} {fields.get(axis)}" for axis in axes),
+                finished=results.folder.done(run_id)["status"] == "finished",
+                steps=spec.recipe.steps,
+            )
+        )
+    ordered = sorted(every, key=lambda run: (run.arm, run.kind, run.depth, run.seed))
+    return Runs(every=tuple(ordered), matched=matches(results.folder, results.study))

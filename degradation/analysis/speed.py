@@ -1,0 +1,60 @@
+"""The curves frame -> how many steps each network takes to reach an error; never reached is censored, not averaged."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from degradation.analysis import words
+from degradation.analysis.findings import CENSORED, Estimate
+from degradation.analysis.quantities import Quantity, levels
+from degradation.analysis.runs import Run, Runs
+from degradation.results import Results
+
+ERRORS = (0.5, 0.2, 0.1, 0.01)
+"""Errors (fractions) that are looked for; one that no run of the study reaches is left out."""
+
+
+def speed(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """Steps until the running training error is first at or below each of ``ERRORS``, by the measured rows."""
+    curves = results["curves"]
+    rows = curves[curves["split"] == "train_running"]
+    for error in ERRORS:
+        reached = steps_to(rows, error)
+        if reached:
+            context = {"split": "train_running", "statistics": "batch", "error": f"{error:g}"}
+            quantity = Quantity(unit="steps", values=reached, context=context)
+            found = levels(runs, quantity, "steps-to-error")
+            for estimate, members in zip(found, runs.groups.values(), strict=True):
+                yield _censored(estimate, members, error)
+
+
+def steps_to(rows: pd.DataFrame, error: float) -> dict[str, float]:
+    """run_id -> the first measured step at or below the error; runs that never are, are not in it."""
+    first = rows[rows["error"] <= error].groupby("run_id")["step"].min()
+    return {str(run): float(step) for run, step in first.items()}
+
+
+def _censored(estimate: Estimate, members: Sequence[Run], error: float) -> Estimate:
+    """The estimate, or where a run never reached the error one without a mean that says so: ``> 700 steps``."""
+    label = f"{estimate.label} to {100 * error:g} % running training error"
+    context = dict(estimate.context) | {"censored": str(len(members) - estimate.n)}
+    never = [run for run in members if run.seed not in estimate.seeds]
+    if not never:
+        return replace(estimate, label=label, context=context)
+    diverged = sum(not run.finished for run in never)
+    lost = f", {diverged} of which diverged" if diverged else ""
+    reached = ", ".join(f"{step:,.0f}" for step in estimate.values)
+    note = f"> {max(run.steps for run in never):,} steps in {len(never)} of {words.seeds(len(members))}{lost}"
+    note += f"; the others: {reached}" if reached else ""
+    return replace(
+        estimate,
+        label=label,
+        value=None,
+        low=None,
+        high=None,
+        n=len(members),
+        method=CENSORED,
+        context=context,
+        note=note,
+    )

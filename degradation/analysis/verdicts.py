@@ -1,0 +1,172 @@
+"""Claims and estimates -> verdicts: whole intervals beyond thresholds, adjusted by Holm's method over the page."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from statsmodels.stats.multitest import multipletests
+
+from degradation.analysis.claims import Case, Claim, cases, claims
+from degradation.analysis.findings import ALL_EQUAL, ONE_SEED, Estimate, Verdict, VerdictWord
+from degradation.analysis.intervals import p_beyond
+
+ALPHA = 0.05
+
+
+class Leaning(NamedTuple):
+    """Where a case's intervals lie: what they would say alone, and the p-value of it (two-sided)."""
+
+    verdict: VerdictWord
+    p: float
+
+
+def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -> tuple[tuple[Verdict, ...], str]:
+    """A verdict on every claim, and the sentence that says how they are adjusted.
+
+    A claim that rests on several estimates needs all of them beyond its threshold (an intersection-union test: the
+    largest p-value counts). The p-values of all claims that can be tested are adjusted together by Holm's method
+    (Holm 1979), so that the chance of even one wrong verdict on the page is at most 5 %.
+    """
+    judged = cases(claims() if found is None else found, estimates)
+    leanings = {case.name: _leaning(case) for case in judged if _testable(case)}
+    ps = [leaning.p for leaning in leanings.values()]
+    adjusted = multipletests(ps, alpha=ALPHA, method="holm")[1] if ps else []
+    verdicts = tuple(
+        _verdict(case, leanings.get(case.name), dict(zip(leanings, adjusted, strict=True)).get(case.name, 1.0))
+        for case in judged
+    )
+    return verdicts, _holm(len(judged), len(ps))
+
+
+def _holm(judged: int, tested: int) -> str:
+    if not tested:
+        return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
+    return (
+        f"{tested} of {judged} claims could be tested; their p-values are adjusted by Holm's method for {tested}, "
+        "so that the chance of even one wrong verdict is at most 5 %. The intervals shown are 95 % each, not adjusted."
+    )
+
+
+def _testable(case: Case) -> bool:
+    return case.complete and all(each.low is not None and "diverged" not in each.context for each in case.estimates)
+
+
+def _leaning(case: Case) -> Leaning:
+    sides = [_sides(case.claim, each) for each in case.estimates]
+    support, contradict = max(side[0] for side in sides), max(side[1] for side in sides)
+    verdict: VerdictWord = "supported" if support < contradict else "contradicted"
+    return Leaning(verdict, min(1.0, 2 * min(support, contradict)))
+
+
+def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
+    """One-sided p-values that the estimate supports and that it contradicts the claim."""
+
+    def p(threshold: float, side: Literal["greater", "less"]) -> float:
+        return p_beyond(_scaled(estimate.values, estimate), _scaled([threshold], estimate)[0], side)
+
+    if claim.supports == "within":  # two one-sided tests (Schuirmann 1987)
+        inside = max(p(-claim.threshold, "greater"), p(claim.threshold, "less"))
+        return inside, min(p(-claim.threshold, "less"), p(claim.threshold, "greater"))
+    above, below = p(claim.threshold, "greater"), p(claim.threshold, "less")
+    return (above, below) if claim.supports == "above" else (below, above)
+
+
+def _scaled(values: Sequence[float], estimate: Estimate) -> list[float]:
+    """Factors as logarithms, in which their intervals are symmetric."""
+    return [math.log10(value) for value in values] if estimate.unit == "factor" else list(values)
+
+
+def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
+    verdict, why = _said(case, leaning, adjusted)
+    return Verdict(
+        claim=case.name,
+        statement=case.statement,
+        source=case.claim.source,
+        literature=case.claim.literature,
+        verdict=verdict,
+        why=why,
+        threshold=threshold(case),
+        estimates=case.estimates,
+        needs=case.claim.needs,
+    )
+
+
+def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[VerdictWord, str]:
+    if not case.complete:
+        return "not measured", case.absent
+    shown = "; ".join(each.sentence for each in case.estimates)
+    if leaning is None:
+        return "not enough evidence", f"{shown}: {_untestable(case.estimates)}"
+    if adjusted < ALPHA:
+        return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
+    if leaning.p < ALPHA:
+        held = f"beyond the threshold alone, not after Holm's adjustment over the page (p = {adjusted:.2g})"
+        return "not enough evidence", f"{shown}: {held}"
+    return "not enough evidence", f"{shown}: {_between(case)}"
+
+
+def _untestable(estimates: Sequence[Estimate]) -> str:
+    lost = sum(int(each.context.get("diverged", "0")) for each in estimates)
+    if lost:
+        return f"{lost} run{'s' * (lost != 1)} diverged, so that the seeds left are chosen by their outcome"
+    reasons = {each.method for each in estimates if each.low is None}
+    return ONE_SEED if ONE_SEED in reasons else ALL_EQUAL
+
+
+def _where(case: Case, verdict: VerdictWord) -> str:
+    """Where the intervals lie, all of them."""
+    claim, unit = case.claim, case.estimates[0].unit
+    edge = _edge(claim.threshold, unit)
+    margin = abs(claim.threshold)
+    whole = "the whole interval" if len(case.estimates) == 1 else "every interval as a whole"
+    if claim.supports == "within":
+        return f"{whole} lies {'within' if verdict == 'supported' else 'outside'} ±{margin:g} {unit}"
+    within = all(-margin <= _bound(each.low) and _bound(each.high) <= margin for each in case.estimates)
+    if verdict == "contradicted" and within and unit != "factor":
+        return f"{whole} lies within ±{margin:g} {unit}: no difference of a size that counts"
+    upper = (claim.supports == "above") == (verdict == "supported")
+    return f"{whole} lies {'above' if upper else 'below'} {edge}"
+
+
+def _between(case: Case) -> str:
+    edge = _edge(case.claim.threshold, case.estimates[0].unit)
+    edge = edge.replace("+", "±") if case.claim.supports == "within" else edge
+    if len(case.estimates) == 1:
+        return f"the interval reaches across {edge}"
+    return f"the intervals do not all lie on one side of {edge}"
+
+
+def _bound(number: float | None) -> float:
+    return math.nan if number is None else number
+
+
+def _edge(threshold: float, unit: str) -> str:
+    if unit == "factor":
+        return f"a factor of {threshold:g}"
+    return f"{threshold:+g} {unit}" if threshold else "zero"
+
+
+def threshold(case: Case) -> str:
+    """The threshold in words, fixed before looking, and why it is that one; empty for a claim without an estimate."""
+    claim = case.claim
+    if not claim.estimate:
+        return ""
+    unit = UNITS[claim.estimate]
+    if claim.supports == "within":
+        rule = f"the whole interval within ±{claim.threshold:g} {unit} supports, outside contradicts"
+    else:
+        other = "below" if claim.supports == "above" else "above"
+        edge = _edge(claim.threshold, unit)
+        rule = f"the whole interval {claim.supports} {edge} supports, {other} contradicts"
+    return f"{rule} ({claim.because})"
+
+
+UNITS = {
+    "degradation-gap": "points",
+    "shortcut-effect": "points",
+    "shortcut-options": "points",
+    "gradient-slope": "factor",
+    "response-gap": "std",
+    "response-effect": "std",
+}
+"""The unit of each estimate that a claim rests on, for thresholds printed where nothing was measured."""
