@@ -52,6 +52,7 @@ Target = Annotated[
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A study under --root, or a path to one.", autocompletion=_names)
 ]
+OtherName = Annotated[str, typer.Argument(metavar="OTHER", help="The study to compare with it.", autocompletion=_names)]
 MaybeName = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A study on disk; none: all.", autocompletion=_names)
 ]

@@ -8,12 +8,13 @@ import typer
 
 from degradation import studies
 from degradation.commands.endings import DONE
-from degradation.commands.options import JsonOption, Name, RootOption
+from degradation.commands.options import JsonOption, Name, OtherName, RootOption
 
 if TYPE_CHECKING:
-    from degradation.report.files import Report
+    from rich.table import Table
 
-OtherName = Annotated[str, typer.Argument(metavar="OTHER", help="The study to compare with it.")]
+    from degradation.analysis import StudyComparison
+    from degradation.report.files import Report
 
 
 def report(
@@ -60,7 +61,7 @@ def report_document(written: "Report") -> dict[str, Any]:
         "page": str(written.page),
         "markdown": str(written.twin),
         "again": shlex.join(it.again),
-        "missing": it.missing,
+        "left_out": it.left_out,
         "matched_pairs": asdict(it.proof),
         "analysis": it.analysis.as_json(),
         "provenance": it.provenance,
@@ -77,18 +78,46 @@ def compare(
     first, second = studies.locate(name, root), studies.locate(other, root)
 
     from degradation import analysis
-    from degradation.commands.console import comparison_table, console
+    from degradation.commands.console import console
     from degradation.commands.documents import print_json
     from degradation.results import Results
 
     found = analysis.compare(Results(first), Results(second))
     if as_json:
-        print_json({"a": first.name, "b": second.name} | found.as_json())
+        print_json({"a": str(first.path), "b": str(second.path)} | found.as_json())
         return DONE
     out = console()
+    out.print(f"a: {first.path}\nb: {second.path}", soft_wrap=True)
+    out.print("they differ in no field but name" if not found.differing else "they differ in")
     for field, (a, b) in found.differing.items():
-        out.print(f"{field}: {a} in {first.name}, {b} in {second.name}")
-    if not found.differing:
-        out.print("the studies differ in no field")
-    out.print(comparison_table(found, first.name, second.name))
+        out.print(f"  {field}: {in_words(a)} and {in_words(b)}")
+    out.print(comparison_table(found))
+    out.print("difference: b minus a, for factors b over a; 95 % intervals")
     return DONE
+
+
+def in_words(value: Any) -> str:
+    """A field's value: a list as its items, nothing as ``not set``."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not set" if value is None else str(value)
+
+
+def comparison_table(found: "StudyComparison") -> "Table":
+    """The same estimates of two studies, a section for each kind of estimate, and their differences."""
+    from degradation.commands.console import new_table
+    from degradation.report.tables import value_of
+
+    table = new_table("what", "a", "b", "difference")
+    before = ""
+    for row in found.rows:
+        context = row.a.context
+        kind = (
+            f"{row.a.name.replace('-', ' ')}, {context.get('split', 'weights')} {context.get('statistics', '')}".strip()
+        )
+        if kind != before:
+            table.add_section()
+            table.add_row(kind, style="bold")
+        before = kind
+        table.add_row(row.label, *(value_of(estimate) for estimate in (row.a, row.b, row.difference)))
+    return table

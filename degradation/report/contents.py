@@ -9,7 +9,6 @@ from degradation.figures.page import provenance_facts, study_labels
 from degradation.report.drawings import Drawing, drawings
 from degradation.report.evolution import Evolution, evolutions
 from degradation.report.marks import marks_of
-from degradation.report.missing import missing
 from degradation.report.pairs import Proof, proof
 from degradation.results import Results
 from degradation.version import __version__
@@ -23,9 +22,10 @@ class Contents:
     question: str
     labels: tuple[str, ...]
     analysis: Analysis
-    missing: tuple[str, ...]
     proof: Proof
     drawings: tuple[Drawing, ...]
+    left_out: tuple[str, ...]
+    """Why each other figure is not there, a sentence for each."""
     evolutions: tuple[Evolution, ...]
     provenance: dict[str, str]
     runs: int
@@ -48,9 +48,9 @@ def contents(results: Results, again: Sequence[str]) -> Contents:
         question=results.study.question,
         labels=tuple(study_labels(results)),
         analysis=analysis,
-        missing=missing(results, lacking),
         proof=proof(results),
         drawings=drawn,
+        left_out=tuple(f"{why[0].upper()}{why[1:]}." for why in lacking.values()),
         evolutions=evolutions(results),
         provenance=provenance_facts(results),
         runs=len(results.run_ids),

@@ -8,12 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from degradation.analysis import Verdict
 from degradation.report import tables
 from degradation.report.contents import Contents
 from degradation.report.evolution import end, path
 
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "not enough evidence": "?", "not measured": "–"}
-UNDECIDED = ("not measured", "not enough evidence")
 SECTIONS = {
     "answer": "Answer",
     "verdicts": "Verdicts",
@@ -57,7 +57,7 @@ def markdown(it: Contents, images: Mapping[str, str]) -> str:
 
 
 def _environment(*, autoescape: bool) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("degradation.report"),
         autoescape=autoescape,
         undefined=StrictUndefined,
@@ -65,6 +65,13 @@ def _environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["sentence"] = sentence
+    return environment
+
+
+def sentence(words: str) -> str:
+    """The words with a capital in front and a full stop behind."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
 def _shared(it: Contents) -> dict[str, Any]:
@@ -72,7 +79,9 @@ def _shared(it: Contents) -> dict[str, Any]:
     return {
         "it": it,
         "SYMBOLS": SYMBOLS,
-        "UNDECIDED": UNDECIDED,
+        "tested": [verdict for verdict in it.analysis.verdicts if verdict.verdict != "not measured"],
+        "untested": [verdict for verdict in it.analysis.verdicts if verdict.verdict == "not measured"],
+        "needed": needed,
         "tally": tables.tally(it.analysis),
         "differences": tables.difference_sentence(it.proof),
         "pair_headings": tables.PAIRS,
@@ -81,11 +90,15 @@ def _shared(it: Contents) -> dict[str, Any]:
         "compared_headings": tables.COMPARED,
         "compared_rows": tables.compared_rows(compared),
         "incomparable": tables.incomparable(compared),
-        "estimate_headings": tables.ESTIMATES,
         "estimates": tables.estimate_groups(it.analysis.estimates),
         "provenance_rows": tuple(it.provenance.items()),
-        "command": shlex.join(it.again),
+        "command": [shlex.quote(word) for word in it.again],
     }
+
+
+def needed(verdict: Verdict) -> bool:
+    """Whether what a claim needs is still to be said: where it was not measured, unless the reason says it."""
+    return verdict.verdict == "not measured" and bool(verdict.needs) and verdict.needs not in verdict.why
 
 
 class Verbatim(str):

@@ -1,7 +1,8 @@
 """The contents of a report -> rows of cells as text, the same for the page and for Markdown."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from degradation.analysis import Analysis, Compared, Estimate, words
 from degradation.analysis.findings import VERDICTS
@@ -18,7 +19,8 @@ PAIRS = (
     "order",
     "other fields that differ",
 )
-ESTIMATES = ("what", "estimate [95% interval]", "seeds", "each seed", "how", "of")
+ESTIMATES = ("what", "estimate [95% interval]", "seeds", "each seed", "how")
+LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm")  # what an estimate's label says by itself
 COMPARED = ("network", "error", "source", "published", "measured", "difference", "within what seeds explain")
 
 
@@ -64,19 +66,46 @@ def tally(analysis: Analysis) -> list[tuple[str, int]]:
     return [(word, sum(verdict.verdict == word for verdict in analysis.verdicts)) for word in VERDICTS]
 
 
-def estimate_groups(estimates: Iterable[Estimate]) -> list[tuple[str, list[Row]]]:
-    """Heading and rows of each kind of estimate, in the analysis' own order."""
-    ordered = itertools.groupby(estimates, key=lambda estimate: estimate.name)
-    return [(name.replace("-", " ").capitalize(), [estimate_row(e) for e in group]) for name, group in ordered]
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The estimates of one kind: what defines all of them, once, and a row for each."""
+
+    heading: str
+    throughout: str
+    headings: Row
+    rows: list[Row]
+
+
+def estimate_groups(estimates: Iterable[Estimate]) -> list[Group]:
+    """The estimates by kind, in the analysis' own order."""
+    return [_group(name, list(found)) for name, found in itertools.groupby(estimates, key=lambda each: each.name)]
+
+
+def _group(name: str, estimates: list[Estimate]) -> Group:
+    contexts = [{key: value for key, value in each.context.items() if key not in LABELLED} for each in estimates]
+    shared = {key: value for key, value in contexts[0].items() if all(each.get(key) == value for each in contexts)}
+    own = [_words({key: value for key, value in each.items() if key not in shared}) for each in contexts]
+    rows = [(*estimate_row(estimate), apart) for estimate, apart in zip(estimates, own, strict=True)]
+    some = any(own)
+    return Group(
+        heading=name.replace("-", " ").capitalize(),
+        throughout=f"Throughout: {_words(shared)}",
+        headings=(*ESTIMATES, "of") if some else ESTIMATES,
+        rows=rows if some else [row[:-1] for row in rows],
+    )
+
+
+def _words(context: Mapping[str, str]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in context.items() if value)
 
 
 def estimate_row(estimate: Estimate) -> Row:
     """``ESTIMATES`` of one."""
     unit, signed = estimate.unit, estimate.signed
     each = ", ".join(words.number(value, unit, signed=signed) for value in estimate.values)
-    context = ", ".join(f"{name} {value}" for name, value in estimate.context.items())
-    how = "; ".join(part for part in (estimate.method, estimate.note) if part)
-    return estimate.label, value_of(estimate), str(estimate.n), each or "none", how, context
+    told = estimate.note if estimate.value is not None else ""  # without a value, the note stands in its place
+    how = "; ".join(part for part in (estimate.method, told) if part)
+    return estimate.label, value_of(estimate), str(estimate.n), each or "none", how
 
 
 def value_of(estimate: Estimate) -> str:
