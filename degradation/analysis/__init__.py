@@ -48,7 +48,7 @@ def analyse(results: Results) -> Analysis:
         answer=answer(verdicts, noted),
         estimates=found,
         verdicts=verdicts,
-        compared=beside(results, found),
+        compared=beside(results, among, found),
         caveats=noted,
         holm=holm,
     )

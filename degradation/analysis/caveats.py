@@ -41,12 +41,14 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
         if not label.endswith("not the paper's schedule"):
             kind = "synthetic" if label.startswith("synthetic") else "other-recipe"
             yield Caveat(kind=kind, text=f"{label[0].upper()}{label[1:]}.")
-    seeds = {run.seed for run in runs.every}
-    if len(seeds) == 1:
+    if len({run.seed for run in runs.every}) == 1:
         yield Caveat(kind="one-seed", text="One seed: no number here has an interval, and no claim can be judged.")
-    for networks, other in ((("plain",), "residual"), (("residual",), "plain")):
-        if runs.every and {run.network for run in runs.every} == set(networks):
-            yield Caveat(kind="one-network", text=f"Only {networks[0]} networks: none to compare with {other} ones.")
+    if len(networks := {run.network for run in runs.every}) == 1:
+        there = networks.pop()
+        absent = "residual" if there == "plain" else "plain"
+        yield Caveat(
+            kind="one-network", text=f"Only {there} networks: there are no {absent} ones to compare them with."
+        )
     if len({run.depth for run in runs.every}) == 1:
         yield Caveat(kind="one-depth", text="One depth: nothing here speaks of what more layers do.")
 
@@ -91,6 +93,9 @@ def _measuring(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> I
             counts = " or ".join(f"{count:,}" for count in short)
             text = f"The last {split} error is of {counts} of {_whole(results, split):,} images."
             yield Caveat(kind="subset", text=text)
+    if results.study.measure.eval_examples:
+        text = f"Clean errors before the last step are of the first {results.study.measure.eval_examples:,} images."
+        yield Caveat(kind="subset-on-the-way", text=text)
     unmeasured = _without(last, ends)
     if unmeasured:
         names = _listed([run.run_id for run in unmeasured])

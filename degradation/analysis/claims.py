@@ -107,7 +107,8 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     complete = bool(claim.where)
     for where in claim.where:
         fitting = [each for each in estimates if each.name == claim.estimate and _says(each.context, where)]
-        fitting = [each for each in fitting if each.value is not None]
+        # One that has no value because runs diverged stays: its claim must not quietly rest on a shallower network.
+        fitting = [each for each in fitting if each.value is not None or "diverged" in each.context]
         complete &= bool(fitting)
         for _, group in groupby(sorted(fitting, key=_group), key=_group):
             chosen.append(min(group, key=lambda each: (-_depth(each, "deep"), _depth(each, "shallow"))))

@@ -24,6 +24,8 @@ COMPARED = (
 )
 """Names of the estimates that are compared; of final errors those of the claims, and the test error."""
 SPLITS = (CLAIMED, ("test", "running"), ("train_batch", "batch"))
+KEY = ("network", "depth", "deep", "shallow", "arm", "split", "statistics", "step")
+"""What must be equal in an estimate's context for it to be the same estimate in both studies."""
 PRESENTATION = ("question", "measure.")
 """Fields that are not what was studied: the question's words, and when it was measured."""
 
@@ -40,8 +42,9 @@ def compare(a: Results, b: Results) -> StudyComparison:
     _same_data(a, b, fields_a, fields_b)
     _in_common(a, b, "networks")
     _in_common(a, b, "depths")
-    of_a, of_b = _by_key(a), _by_key(b)
-    for key in of_a.keys() & of_b.keys():
+    several = len(_options(a)) > 1 or len(_options(b)) > 1
+    of_a, of_b = _by_key(a, several), _by_key(b, several)
+    for key in [key for key in of_a if key in of_b]:
         _same_examples(a, b, of_a[key], of_b[key])
     rows = tuple(_row(of_a[key], of_b[key]) for key in of_a if key in of_b)
     if not rows:
@@ -88,11 +91,16 @@ def _same_examples(a: Results, b: Results, one: Estimate, other: Estimate) -> No
         )
 
 
-def _by_key(results: Results) -> dict[tuple[str, ...], Estimate]:
-    """The estimates to compare by what they are of."""
+def _options(results: Results) -> set[str]:
+    return {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
+
+
+def _by_key(results: Results, several: bool) -> dict[tuple[str, ...], Estimate]:
+    """The estimates to compare by what they are of; by shortcut option, too, where a study has several."""
     found = [each for each in estimates(results) if each.name in COMPARED and each.value is not None]
     kept = [each for each in found if (each.context.get("split"), each.context.get("statistics")) in _splits(each)]
-    return {(each.name, each.context.get("split", ""), each.label): each for each in kept}
+    names = (*KEY, "shortcut") if several else KEY
+    return {(each.name, *(each.context.get(name, "") for name in names)): each for each in kept}
 
 
 def _splits(estimate: Estimate) -> tuple[tuple[str | None, str | None], ...]:
@@ -124,8 +132,17 @@ def difference(a: Estimate, b: Estimate, label: str) -> Estimate:
         values=as_measured(values, a.unit),
         method=shown.method,
         context=_shared(a, b),
-        note="" if paired else f"not paired: {words.seeds(a.n)} and {words.seeds(b.n)}",
+        note="; ".join(_notes(a, b, paired)),
     )
+
+
+def _notes(a: Estimate, b: Estimate, paired: bool) -> list[str]:
+    lost = [
+        f"{each.context['diverged']} diverged in {name}"
+        for name, each in (("a", a), ("b", b))
+        if "diverged" in each.context
+    ]
+    return lost if paired else [f"not paired: {words.seeds(a.n)} and {words.seeds(b.n)}", *lost]
 
 
 def _shared(a: Estimate, b: Estimate) -> dict[str, str]:

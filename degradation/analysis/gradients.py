@@ -40,7 +40,8 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
     for step, values in at.items():
         numbers = {str(run): float(value) for run, value in values.items()}
         quantity = Quantity(unit="factor", values=numbers, context={"step": step, "gradient": "response_grad_rms"})
-        yield from (_at(estimate, step) for estimate in levels(runs, quantity, "gradient-slope"))
+        found_at = levels(runs, quantity, "gradient-slope")
+        yield from (_at(each, step) for each in found_at if each.n or "diverged" in each.context)
 
 
 def _smallest(factor: "pd.Series[float]") -> float:

@@ -90,6 +90,18 @@ def p_beyond(values: Sequence[float], threshold: float, side: Literal["greater",
     return float(stats.ttest_1samp(values, threshold, alternative=side).pvalue)
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p-values adjusted for how many they are (Holm 1979, A simple sequentially rejective procedure).
+
+    The smallest of m is multiplied with m, the next with m-1, ...; none becomes smaller than the one before it.
+    """
+    order = np.argsort(ps, kind="stable")
+    factors = len(ps) - np.arange(len(ps))
+    adjusted = np.empty(len(ps))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.asarray(ps)[order] * factors))
+    return [float(p) for p in adjusted]
+
+
 def half_width_of_next(values: Sequence[float], runs: int) -> float | None:
     """Half of the 95 % interval in which the mean of ``runs`` further runs is expected; None below two values."""
     if len(values) < 2:

@@ -8,6 +8,7 @@ from typing import Any
 
 from degradation.analysis.findings import Compared, Estimate, Published
 from degradation.analysis.intervals import half_width_of_next
+from degradation.analysis.runs import Runs
 from degradation.results import Results
 from degradation.spec import PAPER_STEPS, Cifar10, Recipe, RunSpec, flatten
 
@@ -36,11 +37,11 @@ def _rows(
         yield Published(**table, depth=int(depth), value=value, reading_error=reading, quantity=quantity)
 
 
-def beside(results: Results, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
+def beside(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
     """The published values of the networks in the study, each beside what was measured, arm by arm."""
     planned = {(network, depth) for network in results.study.networks for depth in results.study.depths}
     rows = [row for row in published() if (row.network, row.depth) in planned]
-    return tuple(_compared(row, estimate, results) for row in rows for estimate in _fitting(row, estimates))
+    return tuple(_compared(row, each, _specs(results, runs, each)) for row in rows for each in _fitting(row, estimates))
 
 
 def _fitting(row: Published, estimates: Sequence[Estimate]) -> list[Estimate] | list[None]:
@@ -56,11 +57,10 @@ def _fitting(row: Published, estimates: Sequence[Estimate]) -> list[Estimate] | 
     return [each for each in found if each.value is not None] or [None]
 
 
-def _compared(row: Published, estimate: Estimate | None, results: Results) -> Compared:
-    if estimate is None or estimate.value is None:
-        why = "not measured" if results.study.is_paper_schedule else f"not measured: {_why_not(results)}"
-        return Compared(published=row, measured=None, difference=None, within_seeds=None, comparable=False, why_not=why)
-    if why := departures(_specs(results, estimate)):
+def _compared(row: Published, estimate: Estimate | None, specs: Sequence[RunSpec]) -> Compared:
+    why = departures(specs)
+    if estimate is None or estimate.value is None or why:
+        why = why or "not measured"
         return Compared(
             published=row, measured=estimate, difference=None, within_seeds=None, comparable=False, why_not=why
         )
@@ -85,21 +85,14 @@ def _within_seeds(row: Published, estimate: Estimate, size: float) -> bool | Non
     return abs(estimate.value - size * row.value) <= half + size * row.reading_error
 
 
-def _why_not(results: Results) -> str:
-    return departures(tuple(results.specs.values())) or "no run is done"
-
-
-def _specs(results: Results, estimate: Estimate) -> tuple[RunSpec, ...]:
-    """The runs that an estimate is of: its network in its arm."""
-    axes = [axis for axis in results.axes if axis != "shortcut"]
-    wanted = tuple(estimate.context[name] for name in ("network", "shortcut", "depth", "arm"))
-    found = []
-    for spec in results.specs.values():
-        fields = flatten(spec)
-        arm = ", ".join(f"{axis} {fields.get(axis)}" for axis in axes)
-        if (spec.network, spec.shortcut, str(spec.depth), arm) == wanted:
-            found.append(spec)
-    return tuple(found)
+def _specs(results: Results, runs: Runs, estimate: Estimate | None) -> list[RunSpec]:
+    """The runs that an estimate is of: its network in its arm; without an estimate every done run."""
+    said = {} if estimate is None else estimate.context
+    return [
+        results.specs[run.run_id]
+        for run in runs.every
+        if not said or (run.arm, run.kind, str(run.depth)) == (said["arm"], said["kind"], said["depth"])
+    ]
 
 
 def departures(specs: Sequence[RunSpec]) -> str:

@@ -162,7 +162,8 @@ def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
     missing = _missing(quantity, sample)
     resampled = bootstrap(values)
     bca = Interval(value=interval.value, low=resampled[0], high=resampled[1], method="BCa") if resampled else None
-    notes = ["no seed has a value" if not values else "", missing, sample.beside]
+    none = "no seed in both" if words.SIGNED in sample.label else "no seed has a value"
+    notes = ["" if values else none, missing, sample.beside]
     notes += [f"bootstrap (BCa): {_shown(quantity, bca, words.SIGNED in sample.label)}"] if bca else []
     return Estimate(
         name=sample.name,

@@ -89,10 +89,15 @@ def runs(results: Results) -> Runs:
                 kind=f"residual {spec.shortcut}" if spec.network == "residual" and len(options) > 1 else spec.network,
                 depth=spec.depth,
                 seed=spec.seed,
-                arm=", ".join(f"{axis} {fields.get(axis)}" for axis in axes),
+                arm=", ".join(f"{_words(axis)} {fields.get(axis)}" for axis in axes),
                 finished=results.folder.done(run_id)["status"] == "finished",
                 steps=spec.recipe.steps,
             )
         )
     ordered = sorted(every, key=lambda run: (run.arm, run.kind, run.depth, run.seed))
     return Runs(every=tuple(ordered), matched=matches(results.folder, results.study))
+
+
+def _words(axis: str) -> str:
+    """``recipe.learning_rate`` -> learning rate."""
+    return axis.rpartition(".")[2].replace("_", " ")

@@ -4,11 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from statsmodels.stats.multitest import multipletests
-
 from degradation.analysis.claims import Case, Claim, cases, claims
 from degradation.analysis.findings import ALL_EQUAL, ONE_SEED, Estimate, Verdict, VerdictWord
-from degradation.analysis.intervals import p_beyond
+from degradation.analysis.intervals import holm, p_beyond
 
 ALPHA = 0.05
 
@@ -30,15 +28,12 @@ def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -
     judged = cases(claims() if found is None else found, estimates)
     leanings = {case.name: _leaning(case) for case in judged if _testable(case)}
     ps = [leaning.p for leaning in leanings.values()]
-    adjusted = multipletests(ps, alpha=ALPHA, method="holm")[1] if ps else []
-    verdicts = tuple(
-        _verdict(case, leanings.get(case.name), dict(zip(leanings, adjusted, strict=True)).get(case.name, 1.0))
-        for case in judged
-    )
-    return verdicts, _holm(len(judged), len(ps))
+    adjusted = dict(zip(leanings, holm(ps), strict=True))
+    verdicts = tuple(_verdict(case, leanings.get(case.name), adjusted.get(case.name, 1.0)) for case in judged)
+    return verdicts, _how(len(judged), len(ps))
 
 
-def _holm(judged: int, tested: int) -> str:
+def _how(judged: int, tested: int) -> str:
     if not tested:
         return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
     return (

@@ -1,0 +1,181 @@
+"""Each claim is judged on both sides of its threshold and between; nothing is decided that the seeds do not decide."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from degradation.analysis.claims import claims
+from degradation.analysis.verdicts import UNITS, judge
+from tests.made_estimates import made
+
+BY_ID = {claim.id: claim for claim in claims()}
+SPREAD = (-0.02, 0.0, 0.02)
+ACROSS = (-1.5, 0.0, 1.5)
+
+# Claim: the middle of estimates that support it, of ones that contradict it, and of wide ones between (factors as
+# logarithms, base 10). Each of them stands on its side of the threshold in claims.toml by five spreads or so.
+TABLE = {
+    "plain-degrades": (0.7, 0.3, 0.5),
+    "residual-does-not-degrade": (0.3, 0.7, 0.5),
+    "residual-gap-reverses": (-0.2, 0.2, 0.0),
+    "shortcut-lowers-error": (0.7, 0.3, 0.5),
+    "vanishing-gradient": (-1.2, -0.8, -1.0),
+    "exploding-at-initialization": (1.2, 0.8, 1.0),
+    "residual-responses-grow": (0.3, -0.1, 0.1),
+    "plain-responses-fall": (-0.3, 0.1, -0.1),
+    "residual-keeps-responses-strong": (-0.3, 0.1, -0.1),
+    "projections-only-add-parameters": (0.3, 0.7, 0.5),
+    "identity-is-best": (0.2, -0.2, 0.0),
+}
+WORDS = ("supported", "contradicted", "not enough evidence")
+CASES = [
+    (name, middle, spread, word)
+    for name, middles in TABLE.items()
+    for middle, spread, word in zip(middles, (SPREAD, SPREAD, ACROSS), WORDS, strict=True)
+]
+MECHANISMS = [claim.id for claim in claims() if claim.mechanism]
+
+
+def estimates(claim, values, **context):
+    return [made(claim.estimate, values, **(where | context)) for where in claim.where]
+
+
+def around(middle, spread=SPREAD):
+    return tuple(middle + each for each in spread)
+
+
+def only(found, claim):
+    verdicts, _ = judge(found, [claim])
+    return {verdict.claim: verdict for verdict in verdicts}
+
+
+def test_every_claim_that_frames_can_answer_is_in_the_table():
+    assert set(TABLE) == {claim.id for claim in claims() if claim.estimate}
+    assert len(BY_ID) == len(claims())
+    assert all(claim.estimate in UNITS and claim.because for claim in claims() if not claim.mechanism)
+
+
+@pytest.mark.parametrize(("name", "middle", "spread", "word"), CASES)
+def test_a_claim_of_converged_networks_is_judged_by_its_threshold(name, middle, spread, word):
+    claim = BY_ID[name]
+    found = only(estimates(claim, around(middle, spread)), claim)
+    assert found[name].verdict == word
+    assert set(found) == {name}  # without a short run there is no twin
+    assert all(each.sentence in found[name].why for each in found[name].estimates)
+    assert f"{abs(claim.threshold):g}" in found[name].threshold or "zero" in found[name].threshold
+
+
+@pytest.mark.parametrize(("name", "middle", "spread", "word"), [case for case in CASES if BY_ID[case[0]].after])
+def test_on_a_short_schedule_its_twin_is_judged_instead_and_says_the_steps(name, middle, spread, word):
+    claim = BY_ID[name]
+    found = only(estimates(claim, around(middle, spread), steps=700), claim)
+    assert found[f"{name}-after"].verdict == word
+    assert "700 steps" in found[f"{name}-after"].statement
+    assert found[name].verdict == "not measured"
+    assert "64,000 steps, not 700" in found[name].why
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_a_claim_that_needs_a_mechanism_is_not_measured_and_names_it(name):
+    found = only([], BY_ID[name])[name]
+    assert found.verdict == "not measured"
+    assert BY_ID[name].mechanism in found.why
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_claim_without_its_estimate_says_what_it_needs(name):
+    found = only([], BY_ID[name])[name]
+    assert found.verdict == "not measured"
+    assert BY_ID[name].needs in found.why
+
+
+def test_a_difference_within_the_margin_on_the_other_side_is_called_none():
+    found = only(estimates(BY_ID["residual-responses-grow"], around(0.01)), BY_ID["residual-responses-grow"])
+    assert "no difference of a size that counts" in found["residual-responses-grow"].why
+    far = only(estimates(BY_ID["residual-responses-grow"], around(-0.4)), BY_ID["residual-responses-grow"])
+    assert "below +0.1 std" in far["residual-responses-grow"].why
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [((9.0,), "one seed: no interval"), ((9.0, 9.0, 9.0), "all seeds equal: no interval")]
+)
+def test_without_an_interval_nothing_is_decided(values, reason):
+    found = only(estimates(BY_ID["plain-degrades"], values), BY_ID["plain-degrades"])["plain-degrades"]
+    assert found.verdict == "not enough evidence"
+    assert reason in found.why
+
+
+def test_seeds_left_by_divergence_decide_nothing():
+    [whole] = estimates(BY_ID["plain-degrades"], around(9.0))
+    lost = replace(whole, context=whole.context | {"diverged": "1"})
+    found = only([lost], BY_ID["plain-degrades"])["plain-degrades"]
+    assert found.verdict == "not enough evidence"
+    assert "1 run diverged" in found.why
+
+
+def test_a_deepest_network_that_diverged_is_not_replaced_by_a_shallower_one():
+    claim = BY_ID["plain-degrades"]
+    deepest = replace(made("degradation-gap", (), network="plain", deep="110", diverged="3"), value=None)
+    found = only([*estimates(claim, around(9.0)), deepest], claim)["plain-degrades"]
+    assert found.verdict == "not enough evidence"
+    assert [each.context["deep"] for each in found.estimates] == ["110"]
+
+
+@pytest.mark.parametrize(("deep", "shallow", "measured"), [("44", "20", True), ("38", "20", False), ("44", "8", False)])
+def test_converged_networks_are_compared_from_depth_20_to_44_or_more(deep, shallow, measured):
+    claim = BY_ID["plain-degrades"]
+    found = only(estimates(claim, around(9.0), deep=deep, shallow=shallow), claim)["plain-degrades"]
+    assert (found.verdict == "supported") == measured
+    assert (found.verdict == "not measured") != measured
+
+
+def test_the_deepest_network_is_compared_with_the_shallowest():
+    claim = BY_ID["plain-degrades"]
+    gaps = [
+        made("degradation-gap", around(middle), network="plain", steps=700, deep=deep, shallow=shallow)
+        for deep, shallow, middle in (("20", "8", -3.0), ("44", "8", 9.0), ("44", "20", -3.0))
+    ]
+    found = only(gaps, claim)["plain-degrades-after"]
+    assert (found.verdict, found.estimates) == ("supported", (gaps[1],))
+
+
+def test_a_claim_on_two_estimates_needs_both():
+    claim = BY_ID["vanishing-gradient"]
+    start, later = estimates(claim, around(2.0))
+    falls = replace(later, values=(0.001, 0.0011, 0.0012), value=0.0011, low=0.0008, high=0.0014)
+    assert only([start, falls], claim)["vanishing-gradient"].verdict == "not enough evidence"
+    assert only([start], claim)["vanishing-gradient"].verdict == "not measured"
+    assert only([start, later], claim)["vanishing-gradient"].verdict == "contradicted"
+
+
+def test_arms_that_disagree_leave_a_claim_open_and_both_are_shown():
+    claim = BY_ID["plain-degrades"]
+    arms = [estimates(claim, around(middle), arm=f"rate {middle}")[0] for middle in (9.0, -9.0)]
+    found = only(arms, claim)["plain-degrades"]
+    assert found.verdict == "not enough evidence"
+    assert len(found.estimates) == 2
+    assert "do not all lie on one side" in found.why
+
+
+def test_holms_adjustment_takes_back_what_one_claim_alone_would_have_been_granted():
+    values = around(1.0, (-0.13, 0.0, 0.13))  # p = 0.022 for plain-degrades
+    found = [each for claim in claims() if claim.estimate for each in estimates(claim, values)]
+    alone = only(estimates(BY_ID["plain-degrades"], values), BY_ID["plain-degrades"])["plain-degrades"]
+    verdicts, holm = judge(found)
+    among = next(verdict for verdict in verdicts if verdict.claim == "plain-degrades")
+    assert (alone.verdict, among.verdict) == ("supported", "not enough evidence")
+    assert "Holm" in among.why
+    assert f"{len(TABLE)} of {len(claims())} claims" in holm
+
+
+def test_no_claim_of_a_page_is_decided_wrongly_in_95_of_100_studies_whose_truth_is_at_the_thresholds():
+    one_estimate = [BY_ID[name] for name in TABLE if len(BY_ID[name].where) == 1 and BY_ID[name].supports != "within"]
+    tested = [claim.model_copy(update={"where": ({"case": claim.id},)}) for claim in one_estimate]
+    edges = [np.log10(c.threshold) if UNITS[c.estimate] == "factor" else c.threshold for c in tested]
+    wrong = 0
+    for draws in np.random.default_rng(0).normal(np.array(edges)[:, None], 1.0, (150, len(tested), 3)):
+        found = [made(c.estimate, tuple(values), case=c.id) for c, values in zip(tested, draws, strict=True)]
+        wrong += any(verdict.verdict in ("supported", "contradicted") for verdict in judge(found, tested)[0])
+    assert len(tested) >= 8
+    assert wrong / 150 < 0.12  # unadjusted it would be 1 - 0.95**8: a third
