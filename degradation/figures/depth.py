@@ -18,6 +18,9 @@ PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running"
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
 
 
+USED = {(split, statistics) for split, (_, statistics) in PANELS.items()}
+
+
 def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
     """Each run's last clean errors (fractions): one row for each seed, split and kind of statistics."""
     clean = frame[frame["split"].isin(list(PANELS))]
@@ -40,9 +43,10 @@ def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
 def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
     """Training error (batch statistics) and test error (running statistics) at the last step against depth.
 
-    ``marks``: published errors; those at the end, in the panel of their split. Raises UseError where no run is done.
+    Of the ``marks``, published errors, those at the end and of the statistics that a panel shows are drawn. Raises
+    UseError where no run is done.
     """
-    marks = [mark for mark in marks if mark.at == "end" and mark.split in PANELS]
+    marks = [mark for mark in marks if mark.at == "end" and (mark.split, mark.statistics) in USED]
     frame = measured(results, "curves", "depth")
     data = depth_data(frame)
     shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
@@ -55,7 +59,7 @@ def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Data
     for axes, (split, (title, _)) in zip(grid, PANELS.items(), strict=True):
         of_split = [mark for mark in marks if mark.split == split]
         _panel(axes, shown[split], results.study.depths, max((mark.error for mark in of_split), default=0))
-        draw_marks(axes, of_split, [mark.depth for mark in of_split])
+        draw_marks(axes, of_split, lambda mark: mark.depth, lambda mark: style.COLOURS[mark.network])
         used = " and ".join(sorted(set(shown[split]["statistics"])))
         axes.set_title(f"{title} ({used} statistics)", fontweight="bold", pad=10)
     return figure, data.drop(columns="run")

@@ -1,6 +1,6 @@
-"""Published errors -> marks in a panel, unlike anything measured: black outlines, named in the key and below."""
+"""Published errors -> marks in a panel, unlike anything measured: hollow, with their reading error, named below."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,7 @@ from matplotlib.lines import Line2D
 
 SHAPES = {"train_running": "^", "train": "D", "test": "v"}
 NAMES = {"train_running": "running training error", "train": "training error", "test": "test error"}
-LOOK: dict[str, Any] = {
-    "color": "black",
-    "markerfacecolor": "white",
-    "markersize": 6,
-    "markeredgewidth": 1.2,
-    "linestyle": "none",
-}
+LOOK: dict[str, Any] = {"markerfacecolor": "white", "markersize": 6, "markeredgewidth": 1.3, "linestyle": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,29 +23,33 @@ class Mark:
     shortcut: str
     depth: int
     split: str
+    statistics: str
     at: str
     error: float
     reading_error: float
     source: str
 
 
-def draw_marks(axes: Axes, marks: Iterable[Mark], places: Sequence[float]) -> None:
-    """Each mark at its x, with its reading error as an upright."""
-    for mark, place in zip(marks, places, strict=True):
-        axes.errorbar(
-            [place], [mark.error], [[mark.reading_error], [mark.reading_error]] if mark.reading_error else None,
-            marker=SHAPES[mark.split], label=f"published {mark.split}", zorder=5, clip_on=False, ecolor="black",
-            elinewidth=1, **LOOK,
-        )  # fmt: skip
+def draw_marks(
+    axes: Axes, marks: Iterable[Mark], place: Callable[[Mark], float], colour: Callable[[Mark], str]
+) -> None:
+    """Each mark at its place on the x axis, in the colour of what is measured of the same network."""
+    for mark in marks:
+        upright = [[mark.reading_error], [mark.reading_error]] if mark.reading_error else None
+        label, look = f"published {mark.split}", {"marker": SHAPES[mark.split], "color": colour(mark)}
+        axes.errorbar([place(mark)], [mark.error], upright, label=label, zorder=5, clip_on=False, **LOOK | look)
 
 
 def mark_keys(marks: Sequence[Mark]) -> list[Line2D]:
     """An entry of the key for each split that has marks."""
     present = [split for split in SHAPES if any(mark.split == split for mark in marks)]
-    return [Line2D([], [], marker=SHAPES[split], label=f"published {NAMES[split]}", **LOOK) for split in present]
+    return [
+        Line2D([], [], marker=SHAPES[split], color="black", label=f"published {NAMES[split]}", **LOOK)
+        for split in present
+    ]
 
 
 def mark_notes(marks: Sequence[Mark]) -> list[str]:
     """Where the marks come from, each source once."""
     sources = "; ".join(dict.fromkeys(mark.source for mark in marks))
-    return [f"Black outlines: published values, with their reading error: {sources}."] if marks else []
+    return [f"Hollow marks: published values, with their reading error: {sources}."] if marks else []

@@ -27,6 +27,7 @@ def marks_of(compared: "Iterable[Compared]") -> tuple[Mark, ...]:
             shortcut=row.published.shortcut,
             depth=row.published.depth,
             split=row.published.split,
+            statistics=row.published.statistics,
             at=row.published.at,
             error=row.published.value,
             reading_error=row.published.reading_error,
