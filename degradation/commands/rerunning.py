@@ -31,6 +31,8 @@ def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
     """Target and options that mean the study; None where options over this target cannot."""
     base = StudySpec() if target is None else studies.read(studies.shipped()[target])
     changed = _changed(base, study)
+    if target is None and not changed:
+        changed = {"depths": list(study.depths)}  # `run` with nothing to study is refused
     if any(value is None for value in changed.values()):
         return None  # an option cannot take back what the target sets
     if studies.override(base, changed, {field: field for field in changed}) != study:

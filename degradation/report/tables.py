@@ -51,7 +51,7 @@ def field_rows(proof: Proof) -> list[Row]:
 
 def _same(field: Field) -> str:
     if field.name in THE_PAIR:
-        return "what the pair is"
+        return "differs, as it must"
     return "equal" if field.same else "DIFFERENT"
 
 
