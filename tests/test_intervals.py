@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy import stats
 
 from degradation.analysis import intervals
 from degradation.analysis.findings import ALL_EQUAL, ONE_SEED
@@ -21,14 +21,13 @@ def test_two_seeds_have_an_interval_of_one_degree_of_freedom():
     assert found.high == pytest.approx(0.5 + 12.7062 * 0.5, abs=1e-3)
 
 
-def test_welchs_interval_is_that_of_his_formula():
+def test_intervals_and_p_values_are_those_of_scipys_tests():
     one, other = [3.0, 4.5, 5.1, 4.4], [1.0, 1.2, 0.7]
-    squares = [np.var(values, ddof=1) / len(values) for values in (one, other)]
-    freedom = sum(squares) ** 2 / (squares[0] ** 2 / 3 + squares[1] ** 2 / 2)
-    half = t.ppf(0.975, freedom) * sum(squares) ** 0.5
-    found = intervals.of_difference(one, other)
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
-    assert found.value == pytest.approx(np.mean(one) - np.mean(other))
+    welch, paired = intervals.of_difference(one, other), intervals.of_values(one)
+    assert (welch.low, welch.high) == pytest.approx(stats.ttest_ind(one, other, equal_var=False).confidence_interval())
+    assert (paired.low, paired.high) == pytest.approx(stats.ttest_1samp(one, 0).confidence_interval())
+    for side in ("greater", "less"):
+        assert intervals.p_beyond(one, 4.0, side) == pytest.approx(stats.ttest_1samp(one, 4, alternative=side).pvalue)
 
 
 @pytest.mark.parametrize(("values", "method"), [([2.0], ONE_SEED), ([2.0, 2.0, 2.0], ALL_EQUAL)])

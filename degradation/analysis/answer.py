@@ -29,8 +29,7 @@ def _sentence(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:
     short = [found for found in judged if found.claim.endswith("-after")]
     steps = sorted({int(each.context["steps"]) for found in short for each in found.estimates})
     when = f"after {' and '.join(f'{each:,}' for each in steps)} steps, " if steps else ""
-    text = when + clauses
-    return f"{text[0].upper()}{text[1:]}." if clauses else ""
+    return _capital(when + clauses) if clauses else ""
 
 
 def _judged(name: str, verdicts: Sequence[Verdict]) -> Verdict | None:
@@ -49,6 +48,10 @@ def _clause(found: Verdict) -> str:
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
     texts = {caveat.kind: caveat.text.rstrip(".") for caveat in caveats}
-    limits = [texts[kind] for kind in LIMITS if kind in texts]
+    limits = [texts[kind][0].lower() + texts[kind][1:] for kind in LIMITS if kind in texts]
     counts = ", ".join(f"{sum(each.verdict == word for each in verdicts)} {word}" for word in VERDICTS)
-    return f"{'; '.join([*limits, f'of {len(verdicts)} claims: {counts}'])}."
+    return _capital("; ".join([*limits, f"of {len(verdicts)} claims: {counts}"]))
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

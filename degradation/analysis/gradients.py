@@ -65,10 +65,12 @@ def factors(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["response_grad_rms"].notna()]
     # 6n+1 layers, n blocks a stage: from one block no trend along a stage is known.
     rows = rows[rows.groupby("run_id")["layer"].transform("max") > 7]
+    if rows.empty:
+        return pd.DataFrame(columns=["run_id", "step", "factor"])
     with np.errstate(divide="ignore"):
         logarithm = np.log10(rows["response_grad_rms"]).replace(-np.inf, np.nan)
     network = [rows["run_id"], rows["step"]]
-    shape = [*network, rows["stage"], rows["name"].str.rpartition(".")[2]]
+    shape = [*network, rows["stage"], rows["name"].str.split(".").str[-1]]
     x = rows["layer"] - rows["layer"].groupby(shape).transform("mean")
     y = logarithm - logarithm.groupby(shape).transform(lambda part: part.mean(skipna=False))
     sums = pd.DataFrame({"xy": x * y, "xx": x * x, "last": rows["layer"]}).groupby(network)

@@ -41,7 +41,7 @@ def of_values(values: Sequence[float], method: str = MEAN) -> Interval:
         return Interval(value=mean, method=ONE_SEED)
     if spreadless(values):
         return Interval(value=mean, method=ALL_EQUAL)
-    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(LEVEL)
+    low, high = stats.t.interval(LEVEL, len(values) - 1, mean, _standard_error(values))
     return Interval(value=mean, low=float(low), high=float(high), method=method)
 
 
@@ -54,7 +54,11 @@ def of_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> Inte
         return Interval(value=value, method=ONE_SEED)
     if spreadless(minuend) and spreadless(subtrahend):
         return Interval(value=value, method=ALL_EQUAL)
-    low, high = stats.ttest_ind(minuend, subtrahend, equal_var=False).confidence_interval(LEVEL)
+    errors = [_standard_error(values) for values in (minuend, subtrahend)]
+    total = math.hypot(*errors)
+    # Welch 1947, Satterthwaite's degrees of freedom
+    freedom = total**4 / sum(e**4 / (len(v) - 1) for e, v in zip(errors, (minuend, subtrahend), strict=True))
+    low, high = stats.t.interval(LEVEL, freedom, value, total)
     return Interval(value=value, low=float(low), high=float(high), method=WELCH)
 
 
@@ -87,7 +91,8 @@ def p_beyond(values: Sequence[float], threshold: float, side: Literal["greater",
     """
     if len(values) < 2 or spreadless(values):
         return 1.0
-    return float(stats.ttest_1samp(values, threshold, alternative=side).pvalue)
+    t = (float(np.mean(values)) - threshold) / _standard_error(values)
+    return float(stats.t.sf(t if side == "greater" else -t, len(values) - 1))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -109,6 +114,10 @@ def half_width_of_next(values: Sequence[float], runs: int) -> float | None:
     spread = float(np.std(values, ddof=1))
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1))
     return quantile * spread * math.sqrt(1 / runs + 1 / len(values))
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def spreadless(values: Sequence[float]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from degradation.analysis.claims import Case, Claim, cases, claims
-from degradation.analysis.findings import ALL_EQUAL, ONE_SEED, Estimate, Verdict, VerdictWord
+from degradation.analysis.findings import Estimate, Verdict, VerdictWord
 from degradation.analysis.intervals import holm, p_beyond
 
 ALPHA = 0.05
@@ -91,7 +91,7 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
         return "not measured", case.absent
     shown = "; ".join(each.sentence for each in case.estimates)
     if leaning is None:
-        return "not enough evidence", f"{shown}: {_untestable(case.estimates)}"
+        return "not enough evidence", f"{shown}{_lost(case.estimates)}"
     if adjusted < ALPHA:
         return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
     if leaning.p < ALPHA:
@@ -100,12 +100,11 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
     return "not enough evidence", f"{shown}: {_between(case)}"
 
 
-def _untestable(estimates: Sequence[Estimate]) -> str:
+def _lost(estimates: Sequence[Estimate]) -> str:
+    """What divergence does to a verdict; empty where no run diverged, since the sentences say what else is wrong."""
     lost = sum(int(each.context.get("diverged", "0")) for each in estimates)
-    if lost:
-        return f"{lost} run{'s' * (lost != 1)} diverged, so that the seeds left are chosen by their outcome"
-    reasons = {each.method for each in estimates if each.low is None}
-    return ONE_SEED if ONE_SEED in reasons else ALL_EQUAL
+    runs = f"{lost} run{'s' * (lost != 1)} diverged"
+    return f": {runs}, so that the seeds left are chosen by their outcome" if lost else ""
 
 
 def _where(case: Case, verdict: VerdictWord) -> str:
