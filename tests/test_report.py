@@ -11,8 +11,10 @@ import pytest
 
 from degradation import plan
 from degradation.errors import UseError
+from degradation.figures import FIGURES
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
+from degradation.report.captions import CAPTIONS
 from degradation.report.drawings import inline
 from degradation.report.files import Report, write
 from degradation.report.marks import marks
@@ -321,3 +323,7 @@ def test_an_inlined_drawing_keeps_its_references_and_loses_what_a_page_has_alrea
     for kept in ('id="a-p"', 'id="a-c"', '"url(#a-c)"', 'href="#a-p"', 'd="M 0.12 1 L 2 3"', 'aria-label="x"'):
         assert kept in text
     assert not any(gone in text for gone in ("unused", "metadata", "style", "9pt", "<?xml"))
+
+
+def test_every_figure_has_a_caption() -> None:
+    assert set(CAPTIONS) == set(FIGURES)
