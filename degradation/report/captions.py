@@ -28,6 +28,14 @@ CAPTIONS: dict[str, Caption] = {
         alt="Training error on the left and test error on the right against depth, one line for plain networks and "
         "one for each residual kind, each seed a point.",
     ),
+    "gap": Caption(
+        heading="Degradation gap against step",
+        see="A line above zero whose band leaves zero out: the deeper network is behind at that step by more than the "
+        "luck of these seeds explains. Degradation is a gap that stays to the end of a long schedule; one that closes "
+        "is a deeper network that was only slower.",
+        alt="Training error of the deepest minus that of the shallowest network against step, on clean images on the "
+        "left and running on the right, a line with its interval for each kind of network.",
+    ),
     "responses": Caption(
         heading="Size of the responses, layer by layer",
         see="Are the residual (blue) lines below the plain (orange) ones, and the deeper residual ones lowest? That "

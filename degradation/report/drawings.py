@@ -10,10 +10,12 @@ from degradation.errors import UseError
 from degradation.figures import FIGURES, figure_of, image
 from degradation.figures.marks import Mark
 from degradation.report.captions import CAPTIONS, Caption
+from degradation.report.gap import gap
 from degradation.results import Results
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
+ORDER = ("curves", "depth", "gap", *(name for name in FIGURES if name not in ("curves", "depth")))
 DECIMALS = 2  # of a path's coordinates, in points: a 7000th of an inch is not seen, and it is a third of the bytes
 
 
@@ -29,9 +31,9 @@ class Drawing:
 def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawing, ...], dict[str, str]]:
     """Every figure that can be drawn, in order, and for each other one the line that says what it lacks."""
     drawn, missing = [], {}
-    for name in FIGURES:
+    for name in ORDER:
         try:
-            figure, _ = figure_of(name, results, marks)
+            figure, _ = gap(results) if name == "gap" else figure_of(name, results, marks)
         except UseError as lacking:
             missing[name] = str(lacking)
         else:
