@@ -14,8 +14,8 @@ from degradation.spec import PAPER_STEPS, flatten
 class Run:
     """One done run. ``kind`` is plain, residual, or with several shortcut options residual A.
 
-    ``arm`` holds the values of the axes that vary beside network, depth, seed and shortcut, empty where none does:
-    runs are compared within an arm.
+    ``arm`` names what varies beside network, depth, seed and shortcut, empty where nothing does: runs are compared
+    within an arm.
     """
 
     run_id: str
@@ -27,6 +27,7 @@ class Run:
     arm: str
     finished: bool
     steps: int
+    norm: str = "batch"
 
     @property
     def converged(self) -> bool:
@@ -77,25 +78,35 @@ def runs(results: Results) -> Runs:
     Raises DamagedError where a run's description is not what was written.
     """
     options = {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
-    axes = [axis for axis in results.axes if axis != "shortcut"]
-    every = []
-    for run_id, spec in results.specs.items():
-        fields = flatten(spec)
-        every.append(
-            Run(
-                run_id=run_id,
-                network=spec.network,
-                shortcut=spec.shortcut,
-                kind=f"residual {spec.shortcut}" if spec.network == "residual" and len(options) > 1 else spec.network,
-                depth=spec.depth,
-                seed=spec.seed,
-                arm=", ".join(f"{_words(axis)} {fields.get(axis)}" for axis in axes),
-                finished=results.folder.done(run_id)["status"] == "finished",
-                steps=spec.recipe.steps,
-            )
+    arms = _arms(results)
+    every = [
+        Run(
+            run_id=run_id,
+            network=spec.network,
+            shortcut=spec.shortcut,
+            kind=f"residual {spec.shortcut}" if spec.network == "residual" and len(options) > 1 else spec.network,
+            depth=spec.depth,
+            seed=spec.seed,
+            arm=arms[run_id],
+            norm=flatten(spec).get("norm", "batch"),  # a network without batch norm says so
+            finished=results.folder.done(run_id)["status"] == "finished",
+            steps=spec.recipe.steps,
         )
+        for run_id, spec in results.specs.items()
+    ]
     ordered = sorted(every, key=lambda run: (run.arm, run.kind, run.depth, run.seed))
     return Runs(every=tuple(ordered), matched=matches(results.folder, results.study))
+
+
+def _arms(results: Results) -> dict[str, str]:
+    """run_id -> its arm: the name where the study gives one, else the values of the axes that vary."""
+    axes = [axis for axis in results.axes if axis != "shortcut"]
+    named = ["arm"] if "arm" in axes else axes
+    rows = results["runs"].set_index("run_id")
+    return {
+        str(run_id): ", ".join(str(row[axis]) if axis == "arm" else f"{_words(axis)} {row[axis]}" for axis in named)
+        for run_id, row in rows.iterrows()
+    }
 
 
 def _words(axis: str) -> str:
