@@ -112,7 +112,7 @@ def test_reading_commands_import_neither_torch_nor_what_only_figures_and_reports
         "from degradation.commands import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as ended: status = ended.code\n"
-        "heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'statsmodels', 'jinja2', 'pandas'}\n"
+        "heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'jinja2', 'pandas'}\n"
         "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from degradation import plan
+from degradation.analysis import analyse
 from degradation.errors import UseError
 from degradation.figures import FIGURES
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.report.captions import CAPTIONS
 from degradation.report.drawings import inline
+from degradation.report.evolution import Line, path
 from degradation.report.files import Report, write
-from degradation.report.marks import marks
+from degradation.report.marks import marks, marks_of
 from degradation.report.pairs import proof
 from degradation.report.rendering import escaped
 from degradation.results import Results, load
@@ -295,7 +297,8 @@ def labels(figure: Any) -> list[str]:
 def test_published_errors_are_marked_at_the_papers_schedule_and_never_at_a_shorter_one(tmp_path: Path) -> None:
     paper = Results(make_study(tmp_path, "paper", steps=64_000, depths=(20,), seeds=(0,), measure=Measure(probes=())))
     short = Results(make_study(tmp_path, "short", steps=63_999, depths=(20,), seeds=(0,), measure=Measure(probes=())))
-    assert marks(short) == ()
+    assert analyse(short).compared
+    assert marks(short) == marks_of(analyse(short).compared) == ()
     assert {mark.depth for mark in marks(paper)} == {20}
     assert {"published test", "published train_running"} <= set(labels(curves(paper, marks(paper))[0]))
     assert set(labels(depth(paper, marks(paper))[0])) == {"published test"}
@@ -323,6 +326,11 @@ def test_an_inlined_drawing_keeps_its_references_and_loses_what_a_page_has_alrea
     for kept in ('id="a-p"', 'id="a-c"', '"url(#a-c)"', 'href="#a-p"', 'd="M 0.12 1 L 2 3"', 'aria-label="x"'):
         assert kept in text
     assert not any(gone in text for gone in ("unused", "metadata", "style", "9pt", "<?xml"))
+
+
+def test_a_line_has_a_gap_where_nothing_was_measured() -> None:
+    line = Line(key="", name="", end="", colour="", dash="", x=(1, 2, 3, 4, 5), y=((None, 2, None, 4.5, 5),))
+    assert path(line, 0) == "M2 2M4 4.5L5 5"
 
 
 def test_every_figure_has_a_caption() -> None:
