@@ -95,7 +95,8 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
     if adjusted < ALPHA:
         return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
     if leaning.p < ALPHA:
-        held = f"beyond the threshold alone, not after Holm's adjustment over the page (p = {adjusted:.2g})"
+        alone = leaning.verdict.removesuffix("ed")
+        held = f"alone this would {alone} the claim, not after Holm's adjustment over the page (p = {adjusted:.2g})"
         return "not enough evidence", f"{shown}: {held}"
     return "not enough evidence", f"{shown}: {_between(case)}"
 
@@ -141,7 +142,7 @@ def _edge(threshold: float, unit: str) -> str:
 
 
 def threshold(case: Case) -> str:
-    """The threshold in words, fixed before looking, and why it is that one; empty for a claim without an estimate."""
+    """The threshold in words, and why it is that one; empty for a claim without an estimate."""
     claim = case.claim
     if not claim.estimate:
         return ""
