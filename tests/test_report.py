@@ -11,6 +11,7 @@ import pytest
 
 from degradation import plan
 from degradation.analysis import analyse
+from degradation.commands.rerunning import rerun
 from degradation.errors import UseError
 from degradation.figures import FIGURES
 from degradation.figures.curves import curves
@@ -25,6 +26,7 @@ from degradation.report.rendering import escaped
 from degradation.results import Results, load
 from degradation.spec import Measure, StudyRecipe, StudySpec
 from degradation.store import StudyFolder
+from tests.calling import CHECKOUT
 from tests.made_frames import make_study, write_run
 
 SMALL: dict[str, Any] = {"depths": (8, 14), "seeds": (0, 1), "steps": 32}
@@ -335,3 +337,12 @@ def test_a_line_has_a_gap_where_nothing_was_measured() -> None:
 
 def test_every_figure_has_a_caption() -> None:
     assert set(CAPTIONS) == {*FIGURES, "gap"}
+
+
+def test_the_committed_report_says_what_its_frames_say(tmp_path: Path) -> None:
+    folder = CHECKOUT / "reports" / "cifar10-short"
+    (tmp_path / "figures").symlink_to(folder / "figures")
+    results = load(folder)
+    written = write(results, tmp_path, rerun(results.name, results.study, results.provenance))
+    told = "it is out of date: degradation report reports/cifar10-short"
+    assert written.twin.read_text() == (folder / "report.md").read_text(), told

@@ -20,7 +20,7 @@ PAIRS = (
     "other fields that differ",
 )
 ESTIMATES = ("what", "estimate [95% interval]", "seeds", "each seed", "how")
-LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm")  # what an estimate's label says by itself
+LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm", "censored")  # what the other cells say
 COMPARED = ("network", "error", "source", "published", "measured", "difference", "within what seeds explain")
 
 
