@@ -18,6 +18,7 @@ FLOORS = [
     {"networks", "figures", "refusals", "standing"},
     {"studies", "matching"},
     {"analysis"},
+    {"report"},
     {"probes"},
     {"training"},
     {"execute"},
@@ -26,7 +27,7 @@ FLOORS = [
     {"commands"},
     {"__init__", "__main__"},
 ]
-TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "analysis"]
+TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "analysis", "report"]
 TORCH_FREE += ["runner", "commands"]
 
 

@@ -92,16 +92,28 @@ def test_an_error_of_our_own_keeps_its_traceback(command: Command, monkeypatch: 
 
 @pytest.mark.parametrize(
     "line",
-    ["--help", "run --help", "--version", "studies", "plan quickstart", "status", "status made --json"],
+    [
+        "--help",
+        "run --help",
+        "report --help",
+        "--version",
+        "studies",
+        "plan quickstart",
+        "status",
+        "status made --json",
+    ],
 )
-def test_reading_commands_do_not_import_torch(tmp_path: Path, line: str) -> None:
+def test_reading_commands_import_neither_torch_nor_what_only_figures_and_reports_need(
+    tmp_path: Path, line: str
+) -> None:
     make_study(tmp_path / "runs", depths=(8,), seeds=(0,))
     code = (
         "import sys\n"
         "from degradation.commands import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as ended: status = ended.code\n"
-        "heavy = {'torch', 'matplotlib', 'torchvision'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'jinja2', 'pandas'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else status)"
     )
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
@@ -227,6 +239,55 @@ def test_export_of_a_study_without_a_done_run_is_refused(command: Command) -> No
     StudyFolder("runs", "empty").write_study(StudySpec().model_dump(mode="json"))
     said = command("export", "empty")
     assert (said.status, said.err.count("\n")) == (2, 1)
+
+
+# Reports
+
+
+def test_report_writes_the_page_and_its_twin_and_prints_answer_and_paths(command: Command) -> None:
+    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
+    said = command("report", "made")
+    assert said.status == 0, said.err
+    assert said.out.split()[-2:] == ["runs/made/report.html", "runs/made/report.md"]
+    assert "claims: 0 supported" in " ".join(said.out.split())
+    assert "degradation run --depths 8 --steps 32 --name made" in Path("runs/made/report.md").read_text()
+
+
+def test_report_takes_a_path_another_folder_json_and_opens_the_page(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    make_study(Path("elsewhere"), depths=(8,), seeds=(0,), steps=32)
+    said = command("report", "elsewhere/made", "--out", "pages", "--json", "--open")
+    assert said.status == 0, said.err
+    assert (said.json["page"], said.json["markdown"]) == ("pages/report.html", "pages/report.md")
+    assert len(said.json["matched_pairs"]["pairs"]) == 1
+    assert {verdict["verdict"] for verdict in said.json["analysis"]["verdicts"]} >= {"not measured"}
+    assert opened == [Path("pages/report.html").resolve().as_uri()]
+    assert not Path("elsewhere/made/report.html").exists()
+
+
+def test_compare_shows_what_differs_and_every_common_estimate(command: Command) -> None:
+    make_study(Path("runs"), "one", depths=(8, 14), seeds=(0, 1), steps=32)
+    make_study(Path("runs"), "two", depths=(8, 14), seeds=(0, 1), steps=64)
+    said = command("compare", "one", "two")
+    assert said.status == 0, said.err
+    assert "recipe.steps: 32 and 64" in said.out
+    assert "shortcut effect" in said.out
+    document = command("compare", "one", "two", "--json").json
+    assert document["differing"] == {"recipe.steps": [32, 64]}
+    assert all({"a", "b", "difference"} <= set(row) for row in document["rows"])
+
+
+def test_compare_refuses_other_images_in_one_line(command: Command) -> None:
+    from degradation.spec import Synthetic
+
+    make_study(Path("runs"), "one", depths=(8,), seeds=(0,), steps=32)
+    make_study(Path("runs"), "two", depths=(8,), seeds=(0,), steps=32, dataset=Synthetic())
+    said = command("compare", "one", "two")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "dataset.name is cifar10 and synthetic" in said.err
 
 
 # Studies, pipes, completion

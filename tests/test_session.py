@@ -34,6 +34,7 @@ def test_a_run_prints_the_plan_trains_draws_and_sums_up(command: Command, traine
     assert Path("runs/synthetic/figures/curves.png").stat().st_size > 0
     assert not Path("runs/synthetic/figures/curves.svg").exists()
     assert "2 runs finished in runs/synthetic" in said.out
+    assert said.out.rstrip().endswith("degradation report synthetic")
     assert said.out.count("not the paper's schedule") == 2
 
 

@@ -27,9 +27,9 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
 
     The extremes are taken within each run, so that a network that vanishes for a while cannot hide in a mean.
     """
-    found = factors(results["gradients"])
-    if found.empty:
+    if results["gradients"].empty:
         return
+    found = factors(results["gradients"])
     ends = {run.run_id: run.steps for run in runs.every if run.finished}
     whole = found[found["run_id"].isin(list(ends))]
     later = whole[whole["step"] > 0].groupby("run_id")["factor"]

@@ -140,7 +140,7 @@ def warmup(study: StudySpec) -> str:
 
 def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
     """One row for each depth and network, the plain one above its residual matches."""
-    table = _table("depth", "network", "seeds", "parameters", "multiply-adds", "state")
+    table = new_table("depth", "network", "seeds", "parameters", "multiply-adds", "state")
     for column in (0, 3, 4):
         table.columns[column].justify = "right"
     groups: dict[tuple[int, str, str], list[Standing]] = {}
@@ -173,7 +173,7 @@ def state_of(group: Sequence[Standing]) -> str:
 
 def status_table(rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
     """Every planned run with its state and its last row."""
-    table = _table("run", "state", "step", "steps", "loss", "error")
+    table = new_table("run", "state", "step", "steps", "loss", "error")
     for column in table.columns[2:]:
         column.justify = "right"
     for standing, row in rows:
@@ -199,7 +199,7 @@ def say_status(
 
 def questions_table(questions: Mapping[str, str]) -> Table:
     """Studies that ship, each with its question."""
-    table = _table("study", "question")
+    table = new_table("study", "question")
     for name, question in questions.items():
         table.add_row(name, question)
     return table
@@ -207,7 +207,7 @@ def questions_table(questions: Mapping[str, str]) -> Table:
 
 def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
     """Studies on disk with how many of their runs are done."""
-    table = _table("study", "done", "of", "state")
+    table = new_table("study", "done", "of", "state")
     table.columns[1].justify = table.columns[2].justify = "right"
     for name, group in rows:
         ended = sum(standing.state in ENDED for standing in group)
@@ -218,7 +218,7 @@ def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
 def errors_table(errors: Sequence[FinalError]) -> Table:
     """Final clean training errors in percent: a row for each depth, plain beside residual."""
     kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
-    table = _table("depth", *(_heading(*kind) for kind in kinds))
+    table = new_table("depth", *(_heading(*kind) for kind in kinds))
     for column in table.columns:
         column.justify = "right"
     cells = {(e.depth, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
@@ -242,7 +242,7 @@ def _kind(network: str, shortcut: str) -> str:
 
 def items_table(items: Sequence[Item]) -> Table:
     """What can be deleted, with its size."""
-    table = _table("size", "name", "what")
+    table = new_table("size", "name", "what")
     table.columns[0].justify = "right"
     table.columns[1].overflow = "fold"
     for item in items:
@@ -250,7 +250,8 @@ def items_table(items: Sequence[Item]) -> Table:
     return table
 
 
-def _table(*headings: str) -> Table:
+def new_table(*headings: str) -> Table:
+    """A table with a line below its headings and no other."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in headings:
         table.add_column(heading)

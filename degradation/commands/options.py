@@ -19,6 +19,8 @@ from degradation.spec import NETWORKS, PROBES
 DATASETS = ("cifar10", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+DEFAULT_FORMATS = ["png", "svg"]
+
 # Options declared once, as dataclasses
 
 
@@ -50,6 +52,7 @@ Target = Annotated[
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A study under --root, or a path to one.", autocompletion=_names)
 ]
+OtherName = Annotated[str, typer.Argument(metavar="OTHER", help="The study to compare with it.", autocompletion=_names)]
 MaybeName = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A study on disk; none: all.", autocompletion=_names)
 ]
@@ -247,3 +250,12 @@ def _positive(option: str, value: str | None) -> int | None:
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""
     raise UseError(f"{option}: expected {also}a whole number of at least 1, not {value!r}")
+
+
+def formats_of(asked: list[str] | None) -> list[str]:
+    """The file formats asked for, each once; png and svg where none was. UseError naming an unknown one."""
+    for format in asked or ():
+        if format not in FORMATS:
+            hint = suggestion(format, FORMATS)
+            raise UseError(f"--format: expected {', '.join(FORMATS)}, not {format!r}{hint}")
+    return list(dict.fromkeys(asked or DEFAULT_FORMATS))

@@ -1,5 +1,6 @@
 """A settled study -> its training watched, its figures drawn, its summary told: what one `run` does."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
 from degradation.store import StudyFolder
+from degradation.studies import ROOT
 
 ASK_SECONDS = 2 * 3600
 
@@ -54,13 +56,14 @@ def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
 def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[str, Any]:
     """All figures of the study into its folder, their paths printed; nothing while no run is done."""
     from degradation.figures import draw  # matplotlib takes a while: not before the training
+    from degradation.report.marks import marks
     from degradation.results import Results
 
     try:
         results = Results(folder)
         if not results.run_ids:
             return {}
-        drawn = draw(results, (), formats, folder.figures_path())
+        drawn = draw(results, (), formats, folder.figures_path(), marks(results))
     except UseError as error:  # what was trained is done all the same, and its summary told
         why = f"the figures could not be drawn: {error}"
         if isinstance(error, DamagedError):  # named on stderr as a failed run
@@ -87,7 +90,15 @@ def say_summary(
     for label in study.labels:
         out.print(label, style="yellow")
     out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)
+    if outcome.finished:
+        out.print(f"what they say, with verdicts and intervals: {report_line(folder)}", soft_wrap=True)
     for run_id in outcome.diverged:
         out.print(f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
         say_error(f"{run_id} failed: {why}")
+
+
+def report_line(folder: StudyFolder) -> str:
+    """The command that makes the study's report."""
+    name = folder.name if folder.store.root == ROOT else str(folder.path)
+    return shlex.join(["degradation", "report", name])

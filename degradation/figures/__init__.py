@@ -15,6 +15,7 @@ from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.figures.gradient_flow import gradient_flow
 from degradation.figures.gradients_heatmap import gradients_heatmap
+from degradation.figures.marks import Mark
 from degradation.figures.page import provenance_facts
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
@@ -23,7 +24,8 @@ from degradation.refusals import suggestion
 from degradation.results import Results
 from degradation.store import Store
 
-Draw = Callable[[Results], tuple[Figure, pd.DataFrame]]
+Draw = Callable[..., tuple[Figure, pd.DataFrame]]
+"""Results -> a figure and its data; those of ``MARKED`` take marks as well."""
 
 FIGURES: dict[str, Draw] = {
     "curves": curves,
@@ -34,6 +36,8 @@ FIGURES: dict[str, Draw] = {
     "gradients-heatmap": gradients_heatmap,
     "branches": branches,
 }
+
+MARKED = ("curves", "depth")
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -55,7 +59,14 @@ class Target:
     out: Path
 
 
-def draw(results: Results, names: Sequence[str], formats: Sequence[str], out: Path) -> Drawn:
+def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
+    """The named figure and its data, with the marks where it is one of errors. UseError where it lacks a frame."""
+    return FIGURES[name](results, marks) if name in MARKED else FIGURES[name](results)
+
+
+def draw(
+    results: Results, names: Sequence[str], formats: Sequence[str], out: Path, marks: Sequence[Mark] = ()
+) -> Drawn:
     """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
 
     The same frames and library versions give the same bytes. Raises UseError for a name or format that does
@@ -69,7 +80,7 @@ def draw(results: Results, names: Sequence[str], formats: Sequence[str], out: Pa
     skipped: dict[str, str] = {}
     for name in names or FIGURES:
         try:
-            figure, data = FIGURES[name](results)
+            figure, data = figure_of(name, results, marks)
         except UseError as missing:
             if names:
                 raise

@@ -1,5 +1,6 @@
 """The curves frame -> training and test error against step (Figure 6 of He et al. 2015)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from degradation.figures import page, style
+from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, prefer, series
 from degradation.results import Results
 
@@ -45,21 +47,26 @@ def curves_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @style.in_style
-def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
+def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
     """Training and test error against step, plain and residual side by side on one y axis.
 
-    Errors are evaluated with running batch-norm statistics; the data holds both. Raises UseError where no
-    run is done.
+    Errors are evaluated with running batch-norm statistics; the data holds both. ``marks``: published errors, at
+    the step that they are of. Raises UseError where no run is done.
     """
     data = curves_data(measured(results, "curves", "curves"))
     shown = prefer(data, "running")
-    panels = kinds(data)
+    upper, panels = top(shown, marks), kinds(data)
     rows = -(-len(panels) // 2)
-    words = page.Words(title="Training error and test error against step", notes=_notes(results, data, shown))
-    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels)))
+    words = page.Words(
+        title="Training error and test error against step",
+        notes=[*_notes(results, data, shown, upper), *mark_notes(marks)],
+    )
+    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
     grid = figure.subplots(rows, min(2, len(panels)), sharex=True, sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, panels, strict=False):
-        _panel(axes, of_kind(shown, kind), results, top(shown))
+        _panel(axes, of_kind(shown, kind), results, upper)
+        of_panel = [mark for mark in marks if (mark.network, mark.shortcut) == kind]
+        draw_marks(axes, of_panel, lambda mark: _step_of(mark, results), lambda mark: _shade_of(mark, results))
     lost = shown[shown["status"] == "diverged"]
     lines = [_mark_divergence(a, of_kind(lost, k), results) for a, k in zip(grid.flat, panels, strict=False)]
     for axes, kind in zip(grid.flat, panels, strict=False):
@@ -71,12 +78,21 @@ def curves(results: Results) -> tuple[Figure, pd.DataFrame]:
     return figure, data
 
 
-def top(shown: pd.DataFrame) -> float:
-    """Where the y axis ends: above every error of the last step, a multiple of 0.1 in 0.2..1."""
+def _step_of(mark: Mark, results: Results) -> int:
+    recipe = results.study.recipe
+    return recipe.steps if mark.at == "end" else recipe.milestones[0]
+
+
+def _shade_of(mark: Mark, results: Results) -> str:
+    return style.shade(mark.network, mark.depth, results.study.depths)
+
+
+def top(shown: pd.DataFrame, marks: Sequence[Mark] = ()) -> float:
+    """Where the y axis ends: above every error of the last step and every mark, a multiple of 0.1 in 0.2..1."""
     ends = shown.loc[(shown["status"] == "finished") & (shown["step"] == shown["step"].max()), "high"].dropna()
     if ends.empty:
         return 1.0
-    highest = max(ABOVE_FINAL * float(ends.median()), 1.1 * float(ends.max()))
+    highest = max(ABOVE_FINAL * float(ends.median()), 1.1 * float(ends.max()), *(1.1 * mark.error for mark in marks))
     return float(np.clip(np.ceil(10 * highest) / 10, 0.2, 1.0))
 
 
@@ -129,24 +145,24 @@ def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
     return len(said)
 
 
-def _key(panels: int) -> style.Key:
+def _key(panels: int, marks: Sequence[Mark]) -> style.Key:
     looks = {split: {key: value for key, value in look.items() if key != "alpha"} for split, look in LINES.items()}
     handles = [Line2D([], [], color="0.25", label=MEANING[split], **looks[split]) for split in MEANING]
     return style.Key(
-        handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10")],
-        columns=4 if panels > 1 else 2,
+        handles=[*handles, Line2D([], [], color="0.8", label="learning rate / 10"), *mark_keys(marks)],
+        columns=2 if panels < 2 else 3 if marks else 4,
     )
 
 
-def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
+def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame, upper: float) -> list[str]:
     clean = shown[shown["split"] != "train_running"]
     used = " and ".join(sorted(set(clean["statistics"]))) or "no"
-    outside = (shown["high"] > top(shown)).any()
+    outside = (shown["high"] > upper).any()
     return [
         f"Training error on clean images and test error are evaluated with {used} batch-norm statistics. "
         + page.seed_note(shown),
         *_part_note(results),
-        *([f"Errors above {top(shown):.0%} lie outside the axes."] if outside else []),
+        *([f"Errors above {upper:.0%} lie outside the axes."] if outside else []),
         *gap_notes(data, "train"),
         *page.divergence_notes(results, "a cross at the last row"),
     ]

@@ -10,11 +10,15 @@ from matplotlib.ticker import FuncFormatter
 
 from degradation.figures import page, style
 from degradation.figures.curves import curves_data, gap_notes
+from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
 from degradation.figures.tidy import kinds, last_rows, measured, of_kind, over_seeds, prefer
 from degradation.results import Results
 
 PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running")}
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
+
+
+USED = {(split, statistics) for split, (_, statistics) in PANELS.items()}
 
 
 def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -36,30 +40,38 @@ def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @style.in_style
-def depth(results: Results) -> tuple[Figure, pd.DataFrame]:
+def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
     """Training error (batch statistics) and test error (running statistics) at the last step against depth.
 
-    Raises UseError where no run is done.
+    Of the ``marks``, published errors, those at the end and of the statistics that a panel shows are drawn. Raises
+    UseError where no run is done.
     """
+    marks = [mark for mark in marks if mark.at == "end" and (mark.split, mark.statistics) in USED]
     frame = measured(results, "curves", "depth")
     data = depth_data(frame)
     shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
-    words = page.Words(title="Error at the last step against depth", notes=_notes(results, frame, shown["train"]))
-    figure = page.page(results, words, (9.0, 3.7), _key(data))
+    words = page.Words(
+        title="Error at the last step against depth",
+        notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
+    )
+    figure = page.page(results, words, (9.0, 3.7), _key(data, marks))
     grid = figure.subplots(1, 2)
     for axes, (split, (title, _)) in zip(grid, PANELS.items(), strict=True):
-        _panel(axes, shown[split], results.study.depths)
+        of_split = [mark for mark in marks if mark.split == split]
+        _panel(axes, shown[split], results.study.depths, max((mark.error for mark in of_split), default=0))
+        draw_marks(axes, of_split, lambda mark: mark.depth, lambda mark: style.COLOURS[mark.network])
         used = " and ".join(sorted(set(shown[split]["statistics"])))
         axes.set_title(f"{title} ({used} statistics)", fontweight="bold", pad=10)
     return figure, data.drop(columns="run")
 
 
-def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int]) -> None:
+def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], published: float) -> None:
     span = max(depths) - min(depths) or 10
     finished = shown.loc[shown["status"] == "finished", "error"]
     axes.set(xlabel="depth (weighted layers)", ylabel="error (%)")
     axes.set(xlim=(min(depths) - 0.06 * span, max(depths) + 0.06 * span))
-    axes.set_ylim(0, 1.15 * float(finished.max()) if len(finished) and finished.max() > 0 else 1)
+    highest = max(float(finished.max()) if len(finished) else 0, published)
+    axes.set_ylim(0, 1.15 * highest if highest > 0 else 1)
     panels = kinds(shown)
     for number, kind in enumerate(panels):
         aside = 0.013 * span * (number - (len(panels) - 1) / 2)
@@ -107,7 +119,7 @@ def readable(depths: Sequence[int]) -> list[str]:
     return [str(value) if value in shown else "" for value in depths]
 
 
-def _key(data: pd.DataFrame) -> style.Key:
+def _key(data: pd.DataFrame, marks: Sequence[Mark]) -> style.Key:
     handles = [
         Line2D(
             [],
@@ -120,7 +132,7 @@ def _key(data: pd.DataFrame) -> style.Key:
         )
         for kind in kinds(data)
     ]
-    return style.Key(handles=handles, columns=4)
+    return style.Key(handles=[*handles, *mark_keys(marks)], columns=4)
 
 
 def _notes(results: Results, frame: pd.DataFrame, train: pd.DataFrame) -> list[str]:

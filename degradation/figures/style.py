@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib.style
 import numpy as np
@@ -18,8 +18,6 @@ from degradation.figures.tidy import Series, series
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from degradation.results import Results
 
 COLOURS = {"plain": "#D55E00", "residual": "#0072B2"}  # vermillion and blue of Okabe and Ito (2008)
 DASHES: dict[str, Any] = {"none": (0, (4, 1.3)), "A": "-", "B": (0, (6, 1.3, 1.2, 1.3)), "C": (0, (1.2, 1))}
@@ -54,15 +52,16 @@ def styled() -> Iterator[None]:
         yield
 
 
-def in_style(
-    draw: "Callable[[Results], tuple[Figure, pd.DataFrame]]",
-) -> "Callable[[Results], tuple[Figure, pd.DataFrame]]":
+Asked = ParamSpec("Asked")
+
+
+def in_style(draw: "Callable[Asked, tuple[Figure, pd.DataFrame]]") -> "Callable[Asked, tuple[Figure, pd.DataFrame]]":
     """The figure function, drawn in our style."""
 
     @wraps(draw)
-    def drawn(results: "Results") -> "tuple[Figure, pd.DataFrame]":
+    def drawn(*args: Asked.args, **kwargs: Asked.kwargs) -> "tuple[Figure, pd.DataFrame]":
         with styled():
-            return draw(results)
+            return draw(*args, **kwargs)
 
     return drawn
 

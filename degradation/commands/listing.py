@@ -1,0 +1,62 @@
+"""The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
+
+from pathlib import Path
+
+from degradation import studies
+from degradation.commands.endings import DONE
+from degradation.commands.options import JsonOption, MaybeName, RootOption
+from degradation.store import StudyFolder
+
+
+def status(
+    name: MaybeName = None,
+    root: RootOption = studies.ROOT,
+    as_json: JsonOption = False,
+) -> int:
+    """Show the studies on disk, or every run of one with its last measurement."""
+    if name is None:
+        _status_of_all(root, as_json)
+    else:
+        _status_of(studies.locate(name, root), as_json)
+    return DONE
+
+
+def _status_of_all(root: Path, as_json: bool) -> None:
+    from degradation.commands.console import console, studies_table
+    from degradation.commands.documents import print_json, studies_document
+    from degradation.standing import standings
+
+    folders = [StudyFolder(root, name) for name in studies.on_disk(root)]
+    rows = [(folder.name, standings(folder, studies.stored(folder))) for folder in folders]
+    if as_json:
+        print_json(studies_document(rows))
+    elif rows:
+        console().print(studies_table(rows))
+    else:
+        console().print(f"no study under {root} yet: begin with degradation run quickstart")
+
+
+def _status_of(folder: StudyFolder, as_json: bool) -> None:
+    from degradation.commands.console import console, say_status
+    from degradation.commands.documents import print_json, status_document
+    from degradation.standing import last_row, standings
+
+    study = studies.stored(folder)
+    rows = [(standing, last_row(folder, standing)) for standing in standings(folder, study, verify=True)]
+    if as_json:
+        print_json(status_document(folder, study, rows))
+    else:
+        say_status(console(), folder.name, study, rows)
+
+
+def ships(as_json: JsonOption = False) -> int:
+    """List the studies that ship, with the question of each."""
+    from degradation.commands.console import console, questions_table
+    from degradation.commands.documents import print_json
+
+    found = {name: (path, studies.read(path)) for name, path in studies.shipped().items()}
+    if as_json:
+        print_json([{"name": n, "question": s.question, "path": str(path)} for n, (path, s) in found.items()])
+    else:
+        console().print(questions_table({name: study.question for name, (_, study) in found.items()}))
+    return DONE

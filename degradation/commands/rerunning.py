@@ -1,0 +1,73 @@
+"""A study on disk -> the command that runs it again from nothing."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from degradation import studies
+from degradation.commands.options import FIELDS
+from degradation.commands.tokens import NO_PROBE
+from degradation.errors import UseError
+from degradation.spec import StudySpec, flatten
+
+NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.items()}
+
+
+def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words of ``degradation run ...`` that mean this very study: the fewest over any study that ships, or none.
+
+    Behind the study stand the device and the threads of each run that the provenance names, on which equal bits
+    rest; each is left out where runs differ in it. Raises UseError where no command means the study.
+    """
+    found = [line for target in (None, *studies.shipped()) if (line := _over(target, study)) is not None]
+    if not found:
+        raise UseError(f"{name}: no command line means this study")
+    line = min(found, key=len)
+    named = () if line[:1] == (name,) else ("--name", name)
+    return ("degradation", "run", *line, *named, *_machine(provenance))
+
+
+def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
+    """Target and options that mean the study; None where options over this target cannot."""
+    base = StudySpec() if target is None else studies.read(studies.shipped()[target])
+    changed = _changed(base, study)
+    if target is None and not changed:
+        changed = {"depths": list(study.depths)}  # `run` with nothing to study is refused
+    if any(value is None for value in changed.values()):
+        return None  # an option cannot take back what the target sets
+    if studies.override(base, changed, {field: field for field in changed}) != study:
+        return None
+    options = [word for field, value in changed.items() for word in _option(field, value)]
+    return (*([target] if target else []), *options)
+
+
+def _changed(base: StudySpec, study: StudySpec) -> dict[str, Any]:
+    """Dotted fields in which the study differs; those of another data set against that set's defaults."""
+    there, here = flatten(base), flatten(study)
+    if base.dataset.name != study.dataset.name:
+        fresh = type(study.dataset)()
+        there = {name: value for name, value in there.items() if not name.startswith("dataset.")}
+        there |= {f"dataset.{name}": value for name, value in flatten(fresh).items() if name != "name"}
+    return {name: value for name, value in here.items() if name not in there or there[name] != value}
+
+
+def _option(field: str, value: Any) -> Iterator[str]:
+    if field not in NAMED:
+        yield from ("--set", f"{field}={_toml(value)}")
+    elif isinstance(value, list):
+        yield from (NAMED[field], *(map(str, value) if value else [NO_PROBE]))
+    else:
+        yield from (NAMED[field], str(value))
+
+
+def _toml(value: Any) -> str:
+    """The value as TOML, whose strings and lists are written as JSON's but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _machine(provenance: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("device", "threads"):
+        if isinstance(value := provenance.get(name), str):
+            yield from (f"--{name}", value)
+    if provenance.get("deterministic") == "True":
+        yield "--deterministic"

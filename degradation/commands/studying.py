@@ -1,0 +1,65 @@
+"""The commands that train or show what would be trained: `run` and `plan`."""
+
+from typing import Annotated
+
+import typer
+
+from degradation.commands import options
+from degradation.commands.endings import DONE, RUN_FAILED
+from degradation.commands.options import FormatsOption, JsonOption, Target, YesOption, formats_of
+from degradation.commands.tokens import spread
+
+
+@spread
+def run(
+    target: Target = None,
+    *,
+    asked: options.StudyOptions,
+    machine: options.MachineOptions,
+    format: FormatsOption = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw nothing at the end.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train what is pending of a study, then draw its figures. Run again, it continues."""
+    from degradation.commands.console import console, say_plan
+    from degradation.commands.documents import outcome_document, print_json
+    from degradation.commands.session import draw_all, say_summary, train
+    from degradation.commands.settling import settle
+    from degradation.standing import final_errors, standings
+
+    out = console(stderr=as_json)
+    where, formats = machine.checked(), formats_of(format)
+    folder, study = settle(target, asked, where, out)
+    say_plan(out, folder.name, study, standings(folder, study))
+    outcome = train(folder, study, where, out, ask=not yes)
+    drawn = {} if no_figures else draw_all(folder, formats, out)
+    errors = final_errors(folder, study)
+    say_summary(folder, study, outcome, errors, out)
+    if as_json:
+        print_json(outcome_document(folder, study, outcome, errors) | drawn)
+    return RUN_FAILED if outcome.failed else DONE
+
+
+@spread
+def plan(
+    target: Target = None,
+    *,
+    asked: options.StudyOptions,
+    machine: options.MachineOptions,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what a study would train, and what of it is done. Trains and writes nothing."""
+    from degradation.commands.console import console, say_plan
+    from degradation.commands.documents import plan_document, print_json
+    from degradation.commands.settling import settle
+    from degradation.standing import standings
+
+    out = console(stderr=as_json)
+    folder, study = settle(target, asked, machine.checked(), out)
+    found = standings(folder, study)
+    if as_json:
+        print_json(plan_document(folder, study, found))
+    else:
+        say_plan(out, folder.name, study, found)
+    return DONE

@@ -1,0 +1,53 @@
+"""The commands that turn a study on disk into files for its reader: figures and frames."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from degradation import studies
+from degradation.commands.endings import DONE
+from degradation.commands.options import FormatsOption, Name, RootOption, formats_of
+from degradation.errors import UseError
+
+
+def plot(
+    name: Name,
+    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE ...]", help="Default: all.")] = None,
+    format: FormatsOption = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    root: RootOption = studies.ROOT,
+) -> int:
+    """Draw figures of a study from its done runs and print their paths."""
+    folder, formats = studies.locate(name, root), formats_of(format)
+
+    from degradation.figures import draw
+    from degradation.report.marks import marks
+    from degradation.results import Results
+
+    results = Results(folder)
+    drawn = draw(results, figures or (), formats, out or folder.figures_path(), marks(results))
+    for path in drawn.paths:
+        typer.echo(path)
+    for figure, why in drawn.skipped.items():
+        typer.echo(f"{figure} is left out: {why}", err=True)
+    return DONE
+
+
+def export(
+    name: Name,
+    format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format.")] = "csv",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: NAME/export.")] = None,
+    root: RootOption = studies.ROOT,
+) -> int:
+    """Write every frame of a study into one file each and print their paths."""
+    folder = studies.locate(name, root)
+    if format not in ("csv", "parquet"):
+        raise UseError(f"--format: expected csv or parquet, not {format!r}")
+
+    from degradation.commands.exporting import export_frames
+    from degradation.results import Results
+
+    for path in export_frames(Results(folder), format, out or folder.path / "export"):
+        typer.echo(path)
+    return DONE

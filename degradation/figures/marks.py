@@ -1,0 +1,55 @@
+"""Published errors -> marks in a panel, unlike anything measured: hollow, with their reading error, named below."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+SHAPES = {"train_running": "^", "train": "D", "test": "v"}
+NAMES = {"train_running": "running training error", "train": "training error", "test": "test error"}
+LOOK: dict[str, Any] = {"markerfacecolor": "white", "markersize": 6, "markeredgewidth": 1.3, "linestyle": "none"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A published error (a fraction, as its reading error) that a measured one may be compared with.
+
+    ``at``: ``end``, or ``before first drop`` of the learning rate.
+    """
+
+    network: str
+    shortcut: str
+    depth: int
+    split: str
+    statistics: str
+    at: str
+    error: float
+    reading_error: float
+    source: str
+
+
+def draw_marks(
+    axes: Axes, marks: Iterable[Mark], place: Callable[[Mark], float], colour: Callable[[Mark], str]
+) -> None:
+    """Each mark at its place on the x axis, in the colour of what is measured of the same network."""
+    for mark in marks:
+        upright = [[mark.reading_error], [mark.reading_error]] if mark.reading_error else None
+        label, look = f"published {mark.split}", {"marker": SHAPES[mark.split], "color": colour(mark)}
+        axes.errorbar([place(mark)], [mark.error], upright, label=label, zorder=5, clip_on=False, **LOOK | look)
+
+
+def mark_keys(marks: Sequence[Mark]) -> list[Line2D]:
+    """An entry of the key for each split that has marks."""
+    present = [split for split in SHAPES if any(mark.split == split for mark in marks)]
+    return [
+        Line2D([], [], marker=SHAPES[split], color="black", label=f"published {NAMES[split]}", **LOOK)
+        for split in present
+    ]
+
+
+def mark_notes(marks: Sequence[Mark]) -> list[str]:
+    """Where the marks come from, each source once."""
+    sources = "; ".join(dict.fromkeys(mark.source for mark in marks))
+    return [f"Hollow marks: published values, with their reading error: {sources}."] if marks else []

@@ -1,0 +1,74 @@
+"""The name of a figure -> its heading, what to see in it, and what it shows in words for who cannot see it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """Words around a figure: ``see`` stands below it, ``alt`` in its place."""
+
+    heading: str
+    see: str
+    alt: str
+
+
+CAPTIONS: dict[str, Caption] = {
+    "curves": Caption(
+        heading="Error against step",
+        see="Compare the dashed lines, the training error on clean images: degradation is a darker (deeper) line that "
+        "ends above a lighter (shallower) one. Overfitting cannot do that: it lowers the training error. Grey "
+        "uprights are the steps at which the learning rate falls to a tenth (Figure 6 of He et al. 2015).",
+        alt="Lines of training and test error against step, one panel for plain networks and one for residual ones, "
+        "one shade for each depth.",
+    ),
+    "depth": Caption(
+        heading="Error at the last step against depth",
+        see="A line that rises to the right is degradation; one that falls means that depth helps. Each point is one "
+        "seed: how sure a difference is stands in the table of estimates.",
+        alt="Training error on the left and test error on the right against depth, one line for plain networks and "
+        "one for each residual kind, each seed a point.",
+    ),
+    "gap": Caption(
+        heading="Degradation gap against step",
+        see="A line above zero whose band leaves zero out: the deeper network is behind at that step by more than the "
+        "luck of these seeds explains. Degradation is a gap that stays to the end of a long schedule; one that closes "
+        "is a deeper network that was only slower.",
+        alt="Training error of the deepest minus that of the shallowest network against step, on clean images on the "
+        "left and running on the right, a line with its interval for each kind of network.",
+    ),
+    "responses": Caption(
+        heading="Size of the responses, layer by layer",
+        see="Are the residual (blue) lines below the plain (orange) ones, and the deeper residual ones lowest? That "
+        "is what Figure 7 of He et al. 2015 shows of converged networks: a layer of a deep residual network "
+        "changes the signal less.",
+        alt="Standard deviation of each layer's response at the last step: in layer order above, sorted by magnitude "
+        "below, one line for each network.",
+    ),
+    "responses-heatmap": Caption(
+        heading="Responses over layer and step",
+        see="Read a panel from left to right for time and from bottom to top for depth in the network: a row that "
+        "darkens is a layer whose response shrinks as it is trained.",
+        alt="Grid of heat maps, one for each network: standard deviation of the response by layer and step.",
+    ),
+    "gradient-flow": Caption(
+        heading="Gradient norms, layer by layer, at four steps",
+        see="A line that falls toward layer 1 (left) is a gradient that shrinks on its way back to the image, one "
+        "that rises toward it one that grows: the verdicts speak of vanishing and exploding beyond a factor of "
+        "ten. Compare the first panel, at initialization, with the later ones: what holds there need not last.",
+        alt="Gradient norm of each layer's weight on a logarithmic axis at four steps, a row of panels for each kind "
+        "of network, one line for each depth.",
+    ),
+    "gradients-heatmap": Caption(
+        heading="Gradient norms over layer and step",
+        see="Colour that changes from bottom to top is a gradient that shrinks or grows on its way through the "
+        "layers; from left to right it is training that changes it.",
+        alt="Grid of heat maps, one for each network: logarithm of the weight's gradient norm by layer and step.",
+    ),
+    "branches": Caption(
+        heading="Branch against shortcut, block by block",
+        see="Below the grey line the branch is smaller than the shortcut that it is added to: the block is closer to "
+        "the identity. Does it fall with the number of the block, and lower in deeper networks?",
+        alt="Ratio of the branch's to the shortcut's standard deviation by block at three steps, one line for each "
+        "residual network.",
+    ),
+}

@@ -1,0 +1,58 @@
+"""Everything that a report says of a study, gathered once for the page and for its Markdown twin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from degradation.analysis import Analysis, analyse
+from degradation.errors import UseError
+from degradation.figures.page import provenance_facts, study_labels
+from degradation.report.drawings import Drawing, drawings
+from degradation.report.evolution import Evolution, evolutions
+from degradation.report.marks import marks_of
+from degradation.report.pairs import Proof, proof
+from degradation.results import Results
+from degradation.version import __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """A report before it has a form. ``again``: the words of the command that runs the study from nothing."""
+
+    name: str
+    question: str
+    labels: tuple[str, ...]
+    analysis: Analysis
+    proof: Proof
+    drawings: tuple[Drawing, ...]
+    left_out: tuple[str, ...]
+    """Why each other figure is not there, a sentence for each."""
+    evolutions: tuple[Evolution, ...]
+    provenance: dict[str, str]
+    runs: int
+    again: tuple[str, ...]
+    version: str = __version__
+    """Of what writes the report; that of what trained the runs is in the provenance."""
+
+
+def contents(results: Results, again: Sequence[str]) -> Contents:
+    """What the frames of a study say. The same frames, packages and ``again`` give equal contents: no clock is read.
+
+    Raises UseError where no run is done.
+    """
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to report yet")
+    analysis = analyse(results)
+    drawn, lacking = drawings(results, marks_of(analysis.compared))
+    return Contents(
+        name=results.name,
+        question=results.study.question,
+        labels=tuple(study_labels(results)),
+        analysis=analysis,
+        proof=proof(results),
+        drawings=drawn,
+        left_out=tuple(f"{why[0].upper()}{why[1:]}." for why in lacking.values()),
+        evolutions=evolutions(results),
+        provenance=provenance_facts(results),
+        runs=len(results.run_ids),
+        again=tuple(again),
+    )

@@ -1,0 +1,85 @@
+"""The figures of a study -> SVG elements that can stand in one HTML page, and why those left out are."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from degradation.errors import UseError
+from degradation.figures import FIGURES, figure_of, image
+from degradation.figures.marks import Mark
+from degradation.report.captions import CAPTIONS, Caption
+from degradation.report.gap import gap
+from degradation.results import Results
+
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+HREF = f"{{{XLINK}}}href"
+ORDER = ("curves", "depth", "gap", *(name for name in FIGURES if name not in ("curves", "depth")))
+DECIMALS = 2  # of a path's coordinates, in points: a 7000th of an inch is not seen, and it is a third of the bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure as an SVG element whose ids no other figure of the page has."""
+
+    name: str
+    caption: Caption
+    svg: str
+
+
+def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawing, ...], dict[str, str]]:
+    """Every figure that can be drawn, in order, and for each other one the line that says what it lacks."""
+    drawn, missing = [], {}
+    for name in ORDER:
+        try:
+            figure, _ = gap(results) if name == "gap" else figure_of(name, results, marks)
+        except UseError as lacking:
+            missing[name] = str(lacking)
+        else:
+            caption = CAPTIONS[name]
+            svg = inline(image(figure, "svg", results), prefix=f"{name}-", alt=caption.alt)
+            drawn.append(Drawing(name=name, caption=caption, svg=svg))
+    return tuple(drawn), missing
+
+
+def inline(svg: bytes, *, prefix: str, alt: str) -> str:
+    """An SVG file as an element of a page: named by ``alt``, each id that is referred to under ``prefix``.
+
+    Declarations, metadata, styles for the whole page and unused ids are left out; the size is the page's matter.
+    """
+    root = ElementTree.parse(io.BytesIO(svg)).getroot()
+    for parent in list(root.iter()):
+        for child in [c for c in parent if c.tag in {f"{{{SVG}}}{tag}" for tag in ("metadata", "style", "title")}]:
+            parent.remove(child)
+    used = {name for element in root.iter() for value in element.attrib.values() for name in _referred(value)}
+    for element in root.iter():
+        _rename(element, prefix, used)
+    del root.attrib["width"], root.attrib["height"]
+    root.attrib.update({"role": "img", "aria-label": alt, "focusable": "false"})
+    ElementTree.register_namespace("", SVG)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _referred(value: str) -> list[str]:
+    """The ids that an attribute refers to: ``url(#clip)`` or ``#glyph``."""
+    return re.findall(r"url\(#([^)]+)\)", value) + ([value[1:]] if value.startswith("#") else [])
+
+
+def _rename(element: ElementTree.Element, prefix: str, used: set[str]) -> None:
+    element.text = element.text.strip() if element.text else None
+    element.tail = None
+    if (own := element.attrib.pop("id", None)) in used:
+        element.set("id", f"{prefix}{own}")
+    if target := element.attrib.pop(HREF, None):
+        element.set("href", f"#{prefix}{target[1:]}" if target.startswith("#") else target)
+    for name, value in element.attrib.items():
+        if "url(#" in value:
+            element.set(name, value.replace("url(#", f"url(#{prefix}"))
+    if "d" in element.attrib:
+        element.set("d", _shorter(element.attrib["d"]))
+
+
+def _shorter(path: str) -> str:
+    """A path with its numbers rounded and its lines joined."""
+    return re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.{DECIMALS}f}", " ".join(path.split()))

@@ -1,0 +1,219 @@
+"""Gradient and response frames -> charts of every recorded step: lines in a drawing's own units, for page and slider.
+
+A page draws a chart at any step from the same numbers: the template at four steps, the slider at the one chosen.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from degradation.errors import UseError
+from degradation.figures import style
+from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series, steps_between
+from degradation.results import Results
+
+WIDTH, HEIGHT = 360, 240
+LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # of the plot; the rest holds ticks, labels and the depth at a line's end
+SMALL_MULTIPLES = 4
+DASHES = {"none": "6 2", "A": "", "B": "9 2 2 2", "C": "2 2"}
+DOTTED = "1 3"  # a diverged run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """What a chart shows of a frame, and the words for it."""
+
+    slug: str
+    frame: str
+    column: str
+    logarithmic: bool
+    heading: str
+    axis: str
+    see: str
+
+
+QUANTITIES = (
+    Quantity(
+        slug="gradients",
+        frame="gradients",
+        column="weight_grad_norm",
+        logarithmic=True,
+        heading="Gradient norm of each layer's weight",
+        axis="gradient norm (logarithmic)",
+        see="A level line is a healthy gradient. At step 0 the deeper plain networks may rise toward layer 1; watch "
+        "whether that outlives the first steps.",
+    ),
+    Quantity(
+        slug="responses",
+        frame="responses",
+        column="std",
+        logarithmic=False,
+        heading="Standard deviation of each layer's response",
+        axis="std of the response",
+        see="Every response begins at 1, where batch norm puts it. Watch which networks leave it, in which layers, "
+        "and whether residual ones fall below plain ones.",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One network's line: x for each layer, and for each step the y of each layer; None where nothing is drawn."""
+
+    key: str
+    name: str
+    end: str
+    colour: str
+    dash: str
+    x: tuple[float, ...]
+    y: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """The lines of one kind of network, with the axes that all steps and all kinds of a quantity share."""
+
+    title: str
+    colour: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evolution:
+    """One quantity over all recorded steps: a chart for each kind of network; ``shown`` are indices into ``steps``."""
+
+    quantity: Quantity
+    steps: tuple[int, ...]
+    shown: tuple[int, ...]
+    charts: tuple[Chart, ...]
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What the slider draws from: the steps, and of each line its x, its y at every step."""
+        lines = {line.key: {"x": line.x, "y": line.y} for chart in self.charts for line in chart.lines}
+        return {"steps": self.steps, "lines": lines}
+
+
+def evolutions(results: Results) -> tuple[Evolution, ...]:
+    """The evolution of every quantity that the study recorded, diverged runs as lines of their own."""
+    found = []
+    for quantity in QUANTITIES:
+        try:
+            frame = measured(results, quantity.frame, quantity.slug)
+        except UseError:  # said with the figures that lack the same probe
+            continue
+        found.append(_evolution(results, quantity, frame))
+    return tuple(found)
+
+
+def _evolution(results: Results, quantity: Quantity, frame: pd.DataFrame) -> Evolution:
+    chosen = prefer(frame, "batch") if "statistics" in frame else frame
+    data = over_seeds(chosen, quantity.column, ["step", "layer"])
+    steps = tuple(int(step) for step in sorted(data["step"].unique()))
+    axes = _Axes(data["mean"].to_numpy(dtype=float), int(data["layer"].max()), quantity.logarithmic)
+    charts = tuple(
+        Chart(
+            title=style.kind_name(kind),
+            colour=style.COLOURS[kind[0]],
+            lines=tuple(_lines(of_kind(data, kind), results, quantity, steps, axes)),
+            x_ticks=axes.x_ticks,
+            y_ticks=axes.y_ticks,
+        )
+        for kind in kinds(data)
+    )
+    shown = tuple(steps.index(step) for step in steps_between(data, SMALL_MULTIPLES))
+    return Evolution(quantity=quantity, steps=steps, shown=shown, charts=charts)
+
+
+def _lines(
+    data: pd.DataFrame, results: Results, quantity: Quantity, steps: tuple[int, ...], axes: "_Axes"
+) -> Iterator[Line]:
+    for key, rows in series(data):
+        wide = rows.pivot(index="step", columns="layer", values="mean").reindex(list(steps))
+        yield Line(
+            key=f"{quantity.slug}-{style.network_name(key)}{f'-{key.run}' if key.diverged else ''}",
+            name=_name(key, results),
+            end=f"{key.depth}×" if key.diverged else str(key.depth),
+            colour=style.shade(key.network, key.depth, results.study.depths),
+            dash=DOTTED if key.diverged else DASHES[key.shortcut],
+            x=tuple(axes.x(int(layer)) for layer in wide.columns),
+            y=tuple(tuple(axes.y(float(value)) for value in row) for row in wide.to_numpy(dtype=float)),
+        )
+
+
+def _name(key: Series, results: Results) -> str:
+    ended = f", seed {results.specs[key.run].seed}, diverged" if key.diverged else ""
+    return f"{style.network_name(key)}{ended}"
+
+
+class _Axes:
+    """The scales of one quantity: layers to x, values (their logarithm where it asks) to y."""
+
+    def __init__(self, values: "np.ndarray[Any, Any]", layers: int, logarithmic: bool) -> None:
+        self.layers, self.logarithmic = layers, logarithmic
+        known = values[np.isfinite(values) & ((values > 0) | (not logarithmic))]
+        known = np.log10(known) if logarithmic else known
+        self.high = float(known.max()) if len(known) else 1.0
+        self.low = float(known.min()) if len(known) else 0.0
+        self.low = min(self.low, self.high - 1) if logarithmic else 0.95 * self.low if 2 * self.low > self.high else 0.0
+        self.x_ticks = tuple(
+            Tick(at=self.x(layer), text=str(layer))
+            for layer in (1, *map(int, MaxNLocator(5, integer=True).tick_values(1, layers)))
+            if layer == 1 or 1 + layers / 10 < layer <= layers
+        )
+        places = MaxNLocator(5, integer=logarithmic).tick_values(self.low, self.high)
+        self.y_ticks = tuple(
+            Tick(at=self._place(float(place)), text=self._text(float(place)))
+            for place in places
+            if self.low <= place <= self.high
+        )
+
+    def x(self, layer: int) -> float:
+        return round(LEFT + (RIGHT - LEFT) * (layer - 1) / max(self.layers - 1, 1), 1)
+
+    def y(self, value: float) -> float | None:
+        """The place of a value, None where it is missing or has no logarithm."""
+        if not math.isfinite(value) or (self.logarithmic and value <= 0):
+            return None
+        return self._place(math.log10(value) if self.logarithmic else value)
+
+    def _place(self, value: float) -> float:
+        return round(BOTTOM - (BOTTOM - TOP) * (value - self.low) / max(self.high - self.low, 1e-12), 1)
+
+    def _text(self, place: float) -> str:
+        return (
+            f"{10**place:g}"
+            if self.logarithmic and -4 <= place <= 4
+            else f"1e{place:g}"
+            if self.logarithmic
+            else f"{place:g}"
+        )
+
+
+def path(line: Line, step: int) -> str:
+    """The line at the step of that index as the ``d`` of an SVG path; a gap where nothing was measured."""
+    parts, drawing = [], False
+    for x, y in zip(line.x, line.y[step], strict=True):
+        if y is not None:
+            parts.append(f"{'L' if drawing else 'M'}{x:g} {y:g}")
+        drawing = y is not None
+    return "".join(parts)
+
+
+def end(line: Line, step: int) -> tuple[float, float] | None:
+    """Where the line ends at that step: the place of its label; None where it has no point."""
+    points = [(x, y) for x, y in zip(line.x, line.y[step], strict=True) if y is not None]
+    return points[-1] if points else None

@@ -1,0 +1,41 @@
+"""A study's results -> report.html and report.md in a folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from degradation.report.contents import Contents, contents
+from degradation.report.rendering import html, markdown
+from degradation.results import Results
+from degradation.store import FIGURES, Store
+
+PAGE, TWIN = "report.html", "report.md"
+LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies there
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was written: the page, its Markdown twin, and what both say."""
+
+    page: Path
+    twin: Path
+    contents: Contents
+
+
+def write(results: Results, out: Path, again: Sequence[str]) -> Report:
+    """Write both files into ``out``; ``again``: the words of the command that runs the study from nothing.
+
+    The same frames, packages and files in ``out/figures`` give the same bytes. Raises UseError where no run is
+    done or a file cannot be written.
+    """
+    it, store = contents(results, again), Store(out)
+    images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}
+    store.write(PAGE, html(it).encode())
+    store.write(TWIN, markdown(it, images).encode())
+    return Report(page=out / PAGE, twin=out / TWIN, contents=it)
+
+
+def _link(store: Store, figure: str) -> str:
+    """The figure's file beside the report, in the folder of figures; empty where none lies there."""
+    links = [f"{FIGURES}/{figure}.{kind}" for kind in LINKED]
+    return next((link for link in links if store.exists(link)), "")

@@ -1,0 +1,38 @@
+"""Published values that the measured ones may be compared with -> marks in the figures of errors."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from degradation.figures.marks import Mark
+from degradation.results import Results
+
+if TYPE_CHECKING:
+    from degradation.analysis import Compared
+
+
+def marks(results: Results) -> tuple[Mark, ...]:
+    """The marks of a study; none, and no analysis, where the schedule is not the paper's or no run is done."""
+    if not results.study.is_paper_schedule or not results.run_ids:
+        return ()
+    from degradation.analysis import analyse  # a short schedule is drawn without the statistics packages
+
+    return marks_of(analyse(results).compared)
+
+
+def marks_of(compared: "Iterable[Compared]") -> tuple[Mark, ...]:
+    """A mark for each published error whose row says that it is comparable."""
+    return tuple(
+        Mark(
+            network=row.published.network,
+            shortcut=row.published.shortcut,
+            depth=row.published.depth,
+            split=row.published.split,
+            statistics=row.published.statistics,
+            at=row.published.at,
+            error=row.published.value,
+            reading_error=row.published.reading_error,
+            source=row.published.source,
+        )
+        for row in compared
+        if row.comparable and row.published.quantity == "error"
+    )

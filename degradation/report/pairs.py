@@ -1,0 +1,123 @@
+"""Done runs of a study -> the proof, number by number, that their matched pairs match."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from degradation.matching import Match, matches, sentence
+from degradation.results import Results
+from degradation.spec import RunSpec, flatten
+
+THE_PAIR = ("network", "shortcut")  # what a plain run and its residual match may differ in, and nothing else
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """One matched pair of done runs; of every couple the plain run's value comes first."""
+
+    depth: int
+    seed: int
+    shortcut: str
+    runs: tuple[str, str]
+    parameters: tuple[int, int]
+    weights: tuple[str, str]
+    """Hash of the tensors handed to the first step; of options B and C, of those that both runs have."""
+    orders: tuple[str, str]
+    """Checksum of the indices, crops and flips that the steps used."""
+    fields: str
+    """The fields of the two runs that differ beside network and shortcut; empty where there are none."""
+    match: Match
+
+    @property
+    def said_of_weights(self) -> str:
+        extra = f"; the residual run alone has {self.match.extra_weights}" if self.match.extra_weights else ""
+        return ("equal" if self.match.weights else "DIFFERENT") + extra
+
+    @property
+    def said_of_orders(self) -> str:
+        if self.match.order is None:
+            return "not comparable: one of them diverged"
+        return "equal" if self.match.order else "DIFFERENT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field of the runs' specifications: its values in the plain and in the residual runs of the pairs."""
+
+    name: str
+    plain: str
+    residual: str
+    same: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """All pairs, the fields of their specifications side by side, and what follows in one sentence."""
+
+    sentence: str
+    pairs: tuple[PairRow, ...]
+    fields: tuple[Field, ...]
+
+    @property
+    def holds(self) -> bool:
+        return all(row.match.holds and not row.fields for row in self.pairs)
+
+
+def proof(results: Results) -> Proof:
+    """The proof as the run folders give it; without a pair whose runs are both done, an empty one.
+
+    Weight hashes, order checksums and parameters are what the runs recorded, the fields what their folders hold.
+    """
+    found = matches(results.folder, results.study)
+    rows = [_row(results, match) for match in found]
+    return Proof(
+        sentence=sentence(found),
+        pairs=tuple(sorted(rows, key=lambda row: (row.shortcut, row.depth, row.seed))),
+        fields=_fields([(results.specs[match.plain], results.specs[match.residual]) for match in found]),
+    )
+
+
+def _row(results: Results, match: Match) -> PairRow:
+    plain, residual = results.folder.facts(match.plain), results.folder.facts(match.residual)
+    spec = results.specs[match.residual]
+    return PairRow(
+        depth=spec.depth,
+        seed=spec.seed,
+        shortcut=spec.shortcut,
+        runs=(match.plain, match.residual),
+        parameters=(plain["parameters"], residual["parameters"]),
+        weights=(plain["weight_hash"], residual["weight_hash"]),
+        orders=(plain["order_checksum"], residual["order_checksum"]),
+        fields=", ".join(_differing(results.specs[match.plain], spec)),
+        match=match,
+    )
+
+
+def _differing(one: RunSpec, other: RunSpec) -> list[str]:
+    first, second = flatten(one), flatten(other)
+    return [name for name in first | second if name not in THE_PAIR and first.get(name) != second.get(name)]
+
+
+def _fields(pairs: list[tuple[RunSpec, RunSpec]]) -> tuple[Field, ...]:
+    """Each field once, with all values that the pairs have: ``same`` where it is equal within every pair."""
+    flat = [(flatten(plain), flatten(residual)) for plain, residual in pairs]
+    names = dict.fromkeys(name for couple in flat for fields in couple for name in fields)
+    return tuple(
+        Field(
+            name=name,
+            plain=_values([plain.get(name) for plain, _ in flat]),
+            residual=_values([residual.get(name) for _, residual in flat]),
+            same=all(plain.get(name) == residual.get(name) for plain, residual in flat),
+        )
+        for name in names
+    )
+
+
+def _values(values: list[Any]) -> str:
+    """The distinct values in words: a list as its items, nothing as ``not set``."""
+    return "; ".join(dict.fromkeys(map(_value, values)))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not set" if value is None else str(value)

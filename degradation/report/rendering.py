@@ -1,0 +1,113 @@
+"""The contents of a report -> one HTML page, or the same in GitHub's Markdown."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from degradation.analysis import Verdict
+from degradation.report import tables
+from degradation.report.contents import Contents
+from degradation.report.evolution import end, path
+
+SYMBOLS = {"supported": "✓", "contradicted": "✗", "not enough evidence": "?", "not measured": "–"}
+SECTIONS = {
+    "answer": "Answer",
+    "verdicts": "Verdicts",
+    "caveats": "Caveats, and what is missing",
+    "pairs": "Do the pairs match?",
+    "figures": "Figures",
+    "evolution": "How gradients and responses evolve",
+    "published": "Beside published values",
+    "estimates": "Estimates",
+    "again": "Run it again",
+    "provenance": "Provenance",
+}
+
+
+def html(it: Contents) -> str:
+    """The page: one file that asks nothing of a network; every name in it is escaped."""
+    environment = _environment(autoescape=True)
+    source = environment.loader.get_source if environment.loader else None
+    assert source is not None
+    steps = sorted({step for evolution in it.evolutions for step in evolution.steps})
+    sections = {name: heading for name, heading in SECTIONS.items() if name != "evolution" or it.evolutions}
+    return environment.get_template("report.html").render(
+        **_shared(it),
+        css=Markup(source(environment, "report.css")[0]),
+        script=Markup(source(environment, "slider.js")[0]),
+        numbers={"steps": steps, "evolutions": {e.quantity.slug: e.numbers for e in it.evolutions}},
+        steps=steps,
+        sections=sections.items(),
+        path=path,
+        end=end,
+    )
+
+
+def markdown(it: Contents, images: Mapping[str, str]) -> str:
+    """The page's words and tables; ``images``: name of a figure -> the link to its file, where there is one."""
+    environment = _environment(autoescape=False)
+    environment.finalize = escaped
+    environment.filters["verbatim"] = Verbatim
+    text = environment.get_template("report.md").render(**_shared(it), images=images)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("degradation.report"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["sentence"] = sentence
+    return environment
+
+
+def sentence(words: str) -> str:
+    """The words with a capital in front and a full stop behind."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
+
+
+def _shared(it: Contents) -> dict[str, Any]:
+    compared = it.analysis.compared
+    return {
+        "it": it,
+        "SYMBOLS": SYMBOLS,
+        "tested": [verdict for verdict in it.analysis.verdicts if verdict.verdict != "not measured"],
+        "untested": [verdict for verdict in it.analysis.verdicts if verdict.verdict == "not measured"],
+        "needed": needed,
+        "tally": tables.tally(it.analysis),
+        "differences": tables.difference_sentence(it.proof),
+        "pair_headings": tables.PAIRS,
+        "pair_rows": tables.pair_rows(it.proof),
+        "field_rows": tables.field_rows(it.proof),
+        "compared_headings": tables.COMPARED,
+        "compared_rows": tables.compared_rows(compared),
+        "incomparable": tables.incomparable(compared),
+        "estimates": tables.estimate_groups(it.analysis.estimates),
+        "provenance_rows": tuple(it.provenance.items()),
+        "command": [shlex.quote(word) for word in it.again],
+    }
+
+
+def needed(verdict: Verdict) -> bool:
+    """Whether what a claim needs is still to be said: where it was not measured, unless the reason says it."""
+    return verdict.verdict == "not measured" and bool(verdict.needs) and verdict.needs not in verdict.why
+
+
+class Verbatim(str):
+    """Text that Markdown gets as it is: inside a code block, or a link of ours."""
+
+
+def escaped(value: Any) -> Any:
+    """A value as Markdown shows it literally: no markup of Markdown's or HTML's, no break of a table's row."""
+    if isinstance(value, Verbatim) or not isinstance(value, str):
+        return value
+    text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|~#$@])", r"\\\1", text)

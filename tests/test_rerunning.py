@@ -1,0 +1,63 @@
+"""The command that a report prints means the very study that it is of."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from degradation import studies
+from degradation.commands.rerunning import rerun
+from degradation.results import load
+from degradation.spec import Cifar10, Measure, StudyRecipe, StudySpec, Synthetic
+from tests import calling
+from tests.calling import CHECKOUT, Command
+
+command = calling.command
+
+STUDIES = {
+    "the defaults": StudySpec(),
+    "a study that ships": studies.read(studies.shipped()["quickstart"]),
+    "one that ships, with options": studies.read(studies.shipped()["cifar10-short"]).model_copy(
+        update={"precision": "bf16", "seeds": (4, 3)}
+    ),
+    "no probe": StudySpec(measure=Measure(probes=(), eval_every=7, eval_examples=100, snapshots=(1, 20))),
+    "every field of the recipe": StudySpec(
+        recipe=StudyRecipe(
+            learning_rate=1e-05, momentum=0.5, weight_decay=0, batch=64, steps=70, warmup_steps=3, padding=0, flip=False
+        )
+    ),
+    "the paper's warm-up and split": StudySpec(
+        dataset=Cifar10(validation=5000), recipe=StudyRecipe(warmup_steps="paper")
+    ),
+    "synthetic images": StudySpec(dataset=Synthetic(noise=0.25, size=8, examples=50), shortcuts=("C", "A")),
+    "a question that a shell would read": StudySpec(
+        question="Is \"it\" $HOME, `ls` or '\\n'? <script> é \x7f \t | --seeds 3\nsecond line", depths=(8,)
+    ),
+    "one that ships, without what it sets": studies.read(studies.shipped()["quickstart"]).model_copy(
+        update={"measure": Measure()}
+    ),
+}
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES.keys())
+def test_the_printed_command_is_read_back_into_an_equal_study(command: Command, study: StudySpec) -> None:
+    line = shlex.join(rerun("mine", study, {"device": "cpu", "threads": "2", "deterministic": "True"}))
+    program, run, *options = shlex.split(line)
+    assert (program, run) == ("degradation", "run")
+    said = command("plan", *options, "--json")
+    assert said.status == 0, said.err
+    assert StudySpec.model_validate(said.json["study"]) == study
+    assert said.json["name"] == "mine"
+
+
+def test_a_study_that_ships_is_run_again_by_its_name_and_what_differs() -> None:
+    results = load(CHECKOUT / "reports" / "cifar10-short")
+    assert shlex.join(rerun(results.name, results.study, results.provenance)) == (
+        "degradation run cifar10-short --precision bf16 --device cpu --threads 1"
+    )
+
+
+def test_where_runs_differ_in_threads_the_command_leaves_them_open(tmp_path: Path) -> None:
+    line = rerun("mine", StudySpec(), {"device": "cpu", "threads": ["1", "2"], "deterministic": "False"})
+    assert "--threads" not in line
+    assert "--deterministic" not in line
