@@ -19,7 +19,7 @@ class Layer:
     """Module that holds the weight, e.g. ``layer1.0.conv1``."""
     stage: int
     response: str | None
-    """Module whose output is the response (the batch norm); None for the linear layer."""
+    """Module whose output is the response (the batch norm; without one the convolution); None for the linear layer."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,35 @@
 """A study -> its runs, each plain run beside its residual matches, and what they cost in closed form."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
-from degradation.spec import Network, RunSpec, Shortcut, StudySpec
+from degradation.spec import Network, Norm, RunSpec, Shortcut, StudySpec
 
 CLASSES = 10
-WIDTHS = (16, 32, 64)  # filters of the three stages, section 4.2
+STAGE_FILTERS = (16, 32, 64)  # of the three stages, section 4.2
 
 
 def runs(study: StudySpec) -> tuple[RunSpec, ...]:
     """Every run of the study once, each plain run before its residual matches.
 
-    By seed first, so that an unfinished study holds a whole grid early; then the deepest, which take longest.
+    By seed first, so that an unfinished study holds a whole grid early; then the deepest, which take longest;
+    the arms of a study beside each other.
     """
-    return tuple(
-        _run(study, network, depth, shortcut, seed)
+    return tuple(arms(study))
+
+
+def arms(study: StudySpec) -> dict[RunSpec, str]:
+    """Every run of the study, in the order of ``runs``, with the name of its arm; ``""`` where there are none."""
+    each = study.each_arm
+    return {
+        _run(arm, network, depth, shortcut, seed): name
         for seed in study.seeds
         for depth in sorted(study.depths, reverse=True)
+        for name, arm in each.items()
         for network, shortcut in _kinds(study)
-    )
+    }
 
 
 def _kinds(study: StudySpec) -> list[tuple[Network, Shortcut]]:
@@ -34,6 +44,9 @@ def _run(study: StudySpec, network: Network, depth: int, shortcut: Shortcut, see
         depth=depth,
         shortcut=shortcut,
         seed=seed,
+        norm=study.norm,
+        width=study.width,
+        initialization=study.initialization,
         recipe=study.recipe.for_depth(depth),
         precision=study.precision,
         measure=study.measure,
@@ -63,39 +76,56 @@ def _twin_key(run: RunSpec) -> RunSpec:
     return run.model_copy(update={"network": "plain", "shortcut": "none"})
 
 
-def parameters(depth: int, shortcut: Shortcut) -> int:
-    """Trainable numbers of a network of the CIFAR family: 269,722 at depth 20 with option A or none."""
-    n = (depth - 2) // 6
-    first = 27 * WIDTHS[0] + 2 * WIDTHS[0]
-    inputs = (WIDTHS[0], *WIDTHS[:-1])
-    stages = sum(
-        9 * before * width + (2 * n - 1) * 9 * width * width + 2 * n * 2 * width
-        for before, width in zip(inputs, WIDTHS, strict=True)
-    )
-    linear = WIDTHS[-1] * CLASSES + CLASSES
-    return first + stages + linear + sum(before * width + 2 * width for before, width, _ in _projections(n, shortcut))
+def filters(width: int) -> tuple[int, int, int]:
+    """Filters of the three stages: the paper's 16, 32 and 64 times ``width``."""
+    first, second, third = STAGE_FILTERS
+    return first * width, second * width, third * width
 
 
-def multiply_adds(depth: int, shortcut: Shortcut, size: int = 32) -> int:
+def parameters(depth: int, shortcut: Shortcut, *, norm: Norm = "batch", width: int = 1) -> int:
+    """Trainable numbers of a network of the CIFAR family: 269,722 at depth 20 with option A or none.
+
+    A filter has a gamma and a beta with batch norm, a bias without a norm.
+    """
+    last = filters(width)[-1]
+    own = 2 if norm == "batch" else 1
+    weights = sum(weight.numbers + own * weight.filters for weight in _convolutions(depth, shortcut, width))
+    return weights + last * CLASSES + CLASSES
+
+
+def multiply_adds(depth: int, shortcut: Shortcut, size: int = 32, *, width: int = 1) -> int:
     """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
-    n = (depth - 2) // 6
     maps = [(size >> stage) ** 2 for stage in range(3)]
-    first = 27 * WIDTHS[0] * maps[0]
-    inputs = (WIDTHS[0], *WIDTHS[:-1])
-    stages = sum(
-        (9 * before * width + (2 * n - 1) * 9 * width * width) * area
-        for before, width, area in zip(inputs, WIDTHS, maps, strict=True)
-    )
-    projections = sum(before * width * maps[stage] for before, width, stage in _projections(n, shortcut))
-    return first + stages + WIDTHS[-1] * CLASSES + projections
+    convolved = sum(weight.numbers * maps[weight.stage] for weight in _convolutions(depth, shortcut, width))
+    return convolved + filters(width)[-1] * CLASSES
 
 
-def _projections(n: int, shortcut: Shortcut) -> list[tuple[int, int, int]]:
-    """The 1x1 convolutions of option B (where shapes change) and C (everywhere): inputs, filters, stage."""
-    changing = [(WIDTHS[stage - 1], WIDTHS[stage], stage) for stage in (1, 2)]
-    if shortcut == "B":
-        return changing
-    if shortcut == "C":
-        same = [n, n - 1, n - 1]
-        return changing + [(WIDTHS[stage], WIDTHS[stage], stage) for stage in range(3) for _ in range(same[stage])]
-    return []
+def parameters_of(run: RunSpec) -> int:
+    """Trainable numbers of a run's network."""
+    return parameters(run.depth, run.shortcut, norm=run.norm, width=run.width)
+
+
+def multiply_adds_of(run: RunSpec) -> int:
+    """Multiply-adds of a run's network for one of its images, forward."""
+    return multiply_adds(run.depth, run.shortcut, run.dataset.size, width=run.width)
+
+
+class _Convolution(NamedTuple):
+    """The numbers of a convolution's weight, its filters, and the stage (0, 1, 2) of its output."""
+
+    numbers: int
+    filters: int
+    stage: int
+
+
+def _convolutions(depth: int, shortcut: Shortcut, width: int) -> Iterator[_Convolution]:
+    """Every convolution: the first, 2n in each stage, and the 1x1 ones of option B (where shapes change) and C."""
+    n, first = (depth - 2) // 6, filters(width)[0]
+    yield _Convolution(27 * first, first, 0)
+    for stage, (inputs, own) in enumerate(pairwise((first, *filters(width)))):
+        yield _Convolution(9 * inputs * own, own, stage)
+        yield from [_Convolution(9 * own * own, own, stage)] * (2 * n - 1)
+        if shortcut == "C" or (shortcut == "B" and inputs != own):
+            yield _Convolution(inputs * own, own, stage)
+        if shortcut == "C":
+            yield from [_Convolution(own * own, own, stage)] * (n - 1)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from degradation.errors import UseError
-from degradation.spec import Cifar10, Measure, StudyRecipe, StudySpec, Synthetic
+from degradation.spec import VARYING, Cifar10, Measure, StudyRecipe, StudySpec, Synthetic, nest_arms
 
 Path = tuple[str, ...]
 Place = Callable[[Path, str], str]
@@ -33,12 +33,14 @@ KINDS = {
     "string": "a text in quotes",
     "tuple": "a list in brackets",
     "model": "a table of fields",
+    "dict": "a table of fields",
 }
 
 
 def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UseError:
     """The first of the errors as one line; ``given`` are the nested fields that were refused."""
     found = error.errors(include_url=False)
+    given = {**given, "arms": nest_arms(given.get("arms", {}))}
     path = _path(found[0]["loc"], given)
     # A field that may be one of several types has one error for each of them: they belong in one sentence.
     alike = [entry for entry in found if _path(entry["loc"], given) == path]
@@ -65,10 +67,11 @@ def _path(loc: tuple[int | str, ...], given: Mapping[str, Any]) -> Path:
 
 def _unknown(path: Path, given: Mapping[str, Any]) -> str:
     *above, name = path
-    owner = ".".join(above)
-    known = list(_model(owner, given).model_fields)
+    in_arm = above[:1] == ["arms"]
+    owner = ".".join(above[2:] if in_arm else above)
+    known = list(VARYING) if in_arm and not owner else list(_model(owner, given).model_fields)
     fields = ", ".join(known)
-    what = owner or "a study"
+    what = owner or ("an arm" if in_arm else "a study")
     return f"{'.'.join(path)} is not a field of {what}; its fields are {fields}{suggestion(name, known)}"
 
 

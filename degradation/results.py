@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import pandas as pd
 from pydantic import ValidationError
 
-from degradation import frames
+from degradation import frames, plan
 from degradation.errors import DamagedError, UseError
-from degradation.spec import RunSpec, StudySpec, flatten, upgrade
+from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
 from degradation.store import SPEC, STUDY, StudyFolder, frame_file
 
 T = TypeVar("T")
@@ -19,7 +19,8 @@ NAMES = ("runs", *frames.SCHEMAS)
 class Results(Mapping[str, pd.DataFrame]):
     """The frames of a study by name: ``runs`` and those of ``degradation.frames``; read when first asked for.
 
-    Only done runs are in them. ``study`` is the StudySpec, ``provenance`` what made the runs.
+    Only done runs are in them. ``study`` is the StudySpec, ``provenance`` what made the runs, ``arms`` the name of
+    each run's arm (empty in a study without arms).
     """
 
     def __init__(self, folder: StudyFolder) -> None:
@@ -31,6 +32,8 @@ class Results(Mapping[str, pd.DataFrame]):
         self.study = _checked(lambda: StudySpec.model_validate(fields), folder.path / STUDY)
         self.run_ids = tuple(run_id for run_id in folder.run_ids() if folder.is_done(run_id))
         self.specs: dict[str, RunSpec] = {run_id: self._spec(run_id) for run_id in self.run_ids}
+        planned = plan.arms(self.study)
+        self.arms: dict[str, str] = {run_id: planned.get(spec, "") for run_id, spec in self.specs.items()}
         self._read: dict[str, pd.DataFrame] = {}
 
     def _spec(self, run_id: str) -> RunSpec:
@@ -51,12 +54,13 @@ class Results(Mapping[str, pd.DataFrame]):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Fields beside the keys that differ between runs of the study, e.g. ``shortcut``."""
+        """Columns beside the keys that differ between runs: ``arm`` where there are any; fields like ``shortcut``."""
         flat = [flatten(spec) for spec in self.specs.values()]
         names = dict.fromkeys(name for fields in flat for name in fields)
-        derived = {*frames.KEYS, "recipe.warmup_steps"}
+        varied = {field for changes in self.study.arms.values() for field in leaves(changes)}
+        derived = {*frames.KEYS, *({"recipe.warmup_steps"} - varied)}
         varying = [name for name in names if len({str(fields.get(name)) for fields in flat}) > 1]
-        return tuple(name for name in varying if name not in derived)
+        return (*(["arm"] if self.study.arms else []), *(name for name in varying if name not in derived))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -68,7 +72,7 @@ class Results(Mapping[str, pd.DataFrame]):
 
     def _keys(self, run_id: str) -> dict[str, Any]:
         spec = self.specs[run_id]
-        flat = flatten(spec)
+        flat = flatten(spec) | {"arm": self.arms[run_id]}
         keys = {"study": self.name, "run_id": run_id, "network": spec.network, "depth": spec.depth, "seed": spec.seed}
         return keys | {axis: flat.get(axis) for axis in self.axes}
 

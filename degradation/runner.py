@@ -3,14 +3,17 @@
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from degradation import plan
 from degradation.costs import Costs, time_costs
 from degradation.environment import Options, choose_jobs, cores
 from degradation.errors import Interrupted, UseError
 from degradation.progress import Report, silent
-from degradation.spec import GROWING, RunSpec, StudySpec, flatten
+from degradation.refusals import refusal
+from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
@@ -30,22 +33,34 @@ class Outcome:
 
 
 def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
-    """The study united with the one on disk: depths, networks, shortcuts and seeds may be added; writes nothing.
+    """The study united with the one on disk: depths, networks, shortcuts, seeds and arms may be added; writes nothing.
 
-    Raises UseError where any other field differs, naming it.
+    Raises UseError where any other field differs, naming it: an arm that is on disk keeps what it changes, and a
+    study without arms stays without.
     """
     if folder.study() is None:
         return study
     kept = stored(folder)
-    asked, there = flatten(study), flatten(kept)
+    asked, there = _fixed(study, kept), _fixed(kept, study)
     for name in there | asked:
-        if name not in (*GROWING, "question") and asked.get(name) != there.get(name):
+        if asked.get(name) != there.get(name):
             raise UseError(
                 f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
                 f"a study keeps what it began with; take --name NEW for another one"
             )
-    united = {name: tuple(dict.fromkeys((*getattr(kept, name), *getattr(study, name)))) for name in GROWING}
-    return kept.model_copy(update=united)
+    united: dict[str, Any] = {n: tuple(dict.fromkeys((*getattr(kept, n), *getattr(study, n)))) for n in GROWING}
+    fields = kept.model_dump() | united | {"arms": kept.arms | study.arms}
+    try:
+        return StudySpec.model_validate(fields)
+    except ValidationError as error:  # arms that differ at each depth of their own study, and not at one of the other
+        raise refusal(error, fields, lambda _, __: f"study {folder.name} on disk cannot grow so") from None
+
+
+def _fixed(study: StudySpec, other: StudySpec) -> dict[str, Any]:
+    """What must be equal for ``study`` and ``other`` to be united: all but what grows and the arms of one alone."""
+    fields = {name: value for name, value in flatten(study).items() if name.split(".")[0] not in (*GROWING, "arms")}
+    shared = leaves({"arms": {name: changes for name, changes in study.arms.items() if name in other.arms}})
+    return fields | shared | {"question": None, "arms": "some" if study.arms else "none"}
 
 
 def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
@@ -108,9 +123,10 @@ def _damaged(folder: StudyFolder) -> dict[str, str]:
 
 
 def _outcome(folder: StudyFolder, study: StudySpec, failed: dict[str, str]) -> Outcome:
-    planned = {run.run_id for run in plan.runs(study)}
-    done = [run_id for run_id in folder.run_ids() if folder.is_done(run_id) and run_id not in failed]
-    status = {run_id: folder.done(run_id)["status"] for run_id in done if run_id in planned}
+    found = known(folder)
+    planned = (found.get(run, run.run_id) for run in plan.runs(study))
+    done = [run_id for run_id in planned if folder.is_done(run_id) and run_id not in failed]
+    status = {run_id: folder.done(run_id)["status"] for run_id in done}
     return Outcome(
         finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
         diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),

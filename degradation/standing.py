@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -22,25 +22,31 @@ PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """One planned run and its state; ``note`` says what is damaged."""
+    """One planned run, its arm and its state; ``note`` says what is damaged."""
 
     spec: RunSpec
     run_id: str
     state: State
     note: str = ""
+    arm: str = ""
 
 
 def standings(folder: StudyFolder, study: StudySpec, *, verify: bool = False) -> tuple[Standing, ...]:
     """Every planned run in the plan's order; ``verify`` reads each done run against its hashes."""
     found = known(folder)
-    planned = plan.runs(study)
-    return tuple(_standing(folder, spec, found.get(spec, spec.run_id), verify) for spec in planned)
+    planned = plan.arms(study).items()
+    return tuple(
+        replace(_standing(folder, spec, found.get(spec, spec.run_id), verify), arm=arm) for spec, arm in planned
+    )
 
 
 def known(folder: StudyFolder) -> dict[RunSpec, str]:
-    """The readable runs on disk by their spec: ids on disk are read, never computed again."""
+    """The readable runs on disk by their spec: ids on disk are read, never computed again.
+
+    Where an unfinished run of an older schema was begun anew, the done one stands for both.
+    """
     found = {}
-    for run_id in folder.run_ids():
+    for run_id in sorted(folder.run_ids(), key=folder.is_done):
         try:
             found[upgrade(folder.spec(run_id))] = run_id
         except (UseError, ValidationError):
@@ -137,16 +143,17 @@ class FinalError:
     statistics: str
     error: float
     seeds: int
+    arm: str = ""
 
 
 def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
-    """The final clean training errors of a study, by depth, network and batch-norm statistics."""
-    groups: dict[tuple[int, str, str, str], list[float]] = {}
+    """The final clean training errors of a study, by arm, depth, network and batch-norm statistics."""
+    groups: dict[tuple[str, int, str, str, str], list[float]] = {}
     for standing in standings(folder, study, verify=True):  # a damaged run is left out, and named elsewhere
         if standing.state == "done":
             spec = standing.spec
             for row in _final_rows(folder, standing.run_id, spec.recipe.steps):
-                key = (spec.depth, spec.network, spec.shortcut, row["statistics"])
+                key = (standing.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
                 groups.setdefault(key, []).append(row["error"])
     return tuple(_final_error(*key, errors) for key, errors in groups.items())
 
@@ -155,7 +162,7 @@ def _final_rows(folder: StudyFolder, run_id: str, steps: int) -> list[dict[str, 
     return [row for row in _curves(folder, run_id) if row["split"] == "train" and row["step"] == steps]
 
 
-def _final_error(depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:
+def _final_error(arm: str, depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:
     return FinalError(
         network=network,
         shortcut=shortcut,
@@ -163,4 +170,5 @@ def _final_error(depth: int, network: str, shortcut: str, statistics: str, error
         statistics=statistics,
         error=sum(errors) / len(errors),
         seeds=len(errors),
+        arm=arm,
     )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from degradation.errors import DamagedError, UseError
 from degradation.refusals import Path as FieldPath
 from degradation.refusals import refusal, suggestion
-from degradation.spec import StudySpec
+from degradation.spec import StudySpec, leaves
 from degradation.store import STUDY, Store, StudyFolder
 
 PACKAGE = Path(__file__).parent
@@ -172,9 +172,20 @@ def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, st
     for field, value in options.items():
         _put(fields, field, value, said)
     try:
-        return StudySpec.model_validate(fields)
+        changed = StudySpec.model_validate(fields)
     except ValidationError as error:
         raise refusal(error, fields, lambda names, message: _blame(names, message, said)) from None
+    _say_if_an_arm_overrules(changed, said)
+    return changed
+
+
+def _say_if_an_arm_overrules(study: StudySpec, said: Mapping[str, str]) -> None:
+    """UseError where an option sets what an arm sets itself: the option would be without effect there."""
+    for arm, changes in study.arms.items():
+        for field, value in leaves(changes).items():
+            if field in said and f"arms.{arm}.{field}" not in said:
+                own = f"arms.{arm}.{field}"
+                raise UseError(f"{said[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it")
 
 
 def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]) -> None:
@@ -188,9 +199,10 @@ def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]
 
 def _blame(names: FieldPath, message: str, said: Mapping[str, str]) -> str:
     """The option behind a refused field; for a rule between fields, the options that its message mentions."""
+    for length in range(len(names), 0, -1):
+        if (above := ".".join(names[:length])) in said:
+            return ": ".join(filter(None, (said[above], ".".join(names[length:]))))
     field = ".".join(names)
-    if field in said:
-        return said[field]
     within = {inner: option for inner, option in said.items() if inner.startswith(field)}
     mentioned = [option for inner, option in within.items() if inner.split(".")[-1] in message]
     return ", ".join(mentioned or within.values()) or field

@@ -18,6 +18,10 @@ from degradation.store import StudyFolder
 from tests.made_frames import write_run
 
 CHECKOUT = Path(__file__).parent.parent
+SHIPPED = (
+    "batch-norm", "cifar10-short", "initialization", "learning-rate", "more-steps", "optimizer", "paper", "quickstart",
+    "warmup", "width",
+)  # fmt: skip
 TINY = ["--dataset", "synthetic", "--depths", "8", "--steps", "50"]
 
 

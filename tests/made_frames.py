@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from degradation import frames, plan, schedules
-from degradation.spec import RunSpec, StudyRecipe, StudySpec
+from degradation.spec import RunSpec, StudyRecipe, StudySpec, flatten, nest
 from degradation.store import FACTS, StudyFolder, frame_file
 
 PROVENANCE = {
@@ -47,21 +47,31 @@ def make_study(
     return folder
 
 
-def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False) -> None:
-    """One done run with every frame that its probes fill."""
-    folder.write_spec(run.run_id, run.model_dump(mode="json"))
+def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_id: str = "") -> None:
+    """One done run with every frame that its probes fill; with an ``old_id`` as schema 1 left it under that id."""
+    run_id = old_id or run.run_id
+    folder.write_spec(run_id, older(run) if old_id else run.model_dump(mode="json"))
     files = {FACTS: json.dumps(facts(run, diverged=diverged)).encode()}
     for name in ("curves", *run.measure.probes):
         rows = [row for row in ROWS[name](run) if not diverged or row["step"] < STEP_DIVERGED]
         if rows:
             files[frame_file(name)] = frames.to_parquet(frames.frame(name, rows), PROVENANCE)
-    folder.commit(run.run_id, "diverged" if diverged else "finished", files)
+    folder.commit(run_id, "diverged" if diverged else "finished", files)
+
+
+LACKING = ("norm", "width", "initialization", "recipe.optimizer", "recipe.beta2")
+"""What schema 1 lacked."""
+
+
+def older(run: RunSpec) -> dict[str, Any]:
+    """The fields of a run as schema 1 wrote them."""
+    return nest({name: value for name, value in flatten(run).items() if name not in LACKING}) | {"schema_number": 1}
 
 
 def facts(run: RunSpec, *, diverged: bool) -> dict[str, Any]:
     """What a run's facts.json holds; the pair shares its weight hash and its order checksum."""
     return {
-        "parameters": plan.parameters(run.depth, run.shortcut),
+        "parameters": plan.parameters_of(run),
         "weight_hash": f"{run.depth:04x}{run.seed:04x}",
         "extra_weights": "",
         "order_checksum": f"{1_000_003 * (run.seed + 1):016x}",
@@ -145,6 +155,7 @@ def gradient_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
 
 def response_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
     noise = np.random.default_rng([run.seed, run.depth, run.network == "plain"])
+    size = 1.0 if run.norm == "batch" else 0.05
     target = 1.0 if run.network == "plain" else 0.75 - 0.1 * math.log(run.depth / 20)
     for step in schedules.default(run.recipe.steps):
         trained = 1 - math.exp(-4 * step / run.recipe.steps)
@@ -159,7 +170,7 @@ def response_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
                 "statistics": "batch",
                 "examples": run.recipe.batch,
                 "mean": -0.1 * trained,
-                "std": 1 + trained * (target * shape * noise.uniform(0.9, 1.1) - 1),
+                "std": (1 + trained * (target * shape * noise.uniform(0.9, 1.1) - 1)) * size,
                 "zero_fraction": 0.5 + 0.1 * trained,
             }
 

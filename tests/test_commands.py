@@ -13,7 +13,7 @@ from degradation.spec import StudySpec
 from degradation.store import StudyFolder
 from degradation.version import __version__
 from tests import calling
-from tests.calling import CHECKOUT, Command
+from tests.calling import CHECKOUT, SHIPPED, Command
 from tests.made_frames import make_study
 
 command = calling.command
@@ -295,7 +295,7 @@ def test_compare_refuses_other_images_in_one_line(command: Command) -> None:
 
 def test_studies_lists_what_ships_with_its_question(command: Command) -> None:
     document = command("studies", "--json").json
-    assert [row["name"] for row in document] == ["cifar10-short", "paper", "quickstart"]
+    assert [row["name"] for row in document] == list(SHIPPED)
     assert all(row["question"] in Path(row["path"]).read_text().splitlines()[0] for row in document)
     assert "700 steps" in " ".join(command("studies").out.split())
 

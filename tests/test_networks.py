@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from degradation import plan
-from degradation.networks import network
+from degradation.networks import for_run, network
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
+from degradation.spec import StudySpec, Synthetic
 
 # FACTS: He et al. 2015, Table 6, made exact; multiply-adds of convolutions and linear layer.
 PUBLISHED = {20: (269_722, 40_551_040), 32: (464_154, 68_862_592), 44: (658_586, 97_174_144),
@@ -20,14 +21,17 @@ def test_closed_forms_are_the_published_counts(depth):
 
 @pytest.mark.parametrize(("kind", "shortcut"), KINDS)
 @pytest.mark.parametrize("depth", [8, 20, 56])
-def test_parameters_of_the_network_are_the_closed_form(kind, shortcut, depth):
-    made = network(kind, depth, shortcut, seed=None)
-    assert sum(weight.numel() for weight in made.parameters()) == plan.parameters(depth, shortcut)
+@pytest.mark.parametrize(("norm", "width"), [("batch", 1), ("none", 1), ("batch", 3), ("none", 2)])
+def test_parameters_of_the_network_are_the_closed_form(kind, shortcut, depth, norm, width):
+    made = network(kind, depth, shortcut, seed=None, norm=norm, width=width)
+    counted = sum(weight.numel() for weight in made.parameters())
+    assert counted == plan.parameters(depth, shortcut, norm=norm, width=width)
 
 
 @pytest.mark.parametrize(("kind", "shortcut"), KINDS)
-def test_multiply_adds_counted_by_hooks_are_the_closed_form(kind, shortcut):
-    made, counted = network(kind, 14, shortcut), []
+@pytest.mark.parametrize(("norm", "width"), [("batch", 1), ("none", 1), ("batch", 3), ("none", 2)])
+def test_multiply_adds_counted_by_hooks_are_the_closed_form(kind, shortcut, norm, width):
+    made, counted = network(kind, 14, shortcut, norm=norm, width=width), []
 
     def count(module, _inputs, output):
         counted.append(output[0].numel() * module.weight[0].numel())
@@ -36,7 +40,23 @@ def test_multiply_adds_counted_by_hooks_are_the_closed_form(kind, shortcut):
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             module.register_forward_hook(count)
     made(torch.zeros(1, 3, 32, 32))
-    assert sum(counted) == plan.multiply_adds(14, shortcut)
+    assert sum(counted) == plan.multiply_adds(14, shortcut, width=width)
+
+
+def test_the_counts_of_a_run_are_those_of_its_network():
+    study = StudySpec(depths=(8,), shortcuts=("B",), norm="none", width=2, dataset=Synthetic(size=16))
+    for run in plan.runs(study):
+        made = for_run(run)
+        assert sum(weight.numel() for weight in made.parameters()) == plan.parameters_of(run)
+        assert plan.multiply_adds_of(run) == plan.multiply_adds(8, run.shortcut, 16, width=2)
+        assert made.layout.layers[0].response == "conv1"
+        assert made.conv1.out_channels == 32
+
+
+@pytest.mark.parametrize("field", [{"norm": "layer"}, {"initialization": "xavier"}, {"width": 0}])
+def test_an_unknown_norm_width_or_initialization_is_refused(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        network("plain", 8, **field)
 
 
 def test_a_depth_of_1202_can_be_made():

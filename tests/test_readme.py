@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from degradation import studies
 from degradation.commands.app import app
 from tests.calling import Command, command  # noqa: F401
 
@@ -48,6 +49,10 @@ def test_what_the_readme_runs_can_be_planned(command, line):  # noqa: F811
     if "--budget" in arguments:
         pytest.skip("a budget is spent on timed steps")
     assert command(*arguments).status == 0
+
+
+def test_every_study_that_ships_stands_in_the_table():
+    assert set(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == set(studies.shipped())
 
 
 def test_the_readme_holds_two_commands_that_set_everything_up():

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from degradation.spec import Cifar10, Measure, Recipe, RunSpec, StudyRecipe, StudySpec, flatten, upgrade
+from tests.made_frames import older
 
 
 def run_spec(**fields):
@@ -13,14 +14,15 @@ def run_spec(**fields):
 
 def test_run_ids_are_pinned():
     # A changed hash would orphan every run on disk; a new field needs a default in `upgrade` and a new golden.
-    assert run_spec().run_id == "residual-A-56-s0-5b399806"
-    assert run_spec(network="plain", shortcut="none", depth=8, seed=3).run_id == "plain-8-s3-6ccf71cf"
+    assert run_spec().run_id == "residual-A-56-s0-bb92b61c"
+    assert run_spec(network="plain", shortcut="none", depth=8, seed=3).run_id == "plain-8-s3-8d2f75a8"
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"seed": 1}, {"depth": 50}, {"shortcut": "B"}, {"precision": "bf16"}, {"recipe": Recipe(learning_rate=0.2)},
+        {"recipe": Recipe(optimizer="adam")}, {"norm": "none"}, {"width": 2}, {"initialization": "dirac"},
         {"recipe": Recipe(warmup_steps=1)}, {"dataset": Cifar10(validation=5000)}, {"measure": Measure(probe_every=7)},
     ],
 )  # fmt: skip
@@ -37,6 +39,25 @@ def test_a_field_that_an_older_schema_lacked_is_filled_in():
     fields = run_spec().model_dump(mode="json")
     del fields["start"], fields["measure"], fields["precision"]
     assert upgrade(fields | {"schema_number": 0}) == run_spec()
+
+
+def test_schema_1_knew_sgd_batch_norm_width_1_and_he_alone():
+    run = run_spec(norm="batch", width=1, initialization="he", recipe=Recipe(optimizer="sgd", beta2=0.999))
+    fields = older(run)
+    assert set(fields) == set(RunSpec.model_fields) - {"norm", "width", "initialization"}
+    assert set(Recipe.model_fields) - set(fields["recipe"]) == {"optimizer", "beta2"}
+    assert upgrade(fields) == run
+    assert upgrade(older(run_spec(norm="none"))) != run_spec(norm="none")
+
+
+def test_beta2_without_adam_is_refused():
+    assert Recipe(optimizer="adam", beta2=0.99).changed == ("optimizer adam", "beta2 0.99")
+    with pytest.raises(ValidationError, match=r"beta2 0.99 is Adam's"):
+        Recipe(beta2=0.99)
+
+
+def test_networks_that_are_not_the_papers_are_labelled():
+    assert StudySpec(norm="none", width=2).labels == ("not the paper's networks: norm none, width 2",)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
-from degradation import frames, plan
-from degradation.spec import RunSpec, StudySpec
+import pytest
+
+from degradation import frames, plan, runner, studies
+from degradation.environment import Options
+from degradation.matching import matches
+from degradation.progress import silent
+from degradation.results import Results
+from degradation.spec import RunSpec, StudyRecipe, StudySpec
+from degradation.standing import standings
 from degradation.store import StudyFolder
 from tests import calling
 from tests.calling import Command
-from tests.made_frames import make_study
+from tests.made_frames import make_study, older, write_run
+
+REPORT = Path(__file__).parent.parent / "reports" / "cifar10-short"
 
 command = calling.command
 
@@ -48,3 +57,38 @@ def test_status_of_a_study_shows_each_state_and_the_last_clean_error(command: Co
 def _by_depth(folder: StudyFolder) -> list[RunSpec]:
     study = StudySpec.model_validate(folder.study())
     return sorted(plan.runs(study), key=lambda run: (run.depth, run.network))
+
+
+def test_runs_of_an_older_schema_are_done_under_the_ids_that_their_folders_bear(tmp_path):
+    study = StudySpec(depths=(8,), seeds=(0,), recipe=StudyRecipe(steps=160))
+    folder = StudyFolder(tmp_path, "old")
+    for run, old_id in zip(plan.runs(study), ("plain-8-s0-00000000", "residual-A-8-s0-11111111"), strict=True):
+        write_run(folder, run, old_id=old_id)
+    folder.write_study({name: value for name, value in study.model_dump(mode="json").items() if name != "arms"})
+    assert runner.pending(folder, study) == ()
+    outcome = runner.carry_out(folder, study, Options(jobs=1), silent)
+    assert outcome.finished == ("plain-8-s0-00000000", "residual-A-8-s0-11111111")
+    assert {found.state for found in standings(folder, study, verify=True)} == {"done"}
+    assert all(match.holds for match in matches(folder, study))
+    results = Results(folder)
+    assert set(results["curves"]["run_id"]) == set(outcome.finished)
+    assert results.axes == ("shortcut",)
+
+
+def test_an_unfinished_run_of_an_older_schema_does_not_hide_the_done_one(tmp_path):
+    study = StudySpec(depths=(8,), networks=("plain",), recipe=StudyRecipe(steps=160))
+    [run] = plan.runs(study)
+    folder = StudyFolder(tmp_path, "old")
+    folder.write_spec("plain-8-s0-zzzzzzzz", older(run))
+    write_run(folder, run)
+    assert [found.state for found in standings(folder, study)] == ["done"]
+
+
+@pytest.mark.skipif(not REPORT.is_dir(), reason="the reports are in the repository alone")
+def test_the_study_that_the_repository_holds_is_done_and_loads():
+    folder = StudyFolder(REPORT.parent, REPORT.name)
+    study = studies.read(studies.shipped()["cifar10-short"])
+    asked = runner.grow(folder, study.model_copy(update={"precision": studies.stored(folder).precision}))
+    assert len(plan.runs(asked)) == 24
+    assert runner.pending(folder, asked) == ()
+    assert len(Results(folder).run_ids) == 24

@@ -12,6 +12,7 @@ from degradation import studies
 from degradation.errors import DamagedError, UseError
 from degradation.spec import PAPER_STEPS, StudyRecipe, StudySpec, Synthetic
 from degradation.store import StudyFolder
+from tests.calling import SHIPPED
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -36,8 +37,8 @@ def refusal(text: str) -> str:
 # What ships
 
 
-def test_the_three_studies_ship_and_open_with_their_question() -> None:
-    assert list(studies.shipped()) == ["cifar10-short", "paper", "quickstart"]
+def test_the_studies_that_ship_open_with_their_question() -> None:
+    assert list(studies.shipped()) == list(SHIPPED)
     for path in studies.shipped().values():
         first = path.read_text().splitlines()[0]
         assert first == f'question = "{studies.read(path).question}"'
@@ -102,7 +103,10 @@ def test_a_file_becomes_the_study_it_describes() -> None:
     assert studies.read(path) == expected
 
 
-RECIPE_FIELDS = "learning_rate, momentum, weight_decay, batch, steps, warmup_steps, warmup_learning_rate, padding, flip"
+RECIPE_FIELDS = (
+    "optimizer, learning_rate, momentum, beta2, weight_decay, batch, steps, warmup_steps, warmup_learning_rate, "
+    "padding, flip"
+)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +239,7 @@ def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
     with pytest.raises(UseError) as caught:
         studies.resolve("quickstat")
     assert str(caught.value) == (
-        "no study 'quickstat': those that ship are cifar10-short, paper, quickstart; under runs are mine; "
-        "did you mean quickstart?"
+        f"no study 'quickstat': those that ship are {', '.join(SHIPPED)}; under runs are mine; did you mean quickstart?"
     )
 
 

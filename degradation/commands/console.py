@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import IO
 
 from rich import box
@@ -84,7 +85,8 @@ def count(number: int, noun: str) -> str:
 def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Standing]) -> None:
     """Print what a study is: question, data, recipe, labels, the table of its runs, its matched pairs."""
     out.print(f"study {name}: {study.question}", style="bold")
-    for line in (data_line(study), *recipe_lines(study)):
+    arms = [f"arm {name}: {study.changes(name)}" for name in study.arms]
+    for line in (data_line(study), *recipe_lines(study), *arms):
         out.print(line)
     for label in study.labels:
         out.print(label, style="yellow")
@@ -110,8 +112,10 @@ def recipe_lines(study: StudySpec) -> tuple[str, str]:
     recipe = study.recipe
     first, second = recipe.milestones
     epochs = recipe.batch * recipe.steps / study.dataset.train_examples
+    sgd = recipe.optimizer == "sgd"
+    moments = f"momentum {recipe.momentum:g}" if sgd else f"beta1 {recipe.momentum:g}, beta2 {recipe.beta2:g}"
     return (
-        f"SGD, batch {recipe.batch}, momentum {recipe.momentum:g}, weight decay {recipe.weight_decay:g}, "
+        f"{'SGD' if sgd else 'Adam'}, batch {recipe.batch}, {moments}, weight decay {recipe.weight_decay:g}, "
         f"{augmentation(study)}",
         f"{recipe.steps:,} steps ({epochs:,.1f} epochs): learning rate {recipe.learning_rate:g}, "
         f"a tenth from {first:,}, a hundredth from {second:,}; {warmup(study)}",
@@ -140,25 +144,30 @@ def warmup(study: StudySpec) -> str:
 
 def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
     """One row for each depth and network, the plain one above its residual matches."""
-    table = new_table("depth", "network", "seeds", "parameters", "multiply-adds", "state")
-    for column in (0, 3, 4):
-        table.columns[column].justify = "right"
-    groups: dict[tuple[int, str, str], list[Standing]] = {}
+    table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
+    for column in table.columns:
+        column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
+        column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
+    groups: dict[tuple[int, str, str, str], list[Standing]] = {}
     for standing in standings:
         spec = standing.spec
-        groups.setdefault((spec.depth, spec.network, spec.shortcut), []).append(standing)
-    for depth in sorted({depth for depth, _, _ in groups}):
-        for (_, network, shortcut), group in ((key, found) for key, found in groups.items() if key[0] == depth):
-            spec = group[0].spec
-            table.add_row(
-                str(depth),
-                _kind(network, shortcut),
-                ranges(standing.spec.seed for standing in group),
-                f"{plan.parameters(depth, spec.shortcut):,}",
-                f"{plan.multiply_adds(depth, spec.shortcut, study.dataset.size) / 1e6:,.2f} M",
-                state_of(group),
-            )
+        groups.setdefault((spec.depth, standing.arm, spec.network, spec.shortcut), []).append(standing)
+    for depth, arm, network, shortcut in sorted(groups, key=lambda key: key[0]):
+        group = groups[depth, arm, network, shortcut]
+        table.add_row(
+            str(depth),
+            *([arm] if study.arms else []),
+            _kind(network, shortcut),
+            ranges(standing.spec.seed for standing in group),
+            f"{plan.parameters_of(group[0].spec):,}",
+            f"{plan.multiply_adds_of(group[0].spec) / 1e6:,.2f} M",
+            state_of(group),
+        )
     return table
+
+
+def _arm_heading(study: StudySpec) -> list[str]:
+    return ["arm"] if study.arms else []
 
 
 def state_of(group: Sequence[Standing]) -> str:
@@ -171,16 +180,17 @@ def state_of(group: Sequence[Standing]) -> str:
 # Standings and results
 
 
-def status_table(rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
+def status_table(study: StudySpec, rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
     """Every planned run with its state and its last row."""
-    table = new_table("run", "state", "step", "steps", "loss", "error")
-    for column in table.columns[2:]:
+    table = new_table("run", *_arm_heading(study), "state", "step", "steps", "loss", "error")
+    for column in table.columns[-4:]:
         column.justify = "right"
     for standing, row in rows:
         cells = (f"{row['step']:,.0f}", f"{row['loss']:.4f}", percent(row["error"])) if row else ("", "", "")
         style = STATE_STYLES.get(standing.state, "")
         steps = f"{standing.spec.recipe.steps:,}"
-        table.add_row(standing.run_id, standing.state, cells[0], steps, cells[1], cells[2], style=style)
+        arm = [standing.arm] if study.arms else []
+        table.add_row(standing.run_id, *arm, standing.state, cells[0], steps, cells[1], cells[2], style=style)
     return table
 
 
@@ -191,7 +201,7 @@ def say_status(
     out.print(f"study {name}: {study.question}", style="bold")
     for label in study.labels:
         out.print(label, style="yellow")
-    out.print(status_table(rows))
+    out.print(status_table(study, rows))
     for standing, _ in rows:
         if standing.note:
             out.print(standing.note, style="red", soft_wrap=True)
@@ -218,12 +228,16 @@ def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
 def errors_table(errors: Sequence[FinalError]) -> Table:
     """Final clean training errors in percent: a row for each depth, plain beside residual."""
     kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
-    table = new_table("depth", *(_heading(*kind) for kind in kinds))
+    arms = list(dict.fromkeys(e.arm for e in errors))
+    named = arms != [""]
+    table = new_table("depth", *(["arm"] if named else []), *(_heading(*kind) for kind in kinds))
     for column in table.columns:
         column.justify = "right"
-    cells = {(e.depth, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
-    for depth in sorted({e.depth for e in errors}):
-        table.add_row(str(depth), *(cells.get((depth, *kind), "") for kind in kinds))
+    cells = {(e.depth, e.arm, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
+    for depth, arm in product(sorted({e.depth for e in errors}), arms):
+        row = [cells.get((depth, arm, *kind), "") for kind in kinds]
+        if any(row):
+            table.add_row(str(depth), *([arm] if named else []), *row)
     return table
 
 

@@ -2,8 +2,9 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,10 @@ class StudyOptions:
         list[str] | None,
         typer.Option(metavar="N ...", help="One run of everything for each.", rich_help_panel=GRID),
     ] = None
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B", help="An arm for each value: norm=batch,none.", rich_help_panel=GRID),
+    ] = None
     dataset: Annotated[str | None, _choice(DATASETS, "Images.", GRID)] = None
     steps: Annotated[
         str | None,
@@ -113,7 +118,7 @@ class StudyOptions:
         """Dotted field -> value, and -> the option that said it. UseError where two say the same."""
         values: dict[str, Any] = {}
         said: dict[str, str] = {}
-        for field, value, option in (*self._named(), *map(_setting, self.set or ())):
+        for field, value, option in (*self._named(), *_arms(self.vary or ()), *map(_setting, self.set or ())):
             if field in said:
                 raise UseError(f"{option}: {field} is given twice, here and by {said[field]}: leave one out")
             values[field], said[field] = value, option
@@ -171,12 +176,34 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _setting(text: str) -> tuple[str, Any, str]:
+def _setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.8") -> tuple[str, Any, str]:
     """``recipe.momentum=0.8`` -> its field, its value as TOML (a bare word is a text), the option."""
     field, equals, value = text.partition("=")
     if not equals or not field.strip():
-        raise UseError(f"--set: expected KEY=VALUE such as recipe.momentum=0.8, not {text!r}")
-    return field.strip(), _toml(value.strip()), f"--set {field.strip()}"
+        raise UseError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
+    return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
+
+
+def _arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """``norm=batch,none`` -> the arms that repeat the study with each value; several: with each combination."""
+    varied = [_setting(text, option="--vary", example="norm=batch,none") for text in asked]
+    for field, values, option in varied:
+        if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
+            raise UseError(f"{option}: {repeated[0]} stands twice among the values of {field}")
+    choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
+    arms = {", ".join(map(_said_short, chosen)): dict(chosen) for chosen in product(*choices)}
+    if asked:
+        yield "arms", arms, "--vary"
+
+
+def _said_short(chosen: tuple[str, Any]) -> str:
+    """``learning rate 0.05`` for ``recipe.learning_rate`` = 0.05."""
+    field, value = chosen
+    return f"{field.split('.')[-1]} {value}".replace("_", " ")
+
+
+def _values(text: Any) -> list[Any]:
+    return [_toml(part.strip()) for part in text.split(",")] if isinstance(text, str) else [text]
 
 
 def _toml(text: str) -> Any:

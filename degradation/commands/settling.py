@@ -33,6 +33,9 @@ def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: 
     """The study with the steps that fit; one that is on disk keeps its own."""
     from degradation import runner
 
+    own = [name for name, arm in study.arms.items() if "steps" in arm.get("recipe", {})]
+    if own:
+        raise UseError(f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: leave it out")
     if folder.study() is not None:
         steps = studies.stored(folder).recipe.steps
         out.print(f"--budget is set aside: {folder.name} is on disk with {steps:,} steps and keeps them")

@@ -93,7 +93,7 @@ class Live:
 
 
 def _work(run: RunSpec) -> float:
-    return float(plan.multiply_adds(run.depth, run.shortcut, run.dataset.size) * run.recipe.steps)
+    return float(plan.multiply_adds_of(run) * run.recipe.steps)
 
 
 def _shown(progress: Progress) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
 
 def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Path, ...]:
     files = {f"{name}.{kind}": image(figure, kind, to.results) for kind in to.formats}
-    files[f"{name}.csv"] = data.to_csv(index=False, lineterminator="\n").encode()
+    shown = data if to.results.study.arms else data.drop(columns="arm")
+    files[f"{name}.csv"] = shown.to_csv(index=False, lineterminator="\n").encode()
     for file, data_bytes in files.items():
         Store(to.out).write(file, data_bytes)
     return tuple(to.out / file for file in files)

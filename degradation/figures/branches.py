@@ -9,13 +9,13 @@ from degradation.figures import page, style
 from degradation.figures.gradient_flow import by_layer, name_columns, name_row
 from degradation.figures.tidy import (
     SERIES,
+    at_steps_between,
     kinds,
     measured,
     of_kind,
     over_seeds,
     prefer,
     series,
-    steps_between,
 )
 from degradation.results import Results
 
@@ -25,8 +25,7 @@ STEPS = 3
 def branches_data(frame: pd.DataFrame) -> pd.DataFrame:
     """SERIES, step, block, stage -> mean, low, high over seeds of branch std / shortcut std."""
     residual = prefer(frame[frame["network"] == "residual"], "batch")
-    chosen = residual[residual["step"].isin(steps_between(residual, STEPS))]
-    return over_seeds(chosen, "ratio", ["step", "block", "stage"])
+    return over_seeds(at_steps_between(residual, STEPS), "ratio", ["column", "step", "block", "stage"])
 
 
 @style.in_style
@@ -36,7 +35,7 @@ def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
     Raises UseError where the study has no residual network or did not record the probe ``branches``.
     """
     data = branches_data(measured(results, "branches", "branches"))
-    panels, steps = kinds(data), sorted(data["step"].unique())
+    panels = kinds(data)
     words = page.Words(
         title="Branch against shortcut, block by block: ratio of their standard deviations",
         notes=_notes(results, data),
@@ -47,15 +46,15 @@ def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
         (9.6, (3.1 if len(panels) < 2 else 2.2) * len(panels)),
         style.network_key(data, results.study.depths, mixed=False),
     )
-    grid = figure.subplots(len(panels), len(steps), sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(len(panels), data["column"].nunique(), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)
-        for axes, step in zip(row, steps, strict=True):
-            by_layer(axes, part[part["step"] == step], "block", results)
-            _mark_stages(axes, part[part["step"] == step], results)
+        for column, axes in enumerate(row):
+            by_layer(axes, part[part["column"] == column], "block", results)
+            _mark_stages(axes, part[part["column"] == column], results)
         name_row(row, kind, "branch std / shortcut std")
-    name_columns(grid, steps, "block")
-    return figure, data
+    name_columns(grid, data, "block")
+    return figure, data.drop(columns="column")
 
 
 def _mark_stages(axes: Axes, data: pd.DataFrame, results: Results) -> None:
@@ -65,7 +64,7 @@ def _mark_stages(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     later = data[data["stage"] > data["stage"].min()]
-    firsts = later[later["block"] == later.groupby([*SERIES, "stage"])["block"].transform("min")]
+    firsts = later[later["block"] == later.groupby([*SERIES, "stage"], observed=True)["block"].transform("min")]
     for key, rows in series(firsts):
         colour = style.shade(key.network, key.depth, results.study.depths)
         axes.plot(
@@ -80,9 +79,11 @@ def _mark_stages(axes: Axes, data: pd.DataFrame, results: Results) -> None:
 
 
 def _notes(results: Results, data: pd.DataFrame) -> list[str]:
+    normless = any(arm.norm == "none" for arm in results.study.each_arm.values())
     return [
         "Standard deviation of the branch F(x) over that of the shortcut it is added to, on the training "
         "batch; grey line: equal. Rings: the first block of a stage.",
+        *(["Without batch norm the branch is taken with its fixed factor, as it is added."] if normless else []),
         page.seed_note(data),
         *page.divergence_notes(results, "dotted, at the steps before"),
     ]

@@ -12,8 +12,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from degradation.figures import page, style
 from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
-from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.figures.tidy import SERIES, at_last_step, kinds, measured, of_kind, over_seeds, prefer, series
 from degradation.results import Results
+from degradation.spec import StudySpec
 
 LINES: dict[str, dict[str, Any]] = {
     "train_running": {"linewidth": 0.7, "alpha": 0.4, "linestyle": "-"},
@@ -62,10 +63,10 @@ def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Dat
         notes=[*_notes(results, data, shown, upper), *mark_notes(marks)],
     )
     figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
-    grid = figure.subplots(rows, min(2, len(panels)), sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(rows, min(2, len(panels)), sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, panels, strict=False):
-        _panel(axes, of_kind(shown, kind), results, upper)
-        of_panel = [mark for mark in marks if (mark.network, mark.shortcut) == kind]
+        _panel(axes, of_kind(shown, kind), results.study.each_arm[kind.arm], upper)
+        of_panel = [mark for mark in marks if kind == (mark.network, mark.shortcut, "")]
         draw_marks(axes, of_panel, lambda mark: _step_of(mark, results), lambda mark: _shade_of(mark, results))
     lost = shown[shown["status"] == "diverged"]
     lines = [_mark_divergence(a, of_kind(lost, k), results) for a, k in zip(grid.flat, panels, strict=False)]
@@ -89,15 +90,16 @@ def _shade_of(mark: Mark, results: Results) -> str:
 
 def top(shown: pd.DataFrame, marks: Sequence[Mark] = ()) -> float:
     """Where the y axis ends: above every error of the last step and every mark, a multiple of 0.1 in 0.2..1."""
-    ends = shown.loc[(shown["status"] == "finished") & (shown["step"] == shown["step"].max()), "high"].dropna()
+    last = at_last_step(shown)
+    ends = last.loc[last["status"] == "finished", "high"].dropna()
     if ends.empty:
         return 1.0
     highest = max(ABOVE_FINAL * float(ends.median()), 1.1 * float(ends.max()), *(1.1 * mark.error for mark in marks))
     return float(np.clip(np.ceil(10 * highest) / 10, 0.2, 1.0))
 
 
-def _panel(axes: Axes, shown: pd.DataFrame, results: Results, upper: float) -> None:
-    depths, recipe = results.study.depths, results.study.recipe
+def _panel(axes: Axes, shown: pd.DataFrame, study: StudySpec, upper: float) -> None:
+    depths, recipe = study.depths, study.recipe
     for milestone in recipe.milestones:
         axes.axvline(milestone, color="0.8", linewidth=0.8, zorder=0)
     axes.set(xlim=(0, recipe.steps), ylim=(0, upper), xlabel="step")
@@ -176,8 +178,8 @@ def _part_note(results: Results) -> list[str]:
 def gap_notes(data: pd.DataFrame, split: str) -> list[str]:
     """A note for each network whose last error is more than 0.1 higher with running statistics."""
     clean = data[(data["split"] == split) & (data["status"] == "finished")]
-    last = clean[clean["step"] == clean["step"].max()]
-    wide = last.pivot_table(index=SERIES, columns="statistics", values="mean").reset_index()
+    last = at_last_step(clean)
+    wide = last.pivot_table(index=SERIES, columns="statistics", values="mean", observed=True).reset_index()
     if not {"running", "batch"} <= set(wide):
         return []
     far = wide[wide["running"] - wide["batch"] > GAP]

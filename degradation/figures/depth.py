@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 from degradation.figures import page, style
 from degradation.figures.curves import curves_data, gap_notes
 from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
-from degradation.figures.tidy import kinds, last_rows, measured, of_kind, over_seeds, prefer
+from degradation.figures.tidy import Kind, arms, kinds, last_rows, measured, of_kind, over_seeds, prefer
 from degradation.results import Results
 
 PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running")}
@@ -25,6 +25,7 @@ def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
     """Each run's last clean errors (fractions): one row for each seed, split and kind of statistics."""
     clean = frame[frame["split"].isin(list(PANELS))]
     columns = [
+        "arm",
         "network",
         "shortcut",
         "depth",
@@ -54,24 +55,34 @@ def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Data
         title="Error at the last step against depth",
         notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
     )
-    figure = page.page(results, words, (9.0, 3.7), _key(data, marks))
-    grid = figure.subplots(1, 2)
-    for axes, (split, (title, _)) in zip(grid, PANELS.items(), strict=True):
+    names = arms(data)
+    figure = page.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
+    grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared down a column
+    for column, (split, (title, _)) in zip(grid.T, PANELS.items(), strict=True):
         of_split = [mark for mark in marks if mark.split == split]
-        _panel(axes, shown[split], results.study.depths, max((mark.error for mark in of_split), default=0))
-        draw_marks(axes, of_split, lambda mark: mark.depth, lambda mark: style.COLOURS[mark.network])
         used = " and ".join(sorted(set(shown[split]["statistics"])))
-        axes.set_title(f"{title} ({used} statistics)", fontweight="bold", pad=10)
+        for axes, arm in zip(column, names, strict=True):
+            _panel(axes, shown[split][shown[split]["arm"] == arm], results.study.depths, _top(shown[split], of_split))
+            draw_marks(
+                axes,
+                [mark for mark in of_split if not arm],
+                lambda mark: mark.depth,
+                lambda mark: style.COLOURS[mark.network],
+            )
+            axes.set_title(style.in_arm(arm, f"{title} ({used} statistics)"), fontweight="bold", pad=10)
     return figure, data.drop(columns="run")
 
 
-def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], published: float) -> None:
-    span = max(depths) - min(depths) or 10
+def _top(shown: pd.DataFrame, marks: Sequence[Mark]) -> float:
     finished = shown.loc[shown["status"] == "finished", "error"]
+    highest = max([float(finished.max()) if len(finished) else 0.0, *(mark.error for mark in marks)])
+    return 1.15 * highest if highest > 0 else 1.0
+
+
+def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], upper: float) -> None:
+    span = max(depths) - min(depths) or 10
     axes.set(xlabel="depth (weighted layers)", ylabel="error (%)")
-    axes.set(xlim=(min(depths) - 0.06 * span, max(depths) + 0.06 * span))
-    highest = max(float(finished.max()) if len(finished) else 0, published)
-    axes.set_ylim(0, 1.15 * highest if highest > 0 else 1)
+    axes.set(xlim=(min(depths) - 0.06 * span, max(depths) + 0.06 * span), ylim=(0, upper))
     panels = kinds(shown)
     for number, kind in enumerate(panels):
         aside = 0.013 * span * (number - (len(panels) - 1) / 2)
@@ -82,17 +93,17 @@ def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], published: fl
     axes.set_axisbelow(True)
 
 
-def _one_kind(axes: Axes, rows: pd.DataFrame, kind: tuple[str, str], aside: float) -> None:
+def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, aside: float) -> None:
     """Mean line and band at the depths; the seeds ``aside``, so that those of two networks stay apart."""
-    colour, marker = style.COLOURS[kind[0]], style.MARKERS[kind[1]]
+    colour, marker = style.COLOURS[kind.network], style.MARKERS[kind.shortcut]
     finished, lost = rows[rows["status"] == "finished"], rows[rows["status"] == "diverged"]
     mean = over_seeds(finished, "error", [])
     axes.plot(
         mean["depth"],
         mean["mean"],
         color=colour,
-        linestyle=style.DASHES[kind[1]],
-        label=style.kind_name(kind),
+        linestyle=style.DASHES[kind.shortcut],
+        label=style.kind_name(kind._replace(arm="")),
     )
     style.band(axes, mean, "depth", colour)
     axes.plot(
@@ -124,13 +135,13 @@ def _key(data: pd.DataFrame, marks: Sequence[Mark]) -> style.Key:
         Line2D(
             [],
             [],
-            color=style.COLOURS[kind[0]],
-            linestyle=style.DASHES[kind[1]],
-            marker=style.MARKERS[kind[1]],
+            color=style.COLOURS[kind.network],
+            linestyle=style.DASHES[kind.shortcut],
+            marker=style.MARKERS[kind.shortcut],
             markersize=4.5,
             label=style.kind_name(kind),
         )
-        for kind in kinds(data)
+        for kind in dict.fromkeys(kind._replace(arm="") for kind in kinds(data))
     ]
     return style.Key(handles=[*handles, *mark_keys(marks)], columns=4)
 

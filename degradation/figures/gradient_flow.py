@@ -1,6 +1,5 @@
 """The gradients frame -> gradient norm of each layer's weight at four steps, plain above residual."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from degradation.figures import page, style
-from degradation.figures.tidy import kinds, measured, of_kind, over_seeds, series, steps_between
+from degradation.figures.tidy import Kind, at_steps_between, kinds, measured, of_kind, over_seeds, series
 from degradation.results import Results
 
 STEPS = 4
@@ -21,8 +20,7 @@ MEANING = (
 
 def gradient_flow_data(frame: pd.DataFrame) -> pd.DataFrame:
     """SERIES, step, layer -> mean, low, high over seeds of the weight's gradient norm, at four steps."""
-    chosen = frame[frame["step"].isin(steps_between(frame, STEPS))]
-    return over_seeds(chosen, "weight_grad_norm", ["step", "layer"])
+    return over_seeds(at_steps_between(frame, STEPS), "weight_grad_norm", ["column", "step", "layer"])
 
 
 @style.in_style
@@ -32,7 +30,7 @@ def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
     Raises UseError where the study did not record the probe ``gradients``.
     """
     data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
-    panels, steps = kinds(data), sorted(data["step"].unique())
+    panels = kinds(data)
     notes = [MEANING, page.seed_note(data), *page.divergence_notes(results, "dotted, at the steps before")]
     words = page.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)
     figure = page.page(
@@ -41,25 +39,30 @@ def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
         (9.6, (2.3 if len(panels) < 3 else 1.8) * len(panels)),
         style.network_key(data, results.study.depths, mixed=False),
     )
-    grid = figure.subplots(len(panels), len(steps), sharex=True, sharey=True, squeeze=False)
+    grid = figure.subplots(len(panels), data["column"].nunique(), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
-        for axes, step in zip(row, steps, strict=True):
+        for column, axes in enumerate(row):
             part = of_kind(data, kind)
-            by_layer(axes, part[part["step"] == step], "layer", results)
+            by_layer(axes, part[part["column"] == column], "layer", results)
         name_row(row, kind, "gradient norm")
-    name_columns(grid, steps, "layer")
-    return figure, data
+    name_columns(grid, data, "layer")
+    return figure, data.drop(columns="column")
 
 
-def name_row(row: np.ndarray[Any, Any], kind: tuple[str, str], quantity: str) -> None:
+def name_row(row: np.ndarray[Any, Any], kind: Kind, quantity: str) -> None:
     """The network and the quantity beside the first panel, in the network's colour."""
-    row[0].set_ylabel(f"{style.kind_name(kind)}\n{quantity}", color=style.COLOURS[kind[0]])
+    network = style.in_arm(kind.arm, style.kind_name(kind._replace(arm="")), mark="\n")
+    row[0].set_ylabel(f"{network}\n{quantity}", color=style.COLOURS[kind.network])
 
 
-def name_columns(grid: np.ndarray[Any, Any], steps: Sequence[int], x: str) -> None:
-    """The step above each column, what x counts below."""
-    for axes, step in zip(grid[0], steps, strict=True):
-        axes.set_title(f"step {style.step_label(step)}", fontweight="bold")
+def name_columns(grid: np.ndarray[Any, Any], data: pd.DataFrame, x: str) -> None:
+    """The step above each column, and again where it is another in the next arm; what x counts below."""
+    above: list[int] = []
+    for row, kind in zip(grid, kinds(data), strict=True):
+        steps = sorted(data.loc[data["arm"] == kind.arm, "step"].unique())
+        for axes, step in zip(row, steps if steps != above else [], strict=False):
+            axes.set_title(f"step {style.step_label(step)}", fontweight="bold")
+        above = steps
     for axes in grid[-1]:
         axes.set_xlabel(x)
 

@@ -1,7 +1,7 @@
-"""One quantity by layer and step -> a grid of panels, one a network, under one colour scale."""
+"""One quantity by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from degradation.figures import page, style
-from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer
+from degradation.figures.tidy import Kind, Series, arms, kinds, measured, of_kind, over_seeds, prefer
 from degradation.results import Results
 
 BLANK = "#bdbdbd"  # no number: the log of zero, or a step after the run diverged
@@ -50,49 +50,73 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
     data = heatmap_data(frame, quantity)
     rows = networks(data)
     cells = {key: cells_of(data, key) for row in rows for key in row}
-    colours = _colours(quantity, np.concatenate([cell.to_numpy().ravel() for cell in cells.values()]))
+    scales = _scales(results, quantity, cells)
     size = (min(10.0, max(7.2, 2.6 * len(rows[0]) + 1.4)), 2.25 * len(rows) + 0.3)
     words = page.Words(title=quantity.title, notes=_notes(results, quantity, data, cells))
     figure = page.page(results, words, size)
-    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True)
+    same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
     for axes, (key, cell) in zip(grid.flat, cells.items(), strict=True):
-        _panel(axes, cell, colours)
+        _panel(axes, cell, scales[key.arm])
         _mark_stages(axes, frame[frame["depth"] == key.depth])
-        title = style.network_name(key) + (", one diverged run" if key.diverged else "")
+        _step_ticks(axes, [int(step) for step in cell.columns])
+        name = style.network_name(key._replace(arm="")) + (", one diverged run" if key.diverged else "")
+        title = style.in_arm(key.arm, name, mark="\n")
         axes.set_title(title, color=style.COLOURS[key.network], fontweight="bold")
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid[-1]:
-        _step_ticks(axes, [int(step) for step in sorted(data["step"].unique())])
+        axes.set_xlabel("step")
     for axes in grid[:, 0]:
         axes.set_ylabel("layer")
-    figure.colorbar(colours, ax=grid, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(colours, cells))
+    for scale in dict.fromkeys(scales.values()):
+        own = {key: cell for key, cell in cells.items() if scales[key.arm] is scale}
+        beside = [axes for axes, key in zip(grid.flat, cells, strict=True) if key in own]
+        figure.colorbar(scale, ax=beside, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(scale, own))
     return figure, data
 
 
+def _scales(results: Results, quantity: Quantity, cells: dict[Series, pd.DataFrame]) -> dict[str, ScalarMappable]:
+    """The colour scale of each arm: one for all, or one for each where the arms differ in their norm.
+
+    Without batch norm the responses are of another size: one scale for both would show neither's.
+    """
+    names = dict.fromkeys(key.arm for key in cells)
+    norms = {arm: results.study.each_arm[arm].norm for arm in names}
+    if len(set(norms.values())) == 1:
+        return dict.fromkeys(names, _colours(quantity, list(cells.values())))
+    alike = {arm: [cell for key, cell in cells.items() if norms[key.arm] == norms[arm]] for arm in names}
+    return {arm: _colours(quantity, alike[arm]) for arm in names}
+
+
 def networks(data: pd.DataFrame) -> list[list[Series]]:
-    """The panels, row by row: a row each kind, a column each depth; with one depth, all kinds in one row."""
+    """The panels, row by row: a row each kind, a column each depth; with one depth, the kinds of an arm in one row.
+
+    Where arms have done kinds of different number, each has its own row even so: rows are of equal length.
+    """
     depths = sorted({int(depth) for depth in data["depth"]})
     rows = [[_shown(data, kind, depth) for depth in depths] for kind in kinds(data)]
-    return rows if len(depths) > 1 else [[key for row in rows for key in row]]
+    in_arms = [[key for row in rows for key in row if key.arm == arm] for arm in arms(data)]
+    return rows if len(depths) > 1 or len({len(row) for row in in_arms}) > 1 else in_arms
 
 
-def _shown(data: pd.DataFrame, kind: tuple[str, str], depth: int) -> Series:
+def _shown(data: pd.DataFrame, kind: Kind, depth: int) -> Series:
     """What a network's panel shows: its finished seeds, or its first diverged run where none finished."""
     rows = of_kind(data, kind)
     run = str(rows.loc[rows["depth"] == depth, "run"].min()) if (rows["depth"] == depth).any() else ""
-    return Series(*kind, depth, "diverged" if run else "finished", run)
+    return Series(kind.network, kind.shortcut, depth, "diverged" if run else "finished", run, kind.arm)
 
 
 def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
-    """The cells of a panel: a row each layer, a column each recorded step; missing where not measured."""
+    """The cells of a panel: a row each layer, a column each recorded step of its arm; missing where not measured."""
     rows = of_kind(data, key.kind)
     rows = rows[(rows["depth"] == key.depth) & (rows["run"] == key.run)]
     wide = rows.pivot(index="layer", columns="step", values="cell").astype("float64")
-    return wide.reindex(columns=sorted(data["step"].unique()))
+    return wide.reindex(columns=[int(step) for step in sorted(data.loc[data["arm"] == key.arm, "step"].unique())])
 
 
-def _colours(quantity: Quantity, values: np.ndarray[Any, Any]) -> ScalarMappable:
-    """The colour scale of all panels: from the smallest to the largest cell, logarithms over six decades at most."""
+def _colours(quantity: Quantity, cells: Sequence[pd.DataFrame]) -> ScalarMappable:
+    """The colour scale of some panels: from the smallest to the largest cell, logarithms over six decades at most."""
+    values = np.concatenate([cell.to_numpy().ravel() for cell in cells])
     known = values[~np.isnan(values)]
     high = float(known.max()) if len(known) else 1.0
     low = float(known.min()) if len(known) else 0.0
@@ -125,7 +149,6 @@ def _step_ticks(axes: Axes, steps: list[int]) -> None:
     """Every recorded step is one column: ticks at five of them, with their step."""
     columns = np.unique(np.linspace(0, len(steps) - 1, 5).round().astype(int))
     axes.set_xticks(columns, [style.step_label(steps[column]) for column in columns])
-    axes.set_xlabel("step")
 
 
 def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]) -> list[str]:

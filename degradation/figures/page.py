@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from degradation import plan
-from degradation.figures.style import GREY, Key
+from degradation.figures.style import GREY, Key, in_arm
 from degradation.results import Results
 
 HEADER, LINE, KEY_ROW = 0.34, 0.155, 0.2  # inches: the title, a line of small print, a row of the key
@@ -33,7 +33,7 @@ def page(results: Results, words: Words, size: tuple[float, float], key: Key | N
     key, width = key or Key(), size[0]
     labels, notes = (
         _wrapped(study_labels(results), 0.8 * width),
-        _wrapped(words.notes, width),
+        _wrapped([*words.notes, *arm_notes(results)], width),
     )  # labels are bold
     made_by = _wrapped([provenance_line(results)], width)
     header = HEADER + LINE * len(labels) + KEY_ROW * key.rows + 0.06
@@ -99,6 +99,12 @@ def provenance_facts(results: Results) -> dict[str, str]:
 # words below the panels
 
 
+def arm_notes(results: Results) -> list[str]:
+    """What each arm of the study changes."""
+    changed = [f"{name}: {results.study.changes(name)}" for name in results.study.arms]
+    return [f"Arms: {'; '.join(changed)}."] if changed else []
+
+
 def seed_note(data: pd.DataFrame, what: str = "line") -> str:
     """How the seeds of the finished runs became a line and a band."""
     counts = data.loc[data["status"] == "finished", "seeds"]
@@ -116,7 +122,8 @@ def divergence_notes(results: Results, drawn: str) -> list[str]:
     if not len(lost):
         return []
     named = [
-        f"{row['run_id'].rsplit('-', 1)[0]} at step {divergence_step(results, row['run_id']):,}"
+        in_arm(results.arms[row["run_id"]], row["run_id"].rsplit("-", 1)[0])
+        + f" at step {divergence_step(results, row['run_id']):,}"
         for _, row in lost.iterrows()
     ]
     return [f"Diverged, in no mean and no band ({drawn}): {'; '.join(named)}."]

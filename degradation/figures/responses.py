@@ -3,17 +3,24 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from degradation.figures import page, style
-from degradation.figures.tidy import last_rows, measured, over_seeds, prefer, series
+from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
 from degradation.results import Results
 
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
-READOUT = (
-    "Standard deviation of each layer's response over the training batch: after batch norm, before the ReLU "
+COUNTED = {
+    "layer order": "layer (1 is next to the image)",
+    "sorted": "rank (1 is the layer with the largest response)",
+}
+MEANING = {
+    "batch": "Standard deviation of each layer's response over the training batch: after batch norm, before the ReLU "
     "or the addition. With batch statistics it is sqrt(mean(gamma² v/(v+eps)) + var(beta)): a readout of the "
-    "batch norm's gamma and beta, and so of weight decay."
-)
+    "batch norm's gamma and beta, and so of weight decay.",
+    "none": "Without batch norm: standard deviation over the training batch of each convolution's output, with its "
+    "bias, before the ReLU or the addition.",
+}
 
 
 def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -34,24 +41,37 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
     Raises UseError where the study did not record the probe ``responses``.
     """
     data = responses_data(measured(results, "responses", "responses"))
-    notes = [READOUT, page.seed_note(data), *page.divergence_notes(results, "dotted, at the last row")]
+    notes = [readout(results), page.seed_note(data), *page.divergence_notes(results, "dotted, at the last row")]
     words = page.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
-    figure = page.page(results, words, (9.0, 6.0), style.network_key(data, results.study.depths, mixed=True))
-    grid = figure.subplots(2, 1, sharex=True, sharey=True)
-    for axes, (panel, title) in zip(grid, TITLES.items(), strict=True):
-        _panel(axes, data[data["panel"] == panel], results)
-        axes.set_title(title, loc="left", fontweight="bold")
-    grid[0].set_xlabel("layer (1 is next to the image)")
-    grid[0].tick_params(labelbottom=True)
-    grid[1].set_xlabel("rank (1 is the layer with the largest response)")
+    names = arms(data)
+    height = 6.0 if len(names) == 1 else 2.7 * len(names)
+    figure = page.page(results, words, (9.0, height), style.network_key(data, results.study.depths, mixed=True))
+    # One arm has its two panels one above the other, several have theirs side by side, a row each.
+    shape = (2, 1) if len(names) == 1 else (len(names), 2)
+    grid = figure.subplots(*shape, sharex=True, sharey=True if len(names) == 1 else "row", squeeze=False)
+    places = [(arm, panel) for arm in names for panel in TITLES]
+    for axes, (arm, panel) in zip(grid.flat, places, strict=True):
+        _panel(axes, data[(data["arm"] == arm) & (data["panel"] == panel)], results)
+        axes.set_title(style.in_arm(arm, TITLES[panel]), loc="left", fontweight="bold")
+        axes.set_xlabel(COUNTED[panel])
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+        axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("std of the response")
+    grid[0, 0].set_xlim(0, int(data["position"].max()) + 1)
     return figure, data
 
 
+def readout(results: Results) -> str:
+    """What a response is in the networks of the study, which may have batch norm, none, or either by arm."""
+    norms = {arm.norm for arm in results.study.each_arm.values()}
+    return " ".join(words for norm, words in MEANING.items() if norm in norms)
+
+
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
+    axes.set_ylim(0, 1.05 * float(data["high"].max()))  # of this arm: without batch norm the scale is another
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=True)
         axes.plot(rows["position"], rows["mean"], label=style.network_name(key), **look)
         style.band(axes, rows, "position", look["color"])
-    axes.set(ylim=(0, 1.05 * float(data["high"].max())), ylabel="std of the response")
-    axes.set_xlim(0, int(data["position"].max()) + 1)
     axes.grid(axis="y", color="0.92", linewidth=0.7)

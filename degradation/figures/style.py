@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from degradation.figures.tidy import Series, series
+from degradation.figures.tidy import Kind, Series, series
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,21 +78,26 @@ def shade(network: str, depth: int, depths: Sequence[int]) -> str:
     return to_hex(seaborn.blend_palette([light, colour, dark], as_cmap=True)(place))
 
 
-def kind_name(kind: tuple[str, str]) -> str:
-    """``plain``, ``residual, shortcut A``."""
-    network, shortcut = kind
-    return network if shortcut == "none" else f"{network}, shortcut {shortcut}"
+def kind_name(kind: Kind) -> str:
+    """``plain``, ``residual, shortcut A``; of an arm ``adam: plain``."""
+    name = kind.network if kind.shortcut == "none" else f"{kind.network}, shortcut {kind.shortcut}"
+    return in_arm(kind.arm, name)
 
 
 def network_name(key: Series) -> str:
-    """``plain-20``, ``residual-A-56``: the beginning of the run's id."""
+    """``plain-20``, ``residual-A-56``, the beginning of the run's id; of an arm ``adam: plain-20``."""
     kind = key.network if key.shortcut == "none" else f"{key.network}-{key.shortcut}"
-    return f"{kind}-{key.depth}"
+    return in_arm(key.arm, f"{kind}-{key.depth}")
 
 
-def title_of_kind(axes: Axes, kind: tuple[str, str], pad: float = 6) -> None:
+def in_arm(arm: str, words: str, mark: str = ": ") -> str:
+    """The words after the name of the arm, where there is one."""
+    return f"{arm}{mark}{words}" if arm else words
+
+
+def title_of_kind(axes: Axes, kind: Kind, pad: float = 6) -> None:
     """Title a panel with its network, in the network's colour; ``pad`` in points above the panel."""
-    axes.set_title(kind_name(kind), color=COLOURS[kind[0]], fontweight="bold", pad=pad)
+    axes.set_title(kind_name(kind), color=COLOURS[kind.network], fontweight="bold", pad=pad)
 
 
 def percent(error: float, _: object = None) -> str:
@@ -111,7 +116,7 @@ def line_style(key: Series, depths: Sequence[int], *, mixed: bool) -> dict[str, 
 def network_key(data: "pd.DataFrame", depths: Sequence[int], *, mixed: bool) -> "Key":
     """One entry for each network in the data, a column for each depth."""
     present = sorted(
-        {key._replace(status="finished", run="") for key, _ in series(data)},
+        {key._replace(status="finished", run="", arm="") for key, _ in series(data)},
         key=lambda key: (key.depth, *key.kind),
     )
     handles = [Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in present]

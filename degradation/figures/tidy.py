@@ -10,8 +10,16 @@ from degradation.errors import UseError
 from degradation.results import Results
 from degradation.spec import PROBES
 
-SERIES = ["network", "shortcut", "depth", "status", "run"]
+SERIES = ["arm", "network", "shortcut", "depth", "status", "run"]
 """What tells one drawn line from another; ``run`` is the id of a diverged run, empty for finished seeds."""
+
+
+class Kind(NamedTuple):
+    """What has a panel of its own: network and shortcut, in each arm of the study."""
+
+    network: str
+    shortcut: str
+    arm: str = ""
 
 
 class Series(NamedTuple):
@@ -22,11 +30,11 @@ class Series(NamedTuple):
     depth: int
     status: str
     run: str
+    arm: str = ""
 
     @property
-    def kind(self) -> tuple[str, str]:
-        """Network and shortcut."""
-        return self.network, self.shortcut
+    def kind(self) -> Kind:
+        return Kind(self.network, self.shortcut, self.arm)
 
     @property
     def diverged(self) -> bool:
@@ -34,7 +42,7 @@ class Series(NamedTuple):
 
 
 def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
-    """The named frame with the columns shortcut, status and run added.
+    """The named frame with the columns shortcut, status, run and arm (in the study's order) added.
 
     Raises UseError, in one line that says what is missing, where the study has no row of it.
     """
@@ -45,6 +53,7 @@ def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     data = data.assign(
         shortcut=data["run_id"].map({run_id: spec.shortcut for run_id, spec in results.specs.items()}),
         status=data["run_id"].map(status),
+        arm=pd.Categorical(data["run_id"].map(results.arms), categories=list(results.study.each_arm)),
     )
     return data.assign(run=data["run_id"].where(data["status"] == "diverged", ""))
 
@@ -71,11 +80,23 @@ def last_rows(data: pd.DataFrame) -> pd.DataFrame:
     return data[data["step"] == data.groupby("run_id")["step"].transform("max")]
 
 
-def steps_between(data: pd.DataFrame, count: int) -> tuple[int, ...]:
-    """``count`` recorded steps: the first, the last, and between them evenly by row, so denser early."""
-    steps = np.sort(data["step"].unique())
-    rows = np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))
-    return tuple(int(step) for step in steps[rows])
+def at_last_step(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the last step of each arm: its other runs may have diverged before."""
+    return data[data["step"] == data.groupby("arm", observed=True)["step"].transform("max")]
+
+
+def at_steps_between(data: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The rows of ``count`` recorded steps of each arm, with their place 0, 1, ... among these in ``column``.
+
+    The first, the last, and between them evenly by row, so denser early.
+    """
+    parts = []
+    for _, arm in data.groupby("arm", observed=True):
+        steps = np.sort(arm["step"].unique())
+        rows = np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))
+        chosen = arm[arm["step"].isin(steps[rows])]
+        parts.append(chosen.assign(column=np.searchsorted(steps[rows], chosen["step"])))
+    return pd.concat(parts)
 
 
 def over_seeds(data: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
@@ -84,22 +105,29 @@ def over_seeds(data: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFram
     Values that are not finite become missing: a line has a gap there. Diverged runs stay single.
     """
     finite = data.assign(**{value: data[value].where(np.isfinite(data[value]))})
-    groups = finite.groupby([*SERIES, *by])[value]
+    groups = finite.groupby([*SERIES, *by], observed=True)[value]
     return groups.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
 
 
 def series(data: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
-    """Each drawn line with its rows, plain before residual, shallow before deep."""
-    for key, rows in data.groupby(SERIES):
-        network, shortcut, depth, status, run = map(str, key)
-        yield Series(network, shortcut, int(depth), status, run), rows
+    """Each drawn line with its rows: by arm, plain before residual, shallow before deep."""
+    for key, rows in data.groupby(SERIES, observed=True):
+        arm, network, shortcut, depth, status, run = map(str, key)
+        yield Series(network, shortcut, int(depth), status, run, arm), rows
 
 
-def kinds(data: pd.DataFrame) -> list[tuple[str, str]]:
-    """The pairs of network and shortcut in the data, plain first."""
-    return sorted({(str(n), str(s)) for n, s in zip(data["network"], data["shortcut"], strict=True)})
+def arms(data: pd.DataFrame) -> list[str]:
+    """The arms in the data, in the study's order; one without a name where the study has none."""
+    return [str(arm) for arm in data["arm"].cat.categories if (data["arm"] == arm).any()]
 
 
-def of_kind(data: pd.DataFrame, kind: tuple[str, str]) -> pd.DataFrame:
-    """The rows of one network and shortcut."""
-    return data[(data["network"] == kind[0]) & (data["shortcut"] == kind[1])]
+def kinds(data: pd.DataFrame) -> list[Kind]:
+    """Network and shortcut of the data in each arm, plain first."""
+    columns = (data[name].astype(str) for name in Kind._fields)
+    order = arms(data)
+    return sorted({Kind(*kind) for kind in zip(*columns, strict=True)}, key=lambda kind: (order.index(kind.arm), kind))
+
+
+def of_kind(data: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """The rows of one network and shortcut in one arm."""
+    return data[(data["network"] == kind.network) & (data["shortcut"] == kind.shortcut) & (data["arm"] == kind.arm)]

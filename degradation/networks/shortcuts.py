@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from degradation.spec import Shortcut
+from degradation.networks.norms import make_norm
+from degradation.spec import Norm, Shortcut
 
 
 class ZeroPadded(nn.Module):
@@ -23,22 +24,25 @@ class ZeroPadded(nn.Module):
 
 
 class Projection(nn.Sequential):
-    """Options B and C: a 1x1 convolution and its batch norm. (N, C, H, W) -> (N, filters, H/stride, W/stride)."""
+    """Options B and C: a 1x1 convolution and its batch norm, or its bias in a network without one.
 
-    def __init__(self, inputs: int, filters: int, stride: int) -> None:
+    (N, C, H, W) -> (N, filters, H/stride, W/stride).
+    """
+
+    def __init__(self, inputs: int, filters: int, stride: int, norm: Norm) -> None:
         super().__init__(
-            nn.Conv2d(inputs, filters, kernel_size=1, stride=stride, bias=False),
-            nn.BatchNorm2d(filters),
+            nn.Conv2d(inputs, filters, kernel_size=1, stride=stride, bias=norm == "none"),
+            make_norm(norm, filters),
         )
 
 
-def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int) -> nn.Module | None:
+def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int, norm: Norm) -> nn.Module | None:
     """The shortcut of one block; None for a plain one."""
     changes = stride != 1 or inputs != filters
     if option == "none":
         return None
     if option == "C" or (option == "B" and changes):
-        return Projection(inputs, filters, stride)
+        return Projection(inputs, filters, stride, norm)
     return ZeroPadded(inputs, filters) if changes else nn.Identity()
 
 

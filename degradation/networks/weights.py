@@ -2,13 +2,18 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from degradation.networks.shortcuts import is_projection_weight
+from degradation.spec import Initialization
+
+Shape = tuple[int, ...]
+Weights = NDArray[np.float32]
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
@@ -18,23 +23,88 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 
 @torch.no_grad()
-def draw_weights(network: nn.Module, seed: int) -> None:
+def draw_weights(network: nn.Module, seed: int, initialization: Initialization = "he") -> None:
     """Fill every weight of the network in place from (seed, its name), so that a twin gets the same ones.
 
-    Convolutions: normal with variance 2 / (k k filters) (He et al. 2015b, fan-out). Linear layer: uniform
-    within 1/sqrt(inputs), as torch draws it. Batch norm: gamma 1, beta 0.
+    Convolutions: by the initialization, their biases zero. Linear layer: uniform within 1/sqrt(inputs), as torch
+    draws it. Batch norm: gamma 1, beta 0.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
-            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
-            draw = generator(seed, f"{name}.weight").standard_normal(module.weight.shape, dtype=np.float32)
-            module.weight.copy_(torch.from_numpy(draw * np.float32(math.sqrt(2.0 / fan_out))))
+            drawn = INITIALIZATIONS[initialization](generator(seed, f"{name}.weight"), tuple(module.weight.shape))
+            module.weight.copy_(torch.from_numpy(drawn))
+            if module.bias is not None:
+                module.bias.zero_()
         elif isinstance(module, nn.Linear):
             for kind, tensor in module.named_parameters():
                 uniform = generator(seed, f"{name}.{kind}").random(tensor.shape, dtype=np.float32)
                 tensor.copy_(torch.from_numpy((2 * uniform - 1) / np.float32(math.sqrt(module.in_features))))
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_parameters()
+
+
+# The initializations of a convolution: (generator, shape (filters, inputs, k, k)) -> float32 weights
+
+
+def he(draws: np.random.Generator, shape: Shape) -> Weights:
+    """Normal with variance 2 / (k k filters) (He et al. 2015b, fan-out)."""
+    filters, _, rows, columns = shape
+    normal: Weights = draws.standard_normal(shape, dtype=np.float32)
+    return normal * np.float32(math.sqrt(2.0 / (filters * rows * columns)))
+
+
+def orthogonal(draws: np.random.Generator, shape: Shape) -> Weights:
+    """The filters as rows of a matrix that is orthogonal, times sqrt(2), the gain of a ReLU.
+
+    Saxe et al. 2014, as ``torch.nn.init.orthogonal_`` has it: where there are more filters than numbers in one, the
+    columns are orthogonal. Equal on all machines but for rounding.
+    """
+    return _orthogonal(draws, shape[0], math.prod(shape[1:])).reshape(shape)
+
+
+def delta_orthogonal(draws: np.random.Generator, shape: Shape) -> Weights:
+    """Zero but for the centre tap, which is an orthogonal matrix times sqrt(2), the gain of a ReLU.
+
+    Xiao et al. 2018 (arXiv:1806.05393): at first each pixel is mapped by itself, its norm kept.
+    """
+    return _at_centre(_orthogonal(draws, shape[0], shape[1]), shape)
+
+
+def dirac(draws: np.random.Generator, shape: Shape) -> Weights:
+    """The identity: filter i copies channel i (``torch.nn.init.dirac_``; Zagoruyko and Komodakis 2017 add theirs).
+
+    Filters beyond the number of channels are drawn as ``he`` draws them: left at zero, as torch has it, they would
+    be dead behind a ReLU.
+    """
+    copied = min(shape[0], shape[1])
+    weights = he(draws, shape)
+    weights[:copied] = _at_centre(np.eye(copied, shape[1], dtype=np.float32), (copied, *shape[1:]))
+    return weights
+
+
+def _orthogonal(draws: np.random.Generator, rows: int, columns: int) -> Weights:
+    """A matrix with orthogonal rows, or columns where it has more rows, each of norm sqrt(2): uniformly drawn."""
+    tall = draws.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))  # without it the draw would depend on the routine that factorizes (Mezzadri 2007)
+    return np.asarray(math.sqrt(2.0) * (q if rows >= columns else q.T), dtype=np.float32)
+
+
+def _at_centre(matrix: Weights, shape: Shape) -> Weights:
+    weights = np.zeros(shape, dtype=np.float32)
+    weights[:, :, shape[2] // 2, shape[3] // 2] = matrix
+    return weights
+
+
+INITIALIZATIONS: dict[Initialization, Callable[[np.random.Generator, Shape], Weights]] = {
+    "he": he,
+    "orthogonal": orthogonal,
+    "delta-orthogonal": delta_orthogonal,
+    "dirac": dirac,
+}
+
+
+# The proof that weights are equal
 
 
 def weight_hash(named: Iterable[tuple[str, Tensor]]) -> str:

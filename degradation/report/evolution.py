@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from degradation.errors import UseError
 from degradation.figures import style
-from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series, steps_between
+from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series
 from degradation.results import Results
 
 WIDTH, HEIGHT = 360, 240
@@ -134,7 +134,7 @@ def _evolution(results: Results, quantity: Quantity, frame: pd.DataFrame) -> Evo
         )
         for kind in kinds(data)
     )
-    shown = tuple(steps.index(step) for step in steps_between(data, SMALL_MULTIPLES))
+    shown = tuple(int(place) for place in np.unique(np.linspace(0, len(steps) - 1, SMALL_MULTIPLES).round()))
     return Evolution(quantity=quantity, steps=steps, shown=shown, charts=charts)
 
 

@@ -30,28 +30,31 @@ def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
         else "No interval: one seed, or all seeds equal.",
         *page.divergence_notes(results, "not drawn"),
     ]
-    figure = page.page(results, page.Words(title="Degradation gap against step", notes=notes), (9.0, 3.2))
-    grid = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, (split, title) in zip(grid, PANELS.items(), strict=True):
-        _panel(axes, data[data["split"] == split])
-        axes.set_title(title, fontweight="bold")
+    arms = list(dict.fromkeys(data["arm"]))
+    words = page.Words(title="Degradation gap against step", notes=notes)
+    figure = page.page(results, words, (9.0, 0.4 + 2.8 * len(arms)))
+    grid = figure.subplots(len(arms), 2, sharey=True, squeeze=False)
+    for row, arm in zip(grid, arms, strict=True):
+        for axes, (split, title) in zip(row, PANELS.items(), strict=True):
+            _panel(axes, data[(data["split"] == split) & (data["arm"] == arm)])
+            axes.set_title(style.in_arm(arm, title), fontweight="bold")
+        row[0].set_ylabel("gap (percentage points)")
     span = float(data["gap"].max() - data["gap"].min()) or 1.0
     lowest, highest = min(0.0, float(data["gap"].min())), max(0.0, float(data["gap"].max()))
-    grid[0].set(ylabel="gap (percentage points)", ylim=(lowest - ROOM * span, highest + ROOM * span))
-    grid[0].set_xlim(0, results.study.recipe.steps)
+    grid[0][0].set_ylim(lowest - ROOM * span, highest + ROOM * span)
     return figure, data
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
     axes.axhline(0, color="0.5", linewidth=0.9, zorder=0)
-    for (arm, kind, shallow, deep), rows in data.groupby(["arm", "kind", "shallow", "deep"]):
+    for (kind, shallow, deep), rows in data.groupby(["kind", "shallow", "deep"]):
         network, _, shortcut = str(kind).partition(" ")
         colour = style.COLOURS[network]
         dashes = style.DASHES["none" if network == "plain" else shortcut or "A"]
-        label = f"{kind} {deep} minus {shallow}{f', {arm}' if arm else ''}"
+        label = f"{kind} {deep} minus {shallow}"
         axes.plot(rows["step"], rows["gap"], color=colour, linestyle=dashes, marker=".", markersize=3, label=label)
         axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
-    axes.set_xlabel("step")
+    axes.set(xlabel="step", xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: style.step_label(step)))
     if len(data):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from degradation.figures.marks import Mark
 from degradation.results import Results
+from degradation.spec import PAPER_STEPS
 
 if TYPE_CHECKING:
     from degradation.analysis import Compared
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 def marks(results: Results) -> tuple[Mark, ...]:
     """The marks of a study; none, and no analysis, where the schedule is not the paper's or no run is done."""
-    if not results.study.is_paper_schedule or not results.run_ids:
+    papers = any(arm.recipe.steps == PAPER_STEPS for arm in results.study.each_arm.values())
+    if not papers or not results.run_ids:
         return ()
     from degradation.analysis import analyse  # a short schedule is drawn without the statistics packages
 

@@ -37,17 +37,17 @@ class Adam:
     def updates(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor, step: Tensor) -> list[Tensor]:
         """What to subtract from each weight; the corrections for the start at zero are made on the device."""
         first, second = self.buffers["momentum"], self.buffers["second_moment"]
-        decayed = torch._foreach_add(gradients, weights, alpha=self.recipe.weight_decay)
+        decayed = list(torch._foreach_add(gradients, weights, alpha=self.recipe.weight_decay))
         _average(first, decayed, self.recipe.momentum)
-        _average(second, torch._foreach_mul(decayed, decayed), self.recipe.beta2)
+        _average(second, list(torch._foreach_mul(decayed, decayed)), self.recipe.beta2)
         taken = (step + 1).float()
-        spread = torch._foreach_sqrt(torch._foreach_div(second, 1 - self.recipe.beta2**taken))
+        spread = list(torch._foreach_sqrt(torch._foreach_div(second, 1 - self.recipe.beta2**taken)))
         torch._foreach_add_(spread, EPSILON)
-        scaled = torch._foreach_mul(first, rate / (1 - self.recipe.momentum**taken))
+        scaled = list(torch._foreach_mul(first, rate / (1 - self.recipe.momentum**taken)))
         return list(torch._foreach_div(scaled, spread))
 
 
-def _average(means: list[Tensor], values: Sequence[Tensor], keep: float) -> None:
+def _average(means: list[Tensor], values: list[Tensor], keep: float) -> None:
     """mean <- keep mean + (1 - keep) value, in place."""
     torch._foreach_mul_(means, keep)
     torch._foreach_add_(means, values, alpha=1 - keep)

@@ -27,7 +27,7 @@ class State:
     def __init__(self, network: CifarNetwork, recipe: Recipe, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(self.network.parameters())
-        self.optimizer = OPTIMIZERS["sgd"](recipe, self.weights)
+        self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)

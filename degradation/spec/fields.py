@@ -1,0 +1,91 @@
+"""Fields of specifications: their base class and types; nested fields <-> dotted names <-> canonical text."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """A specification: immutable, keyword-only, checked when made; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def valid_depth(depth: int) -> int:
+    """``depth`` if it is 6n+2 with n >= 1 (section 4.2 of the paper); ValueError naming the nearest otherwise."""
+    if depth >= 8 and depth % 6 == 2:
+        return depth
+    below = (depth - 2) // 6 * 6 + 2
+    nearest = [str(candidate) for candidate in (below, below + 6) if candidate >= 8] or ["8"]
+    raise ValueError(f"depth {depth} is not of the CIFAR family 6n+2; the nearest valid {plural(nearest, 'depth')}")
+
+
+def plural(items: list[str], noun: str) -> str:
+    """``depths are 20 and 26`` or ``depth is 8``."""
+    return f"{noun}s are {' and '.join(items)}" if len(items) > 1 else f"{noun} is {items[0]}"
+
+
+T = TypeVar("T")
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """The values, if there is at least one and none stands twice."""
+    if not values:
+        raise ValueError("at least one value is needed")
+    repeated = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands twice")
+    return values
+
+
+Depth = Annotated[int, AfterValidator(valid_depth)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Step = Annotated[int, Field(ge=0)]
+
+
+def canonical(spec: BaseModel) -> str:
+    """The spec as JSON with sorted keys and no spaces: the same text for the same spec."""
+    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def digest(spec: BaseModel) -> str:
+    """Eight hexadecimal digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()[:8]
+
+
+def flatten(spec: BaseModel) -> dict[str, Any]:
+    """Every field with its dotted name: ``recipe.learning_rate`` -> 0.1."""
+    return leaves(spec.model_dump(mode="json"))
+
+
+def leaves(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested fields -> dotted names: ``{"recipe": {"steps": 7}}`` -> ``{"recipe.steps": 7}``."""
+    return dict(_leaves(fields, ""))
+
+
+def _leaves(value: Any, name: str) -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    return [leaf for key, item in value.items() for leaf in _leaves(item, f"{name}.{key}" if name else key)]
+
+
+def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names -> nested fields, the inverse of ``leaves``; what is nested already stays so."""
+    nested: dict[str, Any] = {}
+    for name, value in fields.items():
+        first, dot, rest = name.partition(".")
+        inner = {rest: value} if dot else value
+        nested = merge(nested, {first: nest(inner) if isinstance(inner, Mapping) else inner})
+    return nested
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``under`` with those of ``over`` in their place, table by table."""
+    merged = dict(under)
+    for name, value in over.items():
+        tables = isinstance(value, Mapping) and isinstance(under.get(name), Mapping)
+        merged[name] = merge(under[name], value) if tables else value
+    return merged

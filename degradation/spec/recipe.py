@@ -1,0 +1,76 @@
+"""The recipe: optimizer, learning-rate schedule, batch and augmentation, as frozen data."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from degradation.spec.fields import Frozen
+
+PAPER_STEPS = 64_000  # He et al. 2015, section 4.2
+ADAMS_BETA2 = 0.999  # Kingma and Ba 2015, algorithm 1
+Optimizer = Literal["sgd", "adam"]
+
+
+class Recipe(Frozen):
+    """Optimizer, learning-rate schedule, batch and augmentation; the defaults are the paper's (section 4.2)."""
+
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD; of Adam beta1, the decay of the first moment."""
+    beta2: float = Field(default=ADAMS_BETA2, ge=0, lt=1)
+    """Of Adam alone: the decay of the second moment (Kingma and Ba 2015, algorithm 1, whose epsilon is 1e-8)."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Times the weight, added to its gradient, for either optimizer."""
+    batch: int = Field(default=128, ge=2, le=65_536)
+    steps: int = Field(default=PAPER_STEPS, ge=1, le=10_000_000)
+    warmup_steps: int = Field(default=0, ge=0)
+    warmup_learning_rate: float = Field(default=0.01, gt=0)
+    padding: int = Field(default=4, ge=0, le=16)
+    """Zero pixels on each side before the random crop; 0 for no crop."""
+    flip: bool = True
+
+    @property
+    def milestones(self) -> tuple[int, int]:
+        """The steps at which the learning rate is divided by 10: 32k and 48k of 64k, scaled with ``steps``."""
+        return self.steps // 2, 3 * self.steps // 4
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Fields that are not the paper's, beside the length of schedule and warm-up: ``batch 64``."""
+        lengths = ("steps", "warmup_steps")
+        fields = {name: field.default for name, field in Recipe.model_fields.items() if name not in lengths}
+        return tuple(
+            f"{name} {getattr(self, name)}" for name, papers in fields.items() if getattr(self, name) != papers
+        )
+
+    @model_validator(mode="after")
+    def warmup_ends_in_time(self) -> Self:
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def beta2_is_adams(self) -> Self:
+        if self.optimizer != "adam" and self.beta2 != ADAMS_BETA2:
+            raise ValueError(f"beta2 {self.beta2} is Adam's: leave it out, or set optimizer to adam")
+        return self
+
+
+class StudyRecipe(Recipe):
+    """The recipe of a study, whose warm-up may be a rule that each run turns into a number."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] | Literal["default", "paper"] = "default"  # type: ignore[assignment]
+
+    def for_depth(self, depth: int) -> Recipe:
+        """The recipe of one run: min(400, steps // 10), or the paper's 400 steps from depth 110 on."""
+        rules = {"default": min(400, self.steps // 10), "paper": min(400, self.steps) if depth >= 110 else 0}
+        fields = self.model_dump()
+        warmup = fields["warmup_steps"]
+        return Recipe(**(fields | {"warmup_steps": rules.get(warmup, warmup)}))
+
+    @model_validator(mode="after")
+    def warmup_ends_in_time(self) -> Self:
+        if not isinstance(self.warmup_steps, str) and self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}")
+        return self

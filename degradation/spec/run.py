@@ -1,0 +1,80 @@
+"""One run, as frozen data: every field that changes its outcome; its id, its schema and upgrades."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from degradation.spec.datasets import Dataset
+from degradation.spec.fields import Depth, Frozen, Seed, Step, digest
+from degradation.spec.recipe import Recipe
+
+SCHEMA = 2
+"""Number of the RunSpec's shape; part of every run id. ``upgrade`` fills what an older one lacked."""
+
+Network = Literal["plain", "residual"]
+Shortcut = Literal["none", "A", "B", "C"]
+Norm = Literal["batch", "none"]
+Initialization = Literal["he", "orthogonal", "delta-orthogonal", "dirac"]
+Precision = Literal["auto", "fp32", "bf16"]
+Probe = Literal["gradients", "responses", "branches"]
+
+NETWORKS: tuple[Network, ...] = ("plain", "residual")
+PROBES: tuple[Probe, ...] = ("gradients", "responses", "branches")
+
+
+class Measure(Frozen):
+    """What is measured and when."""
+
+    probes: tuple[Probe, ...] = PROBES
+    probe_every: int | None = Field(default=None, ge=1)
+    """Steps between probe rows; None: log-spaced to 1,000 steps, then every steps/64."""
+    eval_every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations of the clean training and test error; None: steps/16, at most every two epochs."""
+    eval_examples: int | None = Field(default=None, ge=1)
+    """Examples of each split evaluated on the way (the first ones); None: all. The end is always on all."""
+    snapshots: tuple[Step, ...] = ()
+    """Steps at which the weights are kept beside the final ones."""
+
+
+class RunSpec(Frozen):
+    """One network trained once: every field that changes the outcome, and nothing else."""
+
+    schema_number: int = SCHEMA
+    dataset: Dataset
+    network: Network
+    depth: Depth
+    shortcut: Shortcut
+    seed: Seed
+    norm: Norm = "batch"
+    width: int = Field(default=1, ge=1, le=64)
+    initialization: Initialization = "he"
+    recipe: Recipe
+    precision: Precision = "auto"
+    measure: Measure = Measure()
+    start: None = None
+    """Where the weights come from: None, drawn from the seed."""
+
+    @model_validator(mode="after")
+    def shortcut_fits_network(self) -> Self:
+        if (self.network == "plain") != (self.shortcut == "none"):
+            raise ValueError("a plain network has shortcut 'none', a residual one A, B or C")
+        return self
+
+    @property
+    def epoch_steps(self) -> float:
+        """Steps of one epoch: examples / batch."""
+        return self.dataset.train_examples / self.recipe.batch
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and unique by the hash of every field: ``residual-A-56-s0-1c2f9a7e``."""
+        kind = "plain" if self.network == "plain" else f"residual-{self.shortcut}"
+        return f"{kind}-{self.depth}-s{self.seed}-{digest(self)}"
+
+
+def upgrade(fields: dict[str, Any]) -> RunSpec:
+    """The RunSpec of a run on disk, with what an older schema lacked filled in.
+
+    Schema 1 knew SGD, batch norm, width 1 and He's initialization alone: these are the defaults of what 2 added.
+    """
+    return RunSpec.model_validate(fields | {"schema_number": SCHEMA})

@@ -1,0 +1,134 @@
+"""A study, as frozen data: a grid of runs, the arms that repeat it with something changed, and what to measure."""
+
+import re
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails
+
+from degradation.spec.datasets import Cifar10, Dataset
+from degradation.spec.fields import Depth, Frozen, Seed, distinct, flatten, leaves, merge, nest
+from degradation.spec.recipe import PAPER_STEPS, Recipe, StudyRecipe
+from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Norm, Precision
+
+SYNTHETIC_LABEL = (
+    "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images"
+)
+GROWING = ("depths", "networks", "shortcuts", "seeds")
+VARYING = ("recipe", "norm", "width", "initialization")
+"""What an arm may change. Data, precision and what is measured belong to the whole study: its arms are compared."""
+
+
+def nest_arms(arms: Any) -> Any:
+    """The arms with the dotted fields of each nested; what is no table of tables stays, to be refused."""
+    if not isinstance(arms, Mapping):
+        return arms
+    return {name: nest(arm) if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
+
+
+Arms = Annotated[dict[str, dict[str, Any]], BeforeValidator(nest_arms)]
+
+
+class StudySpec(Frozen):
+    """A grid of runs and what to measure. Depths, networks, shortcuts, seeds and arms may grow; the rest is fixed.
+
+    ``arms`` repeat the grid, each with some of the fields of ``VARYING`` changed: name of the arm -> the fields,
+    nested or dotted, e.g. ``{"sgd": {}, "adam": {"recipe.optimizer": "adam", "recipe.learning_rate": 0.001}}``.
+    A study without arms is one grid.
+    """
+
+    question: str = "Does a deeper plain network reach a higher training error, and do shortcuts change that?"
+    depths: Annotated[tuple[Depth, ...], AfterValidator(distinct)] = (20, 32, 56, 110)
+    networks: Annotated[tuple[Network, ...], AfterValidator(distinct)] = NETWORKS
+    shortcuts: Annotated[tuple[Literal["A", "B", "C"], ...], AfterValidator(distinct)] = ("A",)
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = (0,)
+    dataset: Dataset = Cifar10()
+    norm: Norm = "batch"
+    width: int = Field(default=1, ge=1, le=64)
+    """The stages have 16, 32 and 64 filters times this."""
+    initialization: Initialization = "he"
+    recipe: StudyRecipe = StudyRecipe()
+    precision: Precision = "auto"
+    measure: Measure = Measure()
+    arms: Arms = Field(default={}, validate_default=False)  # the last field: it is checked against all others
+
+    @field_validator("arms")
+    @classmethod
+    def arms_fit(cls, arms: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
+        """Every arm is a study of its own that can be made, and no two are the same run."""
+        if set(cls.model_fields) - set(info.data) != {"arms"}:
+            return arms  # another field is refused already
+        base = cls.model_construct(**info.data).model_dump()
+        studies = {name: _arm(base, name, changes) for name, changes in arms.items()}
+        for one, other in combinations(studies, 2):
+            _tell_apart(studies, one, other)
+        return {name: _as_checked(studies[name], changes) for name, changes in arms.items()}
+
+    @property
+    def each_arm(self) -> dict[str, "StudySpec"]:
+        """Name of each arm -> its study, which has no arms itself; a study without arms stands under ``""``."""
+        base = self.model_dump() | {"arms": {}}
+        return {name: _arm(base, name, changes) for name, changes in self.arms.items()} or {"": self}
+
+    def changes(self, arm: str) -> str:
+        """What an arm changes, in words: ``optimizer adam, learning_rate 0.001``, or ``as the study``."""
+        changed = [f"{field.split('.')[-1]} {value}" for field, value in leaves(self.arms[arm]).items()]
+        return ", ".join(changed) or "as the study"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What every output of the study must say of it; what holds for some arms only begins with their names."""
+        each = {name: arm._own_labels() for name, arm in self.each_arm.items()}
+        holds = {label: [name for name in each if label in each[name]] for own in each.values() for label in own}
+        return tuple(
+            label if len(names) == len(each) else f"{' and '.join(names)}: {label}" for label, names in holds.items()
+        )
+
+    def _own_labels(self) -> tuple[str, ...]:
+        synthetic, changed = self.dataset.name == "synthetic", self.recipe.changed
+        built = [f"{name} {getattr(self, name)}" for name in VARYING[1:] if getattr(self, name) != PAPERS[name]]
+        labels = {
+            f"{self.recipe.steps:,} steps: not the paper's schedule": self.recipe.steps != PAPER_STEPS,
+            f"not the paper's recipe: {', '.join(changed)}": bool(changed) and not synthetic,
+            f"not the paper's networks: {', '.join(built)}": bool(built),
+            SYNTHETIC_LABEL: synthetic,
+        }
+        return tuple(label for label, holds in labels.items() if holds)
+
+
+PAPERS = {name: StudySpec.model_fields[name].default for name in VARYING}
+
+
+def _arm(base: dict[str, Any], name: str, changes: dict[str, Any]) -> StudySpec:
+    """The study of one arm. Its errors stand where its fields stand: below its name."""
+    if not re.fullmatch(r"[\w .,=+-]{1,40}", name):
+        raise ValueError(f"arm {name!r}: expected a name of at most 40 letters, digits, spaces and . , = + - _")
+    for field in changes:
+        if field in StudySpec.model_fields and field not in VARYING:
+            raise ValueError(f"arm {name}: {field} belongs to the whole study; an arm changes {', '.join(VARYING)}")
+    try:
+        return StudySpec.model_validate(merge(base, changes))
+    except ValidationError as error:
+        found = [
+            InitErrorDetails(type=e["type"], loc=(name, *e["loc"]), input=e["input"], ctx=e.get("ctx", {}))
+            for e in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data("arms", found) from None
+
+
+def _as_checked(study: StudySpec, changes: dict[str, Any]) -> dict[str, Any]:
+    """The fields that an arm names, with the values that the check made of them."""
+    checked = flatten(study)
+    return nest({field: checked[field] for field in leaves(changes)})
+
+
+def _tell_apart(studies: dict[str, StudySpec], one: str, other: str) -> None:
+    for depth in studies[one].depths:
+        if _distinctive(studies[one], depth) == _distinctive(studies[other], depth):
+            raise ValueError(f"arms {one} and {other} are the same run at depth {depth}: leave one out")
+
+
+def _distinctive(study: StudySpec, depth: int) -> tuple[Recipe, Norm, int, Initialization]:
+    return study.recipe.for_depth(depth), study.norm, study.width, study.initialization

@@ -1,0 +1,339 @@
+"""Arms: a study repeated with something changed, from its file to its figures."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from degradation import plan, runner, studies
+from degradation.environment import Options
+from degradation.errors import UseError
+from degradation.figures import FIGURES, draw
+from degradation.figures.curves import curves
+from degradation.progress import silent
+from degradation.results import Results, load
+from degradation.spec import StudySpec, flatten
+from degradation.standing import final_errors, standings
+from degradation.store import StudyFolder
+from tests.calling import Command, command, trained  # noqa: F401
+from tests.made import study_spec
+from tests.made_frames import make_study
+
+ADAM = {"recipe.optimizer": "adam", "recipe.learning_rate": 0.001}
+OPTIMIZERS = {"sgd": {}, "adam": ADAM}
+LONGER = {"once": {}, "thrice": {"recipe.steps": 480}}
+
+
+def study(arms: object, **fields: object) -> StudySpec:
+    return StudySpec.model_validate({"depths": (8, 14), "arms": arms} | fields)
+
+
+# the plan
+
+
+def test_every_arm_has_the_whole_grid_and_only_its_own_fields_differ():
+    by_arm = {name: [] for name in OPTIMIZERS}
+    for run, arm in plan.arms(study(OPTIMIZERS, seeds=(0, 1))).items():
+        by_arm[arm].append(run)
+    assert [len(runs) for runs in by_arm.values()] == [8, 8]
+    for one, other in zip(by_arm["sgd"], by_arm["adam"], strict=True):
+        changed = {name for name, value in flatten(one).items() if flatten(other)[name] != value}
+        assert changed == {"recipe.optimizer", "recipe.learning_rate"}
+
+
+def test_matched_pairs_are_made_within_an_arm():
+    pairs = plan.pairs(plan.runs(study(OPTIMIZERS | {"bare": {"norm": "none"}})))
+    assert len(pairs) == 6
+    for pair in pairs:
+        plain, residual = flatten(pair.plain), flatten(pair.residual)
+        assert {name for name in plain if plain[name] != residual[name]} == {"network", "shortcut"}
+
+
+def test_an_arm_that_changes_nothing_has_the_runs_of_the_study_without_arms():
+    assert set(plan.runs(study({}))) < set(plan.runs(study({"same": {}, "wide": {"width": 2}})))
+
+
+def test_an_arm_turns_its_own_warmup_rule_into_a_number():
+    arms = {"paper": {"recipe.warmup_steps": "paper"}, "none": {"recipe.warmup_steps": 0}}
+    runs = plan.arms(study(arms, depths=(110,), recipe={"steps": 7000}))
+    assert {(arm, run.recipe.warmup_steps) for run, arm in runs.items()} == {("paper", 400), ("none", 0)}
+
+
+def test_dotted_and_nested_fields_of_an_arm_mean_the_same():
+    assert study({"a": ADAM}) == study({"a": {"recipe": {"optimizer": "adam", "learning_rate": 0.001}}})
+
+
+def test_a_study_with_arms_is_read_back_as_itself():
+    made = study(OPTIMIZERS)
+    assert StudySpec.model_validate(made.model_dump(mode="json")) == made
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ({"a": {"recipe.learning_rate": -1}}, "greater than 0"),
+        ({"a": {"depths": (8,)}}, "arm a: depths belongs to the whole study"),
+        ({"a": {"precision": "bf16"}}, "belongs to the whole study"),
+        ({"a": {"arms": {}}}, "belongs to the whole study"),
+        ({"a": {"norm": "layer"}}, "'batch' or 'none'"),
+        ({"a": {"norms": "none"}}, "Extra inputs"),
+        ({"a": {"recipe.beta2": 0.9}}, "beta2 0.9 is Adam's"),
+        ({"a": 3}, "dictionary"),
+        (3, "dictionary"),
+        ({"": {}}, "expected a name"),
+        ({"a\nb": {}}, "expected a name"),
+        ({"a": {}, "b": {"norm": "batch"}}, "arms a and b are the same run at depth 8"),
+        ({"a": {"recipe.warmup_steps": 0}, "b": {"recipe.warmup_steps": "paper"}}, "the same run at depth 8"),
+    ],
+)
+def test_an_impossible_arm_is_refused(arms, message):
+    with pytest.raises(ValidationError, match=message):
+        study(arms)
+
+
+FIELDS_OF_AN_ARM = "recipe, norm, width, initialization"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("[arms.a]\nrecipe.learning_rate = -1", 3, "arms.a.recipe.learning_rate: expected a number above 0, not -1"),
+        ('[arms.a]\n"recipe.steps" = "x"', 3, "arms.a.recipe.steps: expected a whole number, not 'x'"),
+        ("[arms.a.recipe]\nstep = 1", 3, "arms.a.recipe.step is not a field of recipe; its fields are optimizer, "),
+        ('[arms.a]\nnorm = "layer"', 3, "arms.a.norm: expected batch or none, not 'layer'"),
+        ("[arms.a]\nwidht = 2", 3,
+         f"arms.a.widht is not a field of an arm; its fields are {FIELDS_OF_AN_ARM}; did you mean width?"),
+        ("arms = 3", 2, "arms: expected a table of fields, not 3"),
+    ],
+)  # fmt: skip
+def test_what_a_file_gets_wrong_in_an_arm_is_said_with_its_line(tmp_path, monkeypatch, text, line, message):
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text(f'question = "q"\n{text}\n')
+    with pytest.raises(UseError) as refused:
+        studies.read("x.toml")
+    assert str(refused.value).startswith(f"x.toml line {line}: {message}")
+    assert "\n" not in str(refused.value)
+
+
+def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too():
+    base = study(LONGER)
+    with pytest.raises(UseError, match=r"^--steps: arm thrice has recipe.steps = 480 itself; --set arms.thrice"):
+        studies.override(base, {"recipe.steps": 100}, {"recipe.steps": "--steps"})
+    both = {"recipe.steps": 100, "arms.thrice.recipe.steps": 300}
+    changed = studies.override(base, both, {field: field for field in both})
+    assert {run.recipe.steps for run in plan.runs(changed)} == {100, 300}
+
+
+# the command
+
+
+def test_vary_makes_an_arm_for_each_combination_of_values(command: Command):  # noqa: F811
+    varied = ["--vary", "recipe.learning_rate=0.05,0.1", "--vary", "norm=batch,none"]
+    said = command("plan", "--depths", "8", *varied, "--json")
+    assert list(said.json["study"]["arms"]) == [
+        f"learning rate {rate}, norm {norm}" for rate in (0.05, 0.1) for norm in ("batch", "none")
+    ]
+    assert len(said.json["runs"]) == 8
+    assert {run["arm"] for run in said.json["runs"]} == set(said.json["study"]["arms"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("norm", "--vary: expected KEY=VALUE such as norm=batch,none, not 'norm'"),
+        ("norm=batch,batch", "--vary norm: batch stands twice among the values of norm"),
+        ("recipe.momentum=1,0.9", "--vary: momentum 1.recipe.momentum: expected a number below 1, not 1"),
+        ("seeds=0,1", f"--vary: arm seeds 0: seeds belongs to the whole study; an arm changes {FIELDS_OF_AN_ARM}"),
+    ],
+)
+def test_a_wrong_vary_is_one_line_that_names_it(command: Command, value, message):  # noqa: F811
+    said = command("plan", "--depths", "8", "--vary", value)
+    assert (said.status, said.err) == (2, f"degradation: {message}\n")
+
+
+def test_plan_run_and_status_name_the_arms(command: Command, trained):  # noqa: F811
+    arguments = ("--dataset", "synthetic", "--depths", "8", "--steps", "50", "--vary", "norm=batch,none")
+    planned = command("plan", *arguments).out
+    assert "arm norm none: norm none" in planned
+    assert "75,290" in planned  # gamma and beta
+    assert "75,050" in planned  # a bias
+    told = command("run", *arguments, "--yes", "--no-figures").out.split("final clean training error")[1]
+    assert (told.count("norm batch"), told.count("norm none: not the paper's")) == (1, 1)
+    assert command("status", "synthetic").out.count("norm none") == 4  # two runs; the label, which says it twice
+    assert {run["arm"] for run in command("status", "synthetic", "--json").json["runs"]} == {"norm batch", "norm none"}
+
+
+def test_a_budget_is_refused_where_an_arm_gives_its_own_steps(command: Command, trained):  # noqa: F811
+    said = command("run", "more-steps", "--budget", "1h", "--yes")
+    assert (said.status, "arm thrice gives its own" in said.err) == (2, True)
+
+
+# on disk
+
+
+def test_arms_may_be_added_to_a_study_on_disk_and_none_changes(tmp_path):
+    folder = make_study(tmp_path, depths=(8,), seeds=(0,), steps=160, arms=OPTIMIZERS)
+    kept = studies.stored(folder)
+    grown = runner.grow(folder, kept.model_copy(update={"arms": {"bare": {"norm": "none"}}}))
+    assert list(grown.arms) == ["sgd", "adam", "bare"]
+    assert {run.norm for run in runner.pending(folder, grown)} == {"none"}
+    faster = kept.model_copy(update={"arms": {"adam": {"recipe": {"optimizer": "adam", "learning_rate": 0.1}}}})
+    with pytest.raises(UseError, match=r"has arms.adam.recipe.learning_rate = 0.001, asked was 0.1"):
+        runner.grow(folder, faster)
+    with pytest.raises(UseError, match=r"has arms = some, asked was none"):
+        runner.grow(folder, kept.model_copy(update={"arms": {}}))
+
+
+def test_growth_that_makes_two_arms_one_run_is_refused(tmp_path):
+    arms = {"none": {"recipe.warmup_steps": 0}, "paper": {"recipe.warmup_steps": "paper"}}
+    folder = make_study(tmp_path, depths=(110,), seeds=(0,), networks=("plain",), arms=arms)
+    with pytest.raises(UseError, match=r"cannot grow so: arms none and paper are the same run at depth 8"):
+        runner.grow(folder, studies.stored(folder).model_copy(update={"depths": (8,)}))
+
+
+def test_final_errors_are_means_within_an_arm(tmp_path):
+    folder = make_study(tmp_path, depths=(8,), seeds=(0, 1), networks=("plain",), steps=160, arms=OPTIMIZERS)
+    found = final_errors(folder, studies.stored(folder))
+    assert [(error.arm, error.seeds) for error in found if error.statistics == "batch"] == [("sgd", 2), ("adam", 2)]
+    assert {standing.arm for standing in standings(folder, studies.stored(folder))} == {"sgd", "adam"}
+
+
+# results and figures
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Two arms of 160 and 480 steps; plain 14 of seed 1 diverged in both."""
+    lost = {("plain", 14, 1)}
+    root = tmp_path_factory.mktemp("runs")
+    return load(make_study(root, depths=(8, 14), seeds=(0, 1), steps=160, arms=LONGER, diverged=lost).path)
+
+
+def test_every_frame_carries_the_arm_and_the_fields_that_vary(longer: Results):
+    assert longer.axes == ("arm", "shortcut", "recipe.steps")
+    for name in ("curves", "gradients", "runs"):
+        steps = longer[name].groupby("arm")["recipe.steps"].unique()
+        assert {arm: list(found) for arm, found in steps.items()} == {"once": [160], "thrice": [480]}
+
+
+def test_a_warmup_that_the_arms_vary_is_an_axis(tmp_path):
+    arms = {"none": {"recipe.warmup_steps": 0}, "some": {"recipe.warmup_steps": 9}}
+    folder = make_study(tmp_path, depths=(8,), seeds=(0,), networks=("plain",), steps=160, arms=arms)
+    assert load(folder.path).axes == ("arm", "recipe.warmup_steps")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_mixes_two_arms(longer: Results, name: str):
+    _, data = FIGURES[name](longer)
+    assert set(data["arm"]) == {"once", "thrice"}
+    if "seeds" in data:
+        assert data["seeds"].max() == 2  # not the four of both arms
+    if "step" in data:
+        assert dict(data.groupby("arm", observed=True)["step"].max()) == {"once": 160, "thrice": 480}
+
+
+def test_each_arm_has_panels_with_its_own_steps_and_milestones(longer: Results):
+    figure, _ = curves(longer)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert list(panels) == [
+        f"{arm}: {kind}" for arm in ("once", "thrice") for kind in ("plain", "residual, shortcut A")
+    ]
+    assert panels["once: plain"].get_xlim()[1] == 160
+    assert panels["thrice: plain"].get_xlim()[1] == 480
+    marked = [line.get_xdata()[0] for line in panels["thrice: plain"].lines if list(line.get_ydata()) == [0, 1]]
+    assert marked == [240, 360]
+
+
+def test_the_steps_of_an_arm_stand_above_its_own_panels(longer: Results):
+    figure, _ = FIGURES["gradient-flow"](longer)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert (titles[0], titles[3], titles[11]) == ("step 0", "step 160", "step 480")
+    assert set(titles[4:8]) == {""}
+
+
+def test_useless_running_statistics_are_named_in_the_arm_of_fewer_steps_too(tmp_path):
+    probes = {"probes": ()}
+    made = make_study(tmp_path, depths=(110,), networks=("plain",), seeds=(0,), steps=160, arms=LONGER, measure=probes)
+    texts = " ".join(text.get_text() for text in curves(load(made.path))[0].texts)
+    assert texts.count("plain-110: last training error") == 2
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_says_what_its_arms_change(longer: Results, name: str):
+    texts = " ".join(text.get_text() for text in FIGURES[name](longer)[0].texts)
+    assert "Arms: once: as the study; thrice: steps 480." in texts
+
+
+def test_the_csv_of_a_study_with_arms_names_them(longer: Results, tmp_path: Path):
+    (_, path) = draw(longer, ("depth",), ("png",), tmp_path).paths
+    assert set(pd.read_csv(path)["arm"]) == {"once", "thrice"}
+
+
+def test_responses_are_explained_for_the_norms_of_the_study(tmp_path):
+    norms = {"batch": {"norm": "batch"}, "none": {"norm": "none"}}
+    results = load(make_study(tmp_path, depths=(8,), seeds=(0,), steps=160, arms=norms).path)
+    texts = " ".join(text.get_text() for text in FIGURES["responses"](results)[0].texts)
+    assert "gamma and beta" in texts
+    assert "Without batch norm" in texts
+
+
+def test_heat_maps_of_arms_share_one_colour_scale_unless_their_norms_differ(tmp_path, longer: Results):
+    def scales(results: Results) -> list[set[tuple[float, float]]]:
+        figure, _ = FIGURES["responses-heatmap"](results)
+        found = [(axes.get_title().split("\n")[0], axes.images[0].get_clim()) for axes in figure.axes if axes.images]
+        return [{scale for arm, scale in found if arm == name} for name in results.study.arms]
+
+    once, thrice = scales(longer)
+    assert once == thrice
+    norms = {"batch": {}, "none": {"norm": "none"}}
+    made = make_study(tmp_path, depths=(8, 14), seeds=(0,), steps=160, arms=norms)
+    batch, none = scales(load(made.path))
+    assert len(batch) == len(none) == 1
+    assert max(none)[1] < min(batch)[0]
+
+
+def test_labels_that_hold_for_some_arms_name_them():
+    assert study(OPTIMIZERS).labels == ("adam: not the paper's recipe: optimizer adam, learning_rate 0.001",)
+    assert study({"a": {"norm": "none"}, "b": {"norm": "none", "width": 2}}, recipe={"steps": 9}).labels == (
+        "9 steps: not the paper's schedule",
+        "a: not the paper's networks: norm none",
+        "b: not the paper's networks: norm none, width 2",
+    )
+
+
+# the studies that ship
+
+
+WITH_ARMS = ("batch-norm", "initialization", "learning-rate", "more-steps", "optimizer", "warmup", "width")
+
+
+@pytest.mark.parametrize("name", WITH_ARMS)
+def test_a_study_of_one_more_question_ships_with_arms_and_can_be_planned(command: Command, name):  # noqa: F811
+    said = command("plan", name, "--json")
+    assert said.status == 0
+    arms = said.json["study"]["arms"]
+    assert len(arms) >= 2
+    assert (len(said.json["runs"]), len(said.json["pairs"])) == (len(arms) * 12, len(arms) * 6)
+
+
+# trained
+
+
+def test_arms_of_every_kind_are_trained_and_their_pairs_match(tmp_path):
+    arms = {"batch": {}, "none": {"norm": "none"}, "wide": {"width": 2}, "dirac": {"initialization": "dirac"}}
+    made = study_spec(arms=arms, recipe={"steps": 4})
+    results = runner.run(made, name="arms", root=tmp_path)
+    runs = results["runs"].set_index("run_id")
+    for pair in plan.pairs(plan.runs(made)):
+        assert runs.loc[pair.plain.run_id, "weight_hash"] == runs.loc[pair.residual.run_id, "weight_hash"]
+        assert runs.loc[pair.plain.run_id, "parameters"] == plan.parameters_of(pair.plain)
+    assert runs["weight_hash"].nunique() == 4
+    assert set(runs["status"]) == {"finished"}
+    for name in ("responses", "branches"):
+        assert results[name].notna().all(axis=None), name
+    again = runner.carry_out(StudyFolder(tmp_path, "arms"), made, Options(jobs=1), silent)
+    assert len(again.finished) == 8
