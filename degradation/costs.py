@@ -32,7 +32,7 @@ class Line:
 
 
 def _multiply_adds(run: RunSpec) -> int:
-    return plan.multiply_adds(run.depth, run.shortcut, run.dataset.size)
+    return plan.multiply_adds_of(run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,14 @@ STUDIES = {
     "a question that a shell would read": StudySpec(
         question="Is \"it\" $HOME, `ls` or '\\n'? <script> é \x7f \t | --seeds 3\nsecond line", depths=(8,)
     ),
+    "arms that ship, with options": studies.read(studies.shipped()["batch-norm"]).model_copy(update={"seeds": (7,)}),
+    "arms": StudySpec(
+        arms={
+            "sgd": {},
+            "adam, fast": {"recipe.optimizer": "adam", "recipe.learning_rate": 0.003},
+            "wide": {"width": 2},
+        }
+    ),
     "one that ships, without what it sets": studies.read(studies.shipped()["quickstart"]).model_copy(
         update={"measure": Measure()}
     ),

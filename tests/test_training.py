@@ -51,23 +51,44 @@ def test_the_learning_rate_is_the_papers():
     assert [learning_rate(recipe, step) for step in steps] == [0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
 
 
+OPTIMIZERS = {
+    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, weight_decay=1e-4),
+    "adam": lambda weights: torch.optim.Adam(weights, lr=0.1, betas=(0.9, 0.99), weight_decay=1e-4),
+}
+
+
 @pytest.mark.parametrize("kind", ["plain", "residual"])
-def test_training_is_that_of_torch_sgd_on_the_same_batches(kind):
-    run = made.run_spec(kind, steps=5, measure=Measure(probes=()))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_is_that_of_torchs_optimizer_on_the_same_batches(kind, optimizer):
+    adam = {"learning_rate": 0.01, "warmup_learning_rate": 0.001, "beta2": 0.99} if optimizer == "adam" else {}
+    run = made.run_spec(kind, steps=5, measure=Measure(probes=()), optimizer=optimizer, **adam)
     network = networks.for_run(run)
     batches = Batches(made.images(), run.recipe, run.seed, torch.device("cpu"))
-    sgd = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    torchs = OPTIMIZERS[optimizer](network.parameters())
     for step in range(5):
         batches.ready(step)
         images, labels, _ = batches.fill(torch.tensor(step))
-        for group in sgd.param_groups:
+        for group in torchs.param_groups:
             group["lr"] = learning_rate(run.recipe, step)
-        sgd.zero_grad()
+        torchs.zero_grad()
         F.cross_entropy(network(images), labels).backward()
-        sgd.step()
+        torchs.step()
     found = weights(trained(run))
     for name, expected in network.state_dict().items():
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_recorded_update_is_how_far_the_weights_moved(optimizer):
+    run = made.run_spec(steps=4, measure=Measure(probe_every=1, snapshots=(0, 1, 2, 3)), optimizer=optimizer)
+    kept = []
+    training = Training(run, made.images(), made.CPU, silent)
+    training.train(host(keep=lambda step: kept.append(weights(training))))
+    rows = training.frames()["gradients"].set_index(["step", "name"]).update_norm
+    for step in range(3):
+        for name in ("conv1", "layer1.0.conv1", "fc"):
+            moved = (kept[step + 1][f"{name}.weight"] - kept[step][f"{name}.weight"]).norm().item()
+            assert rows[step, name] == pytest.approx(moved, rel=1e-3)
 
 
 def test_a_measured_step_leaves_the_same_bits_as_one_without_probes():
@@ -165,8 +186,9 @@ def test_snapshots_are_kept_at_their_steps():
 
 
 @pytest.mark.parametrize("at", [0, 1, 3, 5])
-def test_a_run_continued_from_a_checkpoint_equals_an_uninterrupted_one(at):
-    run = made.run_spec(steps=6, measure=Measure(eval_every=2))
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_continued_from_a_checkpoint_equals_an_uninterrupted_one(at, optimizer):
+    run = made.run_spec(steps=6, measure=Measure(eval_every=2), optimizer=optimizer)
     whole = trained(run)
     first = Training(run, made.images(), made.CPU, silent)
     with pytest.raises(Stopped):

@@ -9,6 +9,7 @@ from degradation.commands.options import FIELDS
 from degradation.commands.tokens import NO_PROBE
 from degradation.errors import UseError
 from degradation.spec import StudySpec, flatten
+from degradation.spec.fields import leaves
 
 NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.items()}
 
@@ -35,7 +36,11 @@ def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
         changed = {"depths": list(study.depths)}  # `run` with nothing to study is refused
     if any(value is None for value in changed.values()):
         return None  # an option cannot take back what the target sets
-    if studies.override(base, changed, {field: field for field in changed}) != study:
+    try:
+        meant = studies.override(base, changed, {field: field for field in changed})
+    except UseError:  # an arm of the target stands over an option
+        return None
+    if meant != study:
         return None
     options = [word for field, value in changed.items() for word in _option(field, value)]
     return (*([target] if target else []), *options)
@@ -48,7 +53,11 @@ def _changed(base: StudySpec, study: StudySpec) -> dict[str, Any]:
         fresh = type(study.dataset)()
         there = {name: value for name, value in there.items() if not name.startswith("dataset.")}
         there |= {f"dataset.{name}": value for name, value in flatten(fresh).items() if name != "name"}
-    return {name: value for name, value in here.items() if name not in there or there[name] != value}
+    fields = {name: value for name, value in here.items() if name not in there or there[name] != value}
+    if base.arms == study.arms:
+        return fields
+    rest = {name: value for name, value in fields.items() if not name.startswith("arms.")}
+    return rest | {"arms": {name: dict(leaves(arm)) for name, arm in study.arms.items()}}  # an arm may change nothing
 
 
 def _option(field: str, value: Any) -> Iterator[str]:
@@ -61,7 +70,9 @@ def _option(field: str, value: Any) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    """The value as TOML, whose strings and lists are written as JSON's but for one character."""
+    """The value as TOML: strings and lists are written as JSON's but for one character, tables with equals signs."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
