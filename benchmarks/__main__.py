@@ -45,7 +45,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     for name in sections or SECTIONS:
         rows = SECTIONS[name](bench)
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(rows).dropna(axis=1, how="all")
         typer.echo(f"\n{name}\n{table.round(2).to_string(index=False)}")
         stem = out / f"{environment.device}-{name}"
         stem.with_suffix(".json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")

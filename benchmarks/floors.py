@@ -59,6 +59,17 @@ def _launch_seconds(device: torch.device) -> float:
     return _seconds(cuda_graph(work), device) / LAUNCHES
 
 
+def kernels(step: Callable[[], object]) -> int:
+    """Kernels that one step launches on a CUDA device, counted by torch's profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    step()
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        step()
+        torch.cuda.synchronize()
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in seen.events())
+
+
 def _seconds(work: Callable[[], object], device: torch.device, calls: int = 7) -> float:
     taken = []
     for _ in range(calls + 2):  # the first two warm up

@@ -1,8 +1,6 @@
 """Trainings in processes of their own: what one needs of memory, and what several at a time get done."""
 
 import multiprocessing
-import resource
-import sys
 import time
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
@@ -12,12 +10,13 @@ from typing import Any
 import torch
 
 from benchmarks.subjects import Ours, data, run_spec
+from benchmarks.timing import alternate
 from degradation.environment import Environment
 from degradation.spec import Network
 
 Subject = tuple[Network, int, int]  # network, depth, batch
+TURNS = 5
 SPAWN = multiprocessing.get_context("spawn")
-KIB = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
 
 
 def cost(subject: Subject, environment: Environment, data_dir: Path | None, steps: int) -> dict[str, float]:
@@ -29,21 +28,27 @@ def cost(subject: Subject, environment: Environment, data_dir: Path | None, step
 def _cost(subject: Subject, environment: Environment, data_dir: Path | None, steps: int) -> dict[str, float]:
     network, depth, batch = subject
     dataset, images = data(data_dir)
-    before = _peak(environment)
+    before = _fresh_peak(environment)
     ours = Ours(run_spec(dataset, network, depth, batch), images, environment, steps)
-    ours()
-    started = time.perf_counter()
-    ours()
-    _wait(environment)
-    taken = time.perf_counter() - started
+    taken = alternate({"ours": ours}, TURNS, environment.torch_device)["ours"].median
     return {"ms a step": 1e3 * taken / steps, "peak MiB": (_peak(environment) - before) / 2**20}
 
 
+def _fresh_peak(environment: Environment) -> int:
+    """Forget the peak so far, which reading the images may have made, and return what is held now."""
+    if environment.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets VmHWM back to VmRSS
+    return _peak(environment)
+
+
 def _peak(environment: Environment) -> int:
-    """Most bytes ever held: on the device, or by the process."""
+    """Most bytes held since: on the device, or by the process."""
     if environment.device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def _wait(environment: Environment) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.agreement import distances, one_ulp_away
-from benchmarks.floors import arithmetic, bytes_moved, ceilings
+from benchmarks.floors import arithmetic, bytes_moved, ceilings, kernels
 from benchmarks.processes import cost, together
 from benchmarks.reference import NaiveProbe, Reference
 from benchmarks.subjects import Ours, run_spec, whole_run
@@ -73,10 +73,18 @@ def speed(bench: Bench) -> list[Row]:
                     "x reference": found["reference"].median / timed.median,
                     "x arithmetic floor": seconds / arithmetic(spec, ceiling, precision),
                     "x bytes floor": seconds * ceiling.bytes / bytes_moved(spec, precision),
+                    "x launch floor": launches(bench, works[name], ceiling.launch, seconds),
                     "spread": f"{1e3 * timed.least / bench.steps:.1f} to {1e3 * timed.greatest / bench.steps:.1f}",
                 }
             )
     return rows
+
+
+def launches(bench: Bench, work: Callable[[], object], launch: float, seconds: float) -> float | None:
+    """The step as a multiple of its kernels' launches alone; None on a CPU, which launches none."""
+    if bench.device.type != "cuda" or not isinstance(work, Ours):
+        return None
+    return seconds / (launch * kernels(work.training.stepper.train))
 
 
 def kinds(device: torch.device) -> dict[str, dict[str, Any]]:
