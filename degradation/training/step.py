@@ -97,7 +97,7 @@ class Stepper:
         loss, logits, taps = self._forward(images, labels, probes)
         gradients, output_gradients = self._backward(loss, taps, probes)
         updates = state.optimizer.updates(state.weights, gradients, self._rate(state.step), state.step)
-        reading = self._read(probes, taps, gradients, output_gradients, updates) if probes else loss
+        reading = self._read(probes, taps, gradients, output_gradients, updates) if probes else loss.detach()
         with torch.no_grad():
             torch._foreach_sub_(state.weights, updates)
         self._account(loss, logits, labels, used)
