@@ -4,7 +4,7 @@ from typing import get_args
 
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.weights import draw_weights
-from degradation.spec import Initialization, Network, Norm, RunSpec, Shortcut
+from degradation.spec import BlockSpec, Initialization, Network, Norm, RunSpec, Shortcut
 
 
 def network(
@@ -16,15 +16,16 @@ def network(
     norm: Norm = "batch",
     width: int = 1,
     initialization: Initialization = "he",
+    block: BlockSpec | None = None,
 ) -> CifarNetwork:
     """A network of the CIFAR family (He et al. 2015, section 4.2), its weights drawn from ``seed``.
 
     ``shortcut`` is A, B or C for a residual network (default A) and none for a plain one. The stages have 16, 32
-    and 64 filters times ``width``. With ``seed=None`` the weights are left as torch makes them, for a checkpoint to
-    replace. Input (N, 3, H, W), output (N, 10).
+    and 64 filters times ``width``; ``block`` holds the variants of He et al. 2016. With ``seed=None`` the weights are
+    left as torch makes them, for a checkpoint to replace. Input (N, 3, H, W), output (N, 10).
 
     Raises ValueError for a kind, shortcut, norm, width or initialization that does not exist, a depth that is not
-    6n+2, or a shortcut that does not fit.
+    6n+2, a shortcut that does not fit, or blocks that cannot be built so.
     """
     option: Shortcut = shortcut or ("none" if kind == "plain" else "A")
     _known("network", kind, get_args(Network))
@@ -33,9 +34,12 @@ def network(
     _known("initialization", initialization, get_args(Initialization))
     if width < 1:
         raise ValueError(f"the width is a whole number of at least 1, not {width}")
-    made = CifarNetwork(kind=kind, depth=depth, shortcut=option, norm=norm, width=width, initialization=initialization)
+    made = CifarNetwork(
+        kind=kind, depth=depth, shortcut=option, norm=norm, width=width, initialization=initialization, block=block
+    )
     if seed is not None:
         draw_weights(made, seed, initialization)
+        made.begin(seed)
     return made
 
 
@@ -54,4 +58,5 @@ def for_run(run: RunSpec) -> CifarNetwork:
         norm=run.norm,
         width=run.width,
         initialization=run.initialization,
+        block=run.block,
     )

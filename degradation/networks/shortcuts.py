@@ -46,6 +46,6 @@ def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int, norm
     return ZeroPadded(inputs, filters) if changes else nn.Identity()
 
 
-def is_projection_weight(name: str) -> bool:
-    """Whether a tensor of a network's state belongs to a projection shortcut, which a plain twin lacks."""
-    return ".downsample." in f".{name}"
+def comes_with_shortcut(name: str) -> bool:
+    """Whether a tensor belongs to a shortcut, its gate or its learned scale: a plain twin has none."""
+    return any(f".{part}." in f".{name}" for part in ("downsample", "transform", "scale"))
