@@ -1,5 +1,6 @@
 """Arms: a study repeated with something changed, from its file to its figures."""
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -95,7 +96,7 @@ def test_an_impossible_arm_is_refused(arms, message):
         study(arms)
 
 
-FIELDS_OF_AN_ARM = "recipe, norm, width, initialization"
+FIELDS_OF_AN_ARM = "recipe, norm, width, initialization, block"
 
 
 @pytest.mark.parametrize(
@@ -318,6 +319,28 @@ def test_a_study_of_one_more_question_ships_with_arms_and_can_be_planned(command
     arms = said.json["study"]["arms"]
     assert len(arms) >= 2
     assert (len(said.json["runs"]), len(said.json["pairs"])) == (len(arms) * 12, len(arms) * 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "pairs"),
+    [
+        ("shortcut-variants", 54, 6),
+        ("convolution-shortcut", 18, 12),
+        ("activation-order", 60, 30),
+        ("branch-start", 48, 12),
+    ],
+)
+def test_a_study_of_block_variants_pairs_what_has_a_plain_match(command: Command, name, runs, pairs):  # noqa: F811
+    said = command("plan", name, "--json")
+    assert (said.status, len(said.json["runs"]), len(said.json["pairs"])) == (0, runs, pairs)
+
+
+def test_the_plan_says_no_match_beside_a_variant_of_the_shortcut(command: Command):  # noqa: F811
+    lines = command("plan", "shortcut-variants").out.splitlines()
+    matched = [line for line, below in itertools.pairwise(lines) if "residual A" in line and "no match" not in below]
+    assert len([line for line in lines if "no match" in line]) == 2 * 7
+    assert len(matched) == 2
+    assert "no match" not in command("plan", "activation-order").out
 
 
 # trained
