@@ -265,7 +265,7 @@ def test_layers_are_chosen_by_globs():
     ],
 )
 def test_what_cannot_be_recorded_is_refused_in_one_line(asked, said):
-    with pytest.raises(UseError, match="^[^\n]+$") as refused:
+    with pytest.raises(UseError, match=r"^[^\n]+$") as refused:
         degradation.record(resnet(), **asked)
     assert said in str(refused.value)
 

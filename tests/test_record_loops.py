@@ -1,7 +1,6 @@
 """`degradation.record` in loops with more in them: mixed precision, accumulation, compilation, several processes."""
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -127,7 +126,7 @@ def test_a_compiled_network_gives_the_same_numbers_and_no_graph_breaks(order):
     assert not found.notes
 
 
-def test_a_step_compiled_as_a_whole_is_not_measured_and_that_is_said():
+def test_a_step_compiled_as_a_whole_is_measured_too():
     torch._dynamo.reset()
     model = network()
 
@@ -135,16 +134,35 @@ def test_a_step_compiled_as_a_whole_is_not_measured_and_that_is_said():
     def step(x):
         loss_of(model(x)).backward()
 
-    with warnings.catch_warnings(record=True) as told, degradation.record(model, every=1) as rec:
-        warnings.simplefilter("always")
-        for number in range(3):
+    with degradation.record(model, every=2) as found:
+        for number in range(5):
             step(batch(number))
-    lines = [str(one.message) for one in told if "compile the network instead" in str(one.message)]
-    if rec.notes:
-        assert lines == rec.notes
-        assert rec.notes[0] in rec.summary()
-    else:
-        assert list(rec.frame("gradients")["step"].unique()) == [0, 1, 2]
+    other = network()
+    with degradation.record(other, every=2) as expected:
+        for number in range(5):
+            loss_of(other(batch(number))).backward()
+    same(found, expected, rtol=1e-4)
+
+
+def test_a_step_whose_graph_would_break_is_not_measured_and_that_is_said(monkeypatch):
+    def refused(stance):
+        raise RuntimeError("attempted to set_stance in a torch.compile region")
+
+    def loop(rec):
+        with rec:
+            loss_of(model(batch())).backward()
+            monkeypatch.setattr(torch.compiler, "set_stance", refused)
+            for number in range(5):
+                loss_of(model(batch(number))).backward()
+
+    model = network()
+    rec = degradation.record(model, every=2)
+    with pytest.warns(UserWarning, match="hooks would break its graph"):
+        loop(rec)
+    assert list(rec.frame("gradients")["step"].unique()) == [0]
+    [note] = rec.notes
+    assert note in rec.summary()
+    assert all(not module._forward_hooks for module in model.modules())
 
 
 def test_a_checkpointed_forward_is_measured_once():

@@ -1,6 +1,7 @@
 """Gradients arriving at the weights -> when each backward of somebody else's loop begins and ends."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -28,7 +29,9 @@ class Backwards:
         self._running: int | None = None
 
     def __enter__(self) -> Self:
-        self._handles = [weight.register_hook(self._reached) for weight in self._weights]  # type: ignore[no-untyped-call]
+        # Where a whole step is compiled, the hooks are called within it: they must not be compiled with it.
+        reached = torch.compiler.disable(self._reached)
+        self._handles = [weight.register_hook(reached) for weight in self._weights]  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,4 +46,4 @@ class Backwards:
         self._begun()
         # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
         engine: Any = torch.autograd.Variable._execution_engine
-        engine.queue_callback(lambda: self._ended(number))
+        engine.queue_callback(torch.compiler.disable(partial(self._ended, number)))

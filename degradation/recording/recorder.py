@@ -80,8 +80,8 @@ class Recorder:
             self._stance = torch.compiler.set_stance("force_eager")
         except RuntimeError:  # torch's refusal within a compiled region
             self._note(
-                f"step {self.step} and others are not measured: the whole step is compiled, and hooks would break its "
-                "graph; compile the network instead"
+                "not every step is measured: the loop is compiled around the network, and hooks "
+                "would break its graph; compile the network alone"
             )
             return
         self._listener = Listener(self._network, self._layout, responses=RESPONSES in self._probes)
