@@ -20,6 +20,7 @@ FLOORS = [
     {"analysis"},
     {"report"},
     {"probes"},
+    {"recording"},
     {"training"},
     {"execute"},
     {"launcher", "costs"},
