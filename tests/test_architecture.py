@@ -22,7 +22,7 @@ FLOORS = [
     {"probes"},
     {"training"},
     {"execute"},
-    {"launcher", "costs"},
+    {"mechanisms", "launcher", "costs"},
     {"runner"},
     {"commands"},
     {"__init__", "__main__"},

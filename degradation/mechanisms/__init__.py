@@ -1,0 +1,1 @@
+"""Experiments on trained networks: a finished run -> one long frame, each experiment in a file of its own."""
