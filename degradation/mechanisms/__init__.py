@@ -1,1 +1,24 @@
 """Experiments on trained networks: a finished run -> one long frame, each experiment in a file of its own."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from degradation.mechanisms.mechanism import Mechanism
+
+MECHANISMS: dict[str, str] = {
+    "lesion": "degradation.mechanisms.lesion:LESION",
+    "reorder": "degradation.mechanisms.reorder:REORDER",
+    "identity": "degradation.mechanisms.identity:IDENTITY",
+}
+"""Name -> where the Mechanism is, in the order of carrying them out; imported when asked for, since it needs torch."""
+
+
+def mechanism(name: str) -> "Mechanism":
+    """The named mechanism. KeyError for a name that ``MECHANISMS`` does not hold."""
+    module, _, constant = MECHANISMS[name].partition(":")
+    found: Mechanism = getattr(import_module(module), constant)
+    return found
+
+
+__all__ = ["MECHANISMS", "mechanism"]
