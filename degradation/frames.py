@@ -67,7 +67,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 
 EXPERIMENTS = ("lesion", "reorder", "identity")
-"""The frames of the experiments on trained networks; their columns stand in ``mechanisms``, their types in the files."""
+"""The frames of the experiments on trained networks; each names its own columns, in ``mechanisms``."""
 
 KEYS = ("study", "run_id", "network", "depth", "seed")
 """Columns that `load` puts before the measured ones, with every further axis that varies in the study."""

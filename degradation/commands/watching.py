@@ -15,6 +15,7 @@ from degradation.progress import Phase, Progress, Report
 from degradation.spec import RunSpec
 
 LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
+PASSING: tuple[Phase, ...] = ("train", "measure")  # too many for lines
 ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
 
 
@@ -35,7 +36,7 @@ class Lines:
         self.out = out
 
     def __call__(self, progress: Progress) -> None:
-        if progress.phase != "train":
+        if progress.phase not in PASSING:
             with suppress(BrokenPipeError):
                 self.out.print(line(progress), soft_wrap=True)
 
