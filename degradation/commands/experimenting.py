@@ -84,7 +84,7 @@ def _carried_out(
     from degradation.mechanisms.running import carry_out, prepare
 
     work = prepare(folder, name, where, given=given, anew=anew)
-    todo = [work.results.specs[run_id] for run_id in work.todo]
+    todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
     out.print(f"{name}: {work.mechanism.question}", style="bold")
     out.print(f"{count(len(todo), 'run')} to measure, {work.settings.examples} examples each")
     with watching(out, todo) as report:

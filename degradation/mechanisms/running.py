@@ -193,8 +193,7 @@ class Work:
     def _tell(
         self, report: Report, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
     ) -> None:
-        name = self.results.specs[run_id].run_id
-        report(Progress(run_id=name, phase=phase, step=done[0], steps=done[1], message=message))
+        report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], message=message))
 
 
 def _file(part: str) -> str:
