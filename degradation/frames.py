@@ -66,7 +66,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
 }
 
-EXPERIMENTS = ("lesion", "reorder", "identity")
+EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
 """The frames of the experiments on trained networks; each names its own columns, in ``mechanisms``."""
 
 KEYS = ("study", "run_id", "network", "depth", "seed")

@@ -10,6 +10,11 @@ MECHANISMS: dict[str, str] = {
     "lesion": "degradation.mechanisms.lesion:LESION",
     "reorder": "degradation.mechanisms.reorder:REORDER",
     "identity": "degradation.mechanisms.identity:IDENTITY",
+    "shatter": "degradation.mechanisms.shatter:SHATTER",
+    "paths": "degradation.mechanisms.paths:PATHS",
+    "landscape": "degradation.mechanisms.landscape:LANDSCAPE",
+    "curvature": "degradation.mechanisms.curvature:CURVATURE",
+    "construct": "degradation.mechanisms.construct:CONSTRUCT",
 }
 """Name -> where the Mechanism is, in the order of carrying them out; imported when asked for, since it needs torch."""
 
