@@ -19,11 +19,11 @@ MECHANISMS: dict[str, str] = {
 """Name -> where the Mechanism is, in the order of carrying them out; imported when asked for, since it needs torch."""
 
 
-def mechanism(name: str) -> "Mechanism":
+def find(name: str) -> "Mechanism":
     """The named mechanism. KeyError for a name that ``MECHANISMS`` does not hold."""
     module, _, constant = MECHANISMS[name].partition(":")
     found: Mechanism = getattr(import_module(module), constant)
     return found
 
 
-__all__ = ["MECHANISMS", "mechanism"]
+__all__ = ["MECHANISMS", "find"]
