@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["started", "train", "evaluate", "finished", "diverged", "failed", "waiting", "note"]
+Phase = Literal["started", "train", "evaluate", "measure", "finished", "diverged", "failed", "waiting", "note"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,17 @@ from pydantic import ValidationError
 from degradation import frames, plan
 from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
-from degradation.store import SPEC, STUDY, StudyFolder, frame_file
+from degradation.store import SPEC, STUDY, WEIGHTS, StudyFolder, frame_file
 
 T = TypeVar("T")
-NAMES = ("runs", *frames.SCHEMAS)
+NAMES = ("runs", *frames.SCHEMAS, *frames.EXPERIMENTS)
 
 
 class Results(Mapping[str, pd.DataFrame]):
     """The frames of a study by name: ``runs`` and those of ``degradation.frames``; read when first asked for.
 
-    Only done runs are in them. ``study`` is the StudySpec, ``provenance`` what made the runs, ``arms`` the name of
-    each run's arm (empty in a study without arms).
+    Only done runs are in them; in those of ``frames.EXPERIMENTS`` the runs that were experimented on. ``study`` is the
+    StudySpec, ``provenance`` what made the runs, ``arms`` the name of each run's arm (empty in a study without arms).
     """
 
     def __init__(self, folder: StudyFolder) -> None:
@@ -79,12 +79,24 @@ class Results(Mapping[str, pd.DataFrame]):
     def _frame(self, name: str) -> pd.DataFrame:
         parts = []
         for run_id in self.run_ids:
-            if frame_file(name) in self.folder.done(run_id)["files"]:
-                part = frames.from_parquet(self.folder.file(run_id, frame_file(name)))
+            folder = self.folder.experiment(name) if name in frames.EXPERIMENTS else self.folder
+            if self._has(folder, run_id, name):
+                part = frames.from_parquet(folder.file(run_id, frame_file(name)))
                 parts.append(pd.DataFrame(self._keys(run_id), index=part.index).join(part))
         if not parts:
-            return pd.DataFrame(columns=[*frames.KEYS, *frames.SCHEMAS[name]])
+            return pd.DataFrame(columns=[*frames.KEYS, *frames.SCHEMAS.get(name, ())])
         return pd.concat(parts, ignore_index=True)
+
+    def _has(self, folder: StudyFolder, run_id: str, name: str) -> bool:
+        """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""
+        if not folder.is_done(run_id) or frame_file(name) not in folder.done(run_id)["files"]:
+            return False
+        return folder is self.folder or folder.spec(run_id).get("weights") == self.weights(run_id)
+
+    def weights(self, run_id: str) -> str | None:
+        """The SHA-256 of a done run's final weights; None where it kept none."""
+        found: str | None = self.folder.done(run_id)["files"].get(WEIGHTS)
+        return found
 
     def _runs(self) -> pd.DataFrame:
         rows = [self._run_row(run_id) for run_id in self.run_ids]

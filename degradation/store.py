@@ -1,15 +1,15 @@
 """Where a study lives on disk, and the only module that knows a file name: bytes in, bytes out.
 
 ``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
-facts.json, done.json}``, ``runs/NAME/figures/``. Present ``done.json`` means done: it is written last, holds the
-SHA-256 of every other file, and nothing in that folder is written again.
+facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``
+means done: it is written last, holds the SHA-256 of every other file, and nothing in that folder is written again.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ STUDY = "study.json"
 LOCK = ".lock"
 WRITING = ".writing-"
 FIGURES = "figures"
+MECHANISMS = "mechanisms"
 
 
 class Store:
@@ -131,6 +132,10 @@ class StudyFolder:
         """The folder of the study's figures."""
         return self.path / FIGURES
 
+    def experiment(self, name: str) -> "ExperimentFolder":
+        """The folder of one experiment on this study's runs."""
+        return ExperimentFolder(self.path / MECHANISMS, name)
+
     def run_path(self, run_id: str) -> Path:
         return self.path / run_id
 
@@ -185,11 +190,11 @@ class StudyFolder:
             )
         return found
 
-    def commit(self, run_id: str, status: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a run that ended, then done.json, then forget the checkpoint and earlier failures."""
+    def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
+        """Write the files of a run that ended, then done.json, then forget checkpoint, failures and ``parts``."""
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        passing = (CHECKPOINT, DAMAGED, FAILURE)
+        passing = (CHECKPOINT, DAMAGED, FAILURE, *parts)
         kept = [file for file in self.store.list(f"{self.name}/{run_id}") if file not in passing]
         hashes = {file: hashlib.sha256(self.store.read(self._file(run_id, file))).hexdigest() for file in kept}
         self.store.write(self._file(run_id, DONE), _to_json({"status": status, "files": hashes}))
@@ -210,10 +215,12 @@ class StudyFolder:
         if hashlib.sha256(data).hexdigest() != expected:
             what = "does not hold what was written to it" if data else "is missing"
             raise DamagedError(
-                f"{self.store.root / name} {what} (SHA-256 in {DONE} disagrees): restore it, or train the run again "
-                f"after `degradation clean {self.name} --run {run_id} --yes`"
+                f"{self.store.root / name} {what} (SHA-256 in {DONE} disagrees): restore it, or {self._remedy(run_id)}"
             )
         return data
+
+    def _remedy(self, run_id: str) -> str:
+        return f"train the run again after `degradation clean {self.name} --run {run_id} --yes`"
 
     def verify(self, run_id: str) -> None:
         """Read every file of a done run against its hash; DamagedError names the first that differs."""
@@ -258,6 +265,23 @@ class StudyFolder:
             raise DamagedError(f"{self.store.root / name} is missing: restore it") from error
         except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
             raise DamagedError(f"{self.store.root / name} is not JSON ({error}): restore it or delete it") from error
+
+
+class ExperimentFolder(StudyFolder):
+    """One experiment on a study's runs: for each a folder under the run's id, whose spec says what was asked."""
+
+    def part(self, run_id: str, file: str) -> bytes | None:
+        """A file of a run that is not done yet; None where there is none."""
+        name = self._file(run_id, file)
+        return self.store.read(name) if self.store.exists(name) else None
+
+    def discard(self, run_id: str) -> None:
+        """Delete what is there of a run, done.json first; its lock stays with the holder."""
+        for file in (DONE, *self.store.list(f"{self.name}/{run_id}")):
+            self.store.remove(self._file(run_id, file))
+
+    def _remedy(self, run_id: str) -> str:
+        return f"delete {self.run_path(run_id)} and run `degradation mechanism` again"
 
 
 def frame_file(name: str) -> str:

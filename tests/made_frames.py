@@ -15,6 +15,7 @@ import numpy as np
 from degradation import frames, plan, schedules
 from degradation.spec import BlockSpec, RunSpec, StudyRecipe, StudySpec, flatten, nest
 from degradation.store import FACTS, StudyFolder, frame_file
+from tests.made_experiments import write_experiments
 
 PROVENANCE = {
     "version": "0.1.0",
@@ -33,17 +34,21 @@ RunKey = tuple[str, int, int]
 def make_study(
     root: Path, name: str = "made", *, steps: int = 640, diverged: Collection[RunKey] = (), **fields: Any
 ) -> StudyFolder:
-    """A study with every run done; ``fields`` are the StudySpec's: depths, seeds, networks, shortcuts, ...
+    """A study with every run done and every experiment carried out on those that did not diverge.
 
-    Runs of ``diverged`` have no row from step 100 on. A plain network of depth 110 or more ends with a
-    running-statistics error far above the one with batch statistics.
+    ``fields`` are the StudySpec's: depths, seeds, networks, shortcuts, ... Runs of ``diverged`` have no row from step
+    100 on. A plain network of depth 110 or more ends with a running-statistics error far above the one with batch
+    statistics.
     """
     fields = {"depths": (20, 44), "seeds": (0, 1, 2)} | fields
     study = StudySpec(recipe=StudyRecipe(steps=steps), **fields)
     folder = StudyFolder(root, name)
     folder.write_study(study.model_dump(mode="json"))
     for run in plan.runs(study):
-        write_run(folder, run, diverged=(run.network, run.depth, run.seed) in diverged)
+        lost = (run.network, run.depth, run.seed) in diverged
+        write_run(folder, run, diverged=lost)
+        if not lost:
+            write_experiments(folder, run, run.run_id)
     return folder
 
 

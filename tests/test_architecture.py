@@ -23,7 +23,7 @@ FLOORS = [
     {"recording"},
     {"training"},
     {"execute"},
-    {"launcher", "costs"},
+    {"mechanisms", "launcher", "costs"},
     {"runner"},
     {"commands"},
     {"__init__", "__main__"},

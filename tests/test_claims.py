@@ -27,6 +27,8 @@ TABLE = {
     "residual-keeps-responses-strong": (-0.3, 0.1, -0.1),
     "projections-only-add-parameters": (0.3, 0.7, 0.5),
     "identity-is-best": (0.2, -0.2, 0.0),
+    "blocks-can-be-deleted": (9.8, 10.2, 10.0),
+    "plain-needs-each-block": (50.2, 49.8, 50.0),
 }
 WORDS = ("supported", "contradicted", "not enough evidence")
 CASES = [

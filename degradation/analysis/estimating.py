@@ -5,12 +5,19 @@ from collections.abc import Callable, Iterator
 from degradation.analysis.errors import errors
 from degradation.analysis.findings import Estimate
 from degradation.analysis.gradients import gradients
+from degradation.analysis.lesion import lesion
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Runs, runs
 from degradation.analysis.speed import speed
 from degradation.results import Results
 
-SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (errors, speed, responses, gradients)
+SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
+    errors,
+    speed,
+    responses,
+    gradients,
+    lesion,
+)
 """What makes estimates. A mechanism's frames become estimates by a function added here; `claims.toml` names them."""
 
 

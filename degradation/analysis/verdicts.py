@@ -163,5 +163,6 @@ UNITS = {
     "gradient-slope": "factor",
     "response-gap": "std",
     "response-effect": "std",
+    "lesion-loss": "percent",
 }
 """The unit of each estimate that a claim rests on, for thresholds printed where nothing was measured."""

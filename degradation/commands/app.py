@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, USE_ERROR
+from degradation.commands.experimenting import mechanism
 from degradation.commands.freeing import clean
 from degradation.commands.listing import ships, status
 from degradation.commands.reporting import compare, report
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
     "plan": plan,
     "status": status,
+    "mechanism": mechanism,
     "plot": plot,
     "report": report,
     "compare": compare,

@@ -1,7 +1,7 @@
 """Progress messages -> a bar for the study and for each run on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,17 +15,18 @@ from degradation.progress import Phase, Progress, Report
 from degradation.spec import RunSpec
 
 LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
+PASSING: tuple[Phase, ...] = ("train", "measure")  # too many for lines
 ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
 
 
 @contextmanager
-def watching(out: Console, runs: Sequence[RunSpec]) -> Iterator[Report]:
-    """The report to train the runs with. A reader that goes away does not end the training."""
+def watching(out: Console, runs: Sequence[RunSpec] | Mapping[str, RunSpec]) -> Iterator[Report]:
+    """The report to work on the runs with, or on runs by their ids on disk. A reader that goes away ends nothing."""
     if not out.is_terminal:
         yield Lines(out)
         return
     with Bars(*_columns(), console=out, speed_estimate_period=ETA_SECONDS, refresh_per_second=4) as bars:
-        yield Live(bars, runs)
+        yield Live(bars, runs if isinstance(runs, Mapping) else {run.run_id: run for run in runs})
 
 
 class Lines:
@@ -35,7 +36,7 @@ class Lines:
         self.out = out
 
     def __call__(self, progress: Progress) -> None:
-        if progress.phase != "train":
+        if progress.phase not in PASSING:
             with suppress(BrokenPipeError):
                 self.out.print(line(progress), soft_wrap=True)
 
@@ -56,9 +57,9 @@ def line(progress: Progress) -> str:
 class Live:
     """A bar for the study, weighted by multiply-adds, and one for each run in progress."""
 
-    def __init__(self, bars: Bars, runs: Sequence[RunSpec]) -> None:
+    def __init__(self, bars: Bars, runs: Mapping[str, RunSpec]) -> None:
         self.bars = bars
-        self.weights = {run.run_id: _work(run) for run in runs}
+        self.weights = {run_id: _work(run) for run_id, run in runs.items()}
         self.parts = dict.fromkeys(self.weights, 0.0)
         self.ended = 0
         self.tasks: dict[str, TaskID] = {}

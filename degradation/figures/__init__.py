@@ -15,11 +15,15 @@ from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.figures.gradient_flow import gradient_flow
 from degradation.figures.gradients_heatmap import gradients_heatmap
+from degradation.figures.identity import identity
+from degradation.figures.lesion import lesion
 from degradation.figures.marks import Mark
 from degradation.figures.page import provenance_facts
+from degradation.figures.reorder import reorder
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.style import styled
+from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
 from degradation.results import Results
 from degradation.store import Store
@@ -35,9 +39,18 @@ FIGURES: dict[str, Draw] = {
     "gradient-flow": gradient_flow,
     "gradients-heatmap": gradients_heatmap,
     "branches": branches,
+    "lesion": lesion,
+    "reorder": reorder,
+    "identity": identity,
 }
 
 MARKED = ("curves", "depth")
+
+
+def asked_for(results: Results) -> tuple[str, ...]:
+    """The figures that a study asks for: of experiments, which are carried out later or never, those that were."""
+    return tuple(name for name in FIGURES if name not in EXPERIMENTS or len(results[name]))
+
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -78,7 +91,7 @@ def draw(
         raise UseError(f"no run of {results.name} is done: there is nothing to draw yet")
     paths: list[Path] = []
     skipped: dict[str, str] = {}
-    for name in names or FIGURES:
+    for name in names or asked_for(results):
         try:
             figure, data = figure_of(name, results, marks)
         except UseError as missing:

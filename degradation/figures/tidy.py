@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from degradation.errors import UseError
+from degradation.frames import EXPERIMENTS
 from degradation.results import Results
 from degradation.spec import PROBES
 
@@ -63,6 +64,8 @@ def _missing(results: Results, frame: str) -> str:
         return f"needs a run that is done, and the study {results.name} has none yet: run it first"
     if frame in PROBES and frame not in results.study.measure.probes:
         return f"needs the probe '{frame}', which this study did not record"
+    if frame in EXPERIMENTS:
+        return f"needs the mechanism '{frame}': run `degradation mechanism {results.name} {frame}` first"
     if frame == "branches" and all(spec.network == "plain" for spec in results.specs.values()):
         return "needs a residual network, and no run that is done has one"
     return f"needs the frame '{frame}', of which no run that is done has a row"

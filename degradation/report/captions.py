@@ -71,4 +71,27 @@ CAPTIONS: dict[str, Caption] = {
         alt="Ratio of the branch's to the shortcut's standard deviation by block at three steps, one line for each "
         "residual network.",
     ),
+    "lesion": Caption(
+        heading="Deleting blocks of the trained networks",
+        see="How far do the points lie above the dotted line, the error of the whole network? In converged networks, "
+        "Veit et al. 2016 found a residual network hardly changed by the loss of one block, downsampling blocks aside, "
+        "and a plain one destroyed by that of one layer; with more blocks gone, the residual error rises smoothly.",
+        alt="Test error after deleting each block alone and after deleting k random blocks, with batch-norm statistics "
+        "as trained and re-estimated, a row of panels for each kind of network, one line for each depth.",
+    ),
+    "reorder": Caption(
+        heading="Blocks in another order",
+        see="From left to right the order of the blocks is less and less that of training. An error that rises "
+        "smoothly is a network whose blocks refine a common representation (Veit et al. 2016, of residual networks); "
+        "one that leaps to chance is a network in which each block needs the one before it.",
+        alt="Test error against Kendall's tau between the blocks' order and that of training, a row of panels for each "
+        "kind of network, one line for each depth.",
+    ),
+    "identity": Caption(
+        heading="How near each block is to the identity",
+        see="A block near the identity has a small branch over its shortcut, a small change, and a cosine and a CKA "
+        "near one. Are residual blocks nearer to it than plain ones, and those of deeper networks nearer still?",
+        alt="Four numbers of each block by its place, branch over shortcut, relative change, cosine and linear CKA, a "
+        "row of panels for each kind of network, one line for each depth.",
+    ),
 }

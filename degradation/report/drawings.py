@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from degradation.errors import UseError
-from degradation.figures import FIGURES, figure_of, image
+from degradation.figures import FIGURES, asked_for, figure_of, image
 from degradation.figures.marks import Mark
 from degradation.report.captions import CAPTIONS, Caption
 from degradation.report.gap import gap
@@ -31,7 +31,8 @@ class Drawing:
 def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawing, ...], dict[str, str]]:
     """Every figure that can be drawn, in order, and for each other one the line that says what it lacks."""
     drawn, missing = [], {}
-    for name in ORDER:
+    wanted = (*asked_for(results), "gap")
+    for name in [each for each in ORDER if each in wanted]:
         try:
             figure, _ = gap(results) if name == "gap" else figure_of(name, results, marks)
         except UseError as lacking:

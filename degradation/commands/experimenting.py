@@ -1,0 +1,119 @@
+"""The command that experiments on what was trained: `mechanism`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from degradation import studies
+from degradation.commands.endings import DONE, RUN_FAILED
+from degradation.commands.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
+from degradation.errors import UseError
+from degradation.frames import EXPERIMENTS
+from degradation.refusals import suggestion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from degradation.environment import Options
+    from degradation.mechanisms.running import Outcome
+    from degradation.store import StudyFolder
+
+HOW, MACHINE = "How it is measured (default: as begun)", "Machine"
+
+
+def _number(least: int, help: str) -> Any:
+    return typer.Option(metavar="N", min=least, help=help, rich_help_panel=HOW)
+
+
+def mechanism(
+    name: Name,
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(EXPERIMENTS)}; none: all.")
+    ] = None,
+    examples: Annotated[int | None, _number(8, "Images used of each split (500).")] = None,
+    seed: Annotated[int | None, _number(0, "Of what is drawn (0).")] = None,
+    draws: Annotated[int | None, _number(1, "Random draws of each kind (3).")] = None,
+    points: Annotated[int | None, _number(2, "Points along what is varied (5).")] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Measure again what has other settings.", rich_help_panel=HOW)
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where.", rich_help_panel=MACHINE)] = "auto",
+    threads: Annotated[str | None, typer.Option(metavar="N", help="CPU threads.", rich_help_panel=MACHINE)] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE)
+    ] = None,
+    format: FormatsOption = None,
+    root: RootOption = studies.ROOT,
+    as_json: JsonOption = False,
+) -> int:
+    """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
+    folder, formats = studies.locate(name, root), formats_of(format)
+    wanted = _known(experiments or EXPERIMENTS)
+    where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
+    options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
+    given = {option: value for option, value in options.items() if value is not None}
+
+    from degradation.commands.console import console
+    from degradation.commands.documents import print_json
+    from degradation.mechanisms.running import settled
+
+    out = console(stderr=as_json)
+    for each in wanted:  # what is refused is refused before anything is measured
+        settled(folder.experiment(each), given, anew=anew)
+    outcomes = [_carried_out(folder, each, where, out, given, anew) for each in wanted]
+    paths = _drawn(folder, wanted, formats, out)
+    if as_json:
+        print_json({"name": folder.name, "path": str(folder.path), "figures": paths, "mechanisms": _document(outcomes)})
+    return RUN_FAILED if any(outcome.failed for outcome in outcomes) else DONE
+
+
+def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
+    for each in experiments:
+        if each not in EXPERIMENTS:
+            choices = ", ".join(EXPERIMENTS)
+            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, EXPERIMENTS)}")
+    return tuple(dict.fromkeys(experiments))
+
+
+def _carried_out(
+    folder: "StudyFolder", name: str, where: "Options", out: "Console", given: dict[str, int], anew: bool
+) -> "Outcome":
+    from degradation.commands.console import count, say_error
+    from degradation.commands.watching import watching
+    from degradation.mechanisms.running import carry_out, prepare
+
+    work = prepare(folder, name, where, given=given, anew=anew)
+    todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
+    out.print(f"{name}: {work.mechanism.question}", style="bold")
+    out.print(f"{count(len(todo), 'run')} to measure, {work.settings.examples} examples each")
+    with watching(out, todo) as report:
+        outcome = carry_out(work, report)
+    for run_id, why in outcome.left_out.items():
+        out.print(f"{run_id} is left out: {why}", style="yellow", soft_wrap=True)
+    for run_id, why in outcome.failed.items():
+        say_error(f"{run_id} failed: {why}")
+    out.print(f"{count(len(outcome.done), 'run')} measured in {folder.experiment(name).path}", soft_wrap=True)
+    return outcome
+
+
+def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], out: "Console") -> list[str]:
+    """The figures of the experiments, drawn into the study's folder; those without a row are said."""
+    from degradation.figures import draw
+    from degradation.results import Results
+
+    results, paths = Results(folder), []
+    for name in names:
+        try:
+            paths += [str(path) for path in draw(results, (name,), formats, folder.figures_path()).paths]
+        except UseError as missing:
+            out.print(f"figure {name} is left out: {missing}", soft_wrap=True)
+    for path in paths:
+        out.print(f"figure {path}", soft_wrap=True)
+    return paths
+
+
+def _document(outcomes: "list[Outcome]") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {outcome.name: {k: v for k, v in asdict(outcome).items() if k != "name"} for outcome in outcomes}

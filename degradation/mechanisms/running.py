@@ -1,0 +1,200 @@
+"""A study and the name of an experiment -> the frame of each of its finished runs, kept part by part."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load as load_weights
+
+from degradation import frames
+from degradation.environment import Environment, Options, choose_environment, provenance
+from degradation.errors import DamagedError, Interrupted, UseError
+from degradation.execute import images_of
+from degradation.mechanisms import find
+from degradation.mechanisms.mechanism import Mechanism, Settings
+from degradation.mechanisms.subject import Subject
+from degradation.progress import Phase, Progress, Report, silent
+from degradation.results import Results
+from degradation.stopping import stop_requests
+from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, frame_file
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one experiment: ids of runs done, and for each left out or failed the line that says why."""
+
+    name: str
+    settings: Settings
+    done: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def settled(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = False) -> Settings:
+    """The settings of an experiment: those given, over those that it was begun with, over the defaults.
+
+    Raises UseError where one given differs from what runs on disk were measured with, unless ``anew``.
+    """
+    specs = (folder.spec(run_id) for run_id in folder.run_ids())
+    kept: dict[str, int] = next((spec["settings"] for spec in specs if "settings" in spec), {})
+    for name, value in given.items():
+        if not anew and kept.get(name, value) != value:
+            raise UseError(
+                f"--{name} {value}: {folder.name} was begun with {kept[name]} in {folder.path}: leave it out, or "
+                f"measure every run again with --anew"
+            )
+    return Settings(**(kept | dict(given)))
+
+
+def prepare(
+    folder: StudyFolder, name: str, options: Options, *, given: Mapping[str, int] | None = None, anew: bool = False
+) -> "Work":
+    """The experiment on every finished run of the study, in fp32 whatever the runs were trained in.
+
+    Raises UseError for settings that differ from those on disk, and where the device is not there.
+    """
+    place = folder.experiment(name)
+    return Work(
+        mechanism=find(name),
+        settings=settled(place, given or {}, anew=anew),
+        results=Results(folder),
+        place=place,
+        environment=choose_environment(options, "fp32", 1),
+        options=options,
+    )
+
+
+def carry_out(work: "Work", report: Report = silent) -> Outcome:
+    """Measure every run that is not measured yet. Done parts are kept: a later call continues.
+
+    Raises Interrupted after SIGINT or SIGTERM.
+    """
+    work.environment.enter()
+    failed: dict[str, str] = {}
+    with stop_requests() as stop:
+        for run_id in work.todo:
+            if why := work.attempt(run_id, report, stop):
+                failed[run_id] = why
+            if stop.status:
+                raise Interrupted(stop.status)
+    done = tuple(run_id for run_id in work.fit if work.is_done(run_id))
+    return Outcome(name=work.mechanism.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One experiment under way: what all of its runs share."""
+
+    mechanism: Mechanism
+    settings: Settings
+    results: Results
+    place: ExperimentFolder
+    environment: Environment
+    options: Options
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Runs with nothing to experiment on, and why."""
+        lost = {run_id for run_id in self.results.run_ids if self._status(run_id) == "diverged"}
+        bare = {run_id for run_id in self.results.run_ids if not self.results.weights(run_id)}
+        return dict.fromkeys(sorted(bare), "it kept no final weights") | dict.fromkeys(sorted(lost), "it diverged")
+
+    def _status(self, run_id: str) -> str:
+        return str(self.results.folder.done(run_id)["status"])
+
+    @property
+    def fit(self) -> tuple[str, ...]:
+        """Runs that can be measured."""
+        without = self.left_out
+        return tuple(run_id for run_id in self.results.run_ids if run_id not in without)
+
+    @property
+    def todo(self) -> tuple[str, ...]:
+        """Runs that are not measured yet, or not as asked."""
+        return tuple(run_id for run_id in self.fit if not self.is_done(run_id))
+
+    def asked(self, run_id: str) -> dict[str, Any]:
+        """What is measured of a run, as kept beside its rows: other settings or weights make other rows."""
+        weights = self.results.weights(run_id)
+        return {"experiment": self.mechanism.name, "settings": asdict(self.settings), "weights": weights}
+
+    def is_done(self, run_id: str) -> bool:
+        """Whether the run was measured, and as asked."""
+        return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
+
+    def attempt(self, run_id: str, report: Report, stop: Stop) -> str:
+        """Measure a run as far as ``stop`` lets it; the line that says why it failed, empty where it did not."""
+        try:
+            with self.place.lock(run_id) as held:
+                if not held:
+                    self._tell(report, run_id, "waiting", message="another process measures it: passed over")
+                elif not self.is_done(run_id):
+                    self._measure(run_id, report, stop)
+        except UseError as error:
+            return str(error)
+        return ""
+
+    def _measure(self, run_id: str, report: Report, stop: Stop) -> None:
+        if run_id not in self.place.run_ids() or self.place.spec(run_id) != self.asked(run_id):
+            self.place.discard(run_id)
+            self.place.write_spec(run_id, self.asked(run_id))
+        of = self.subject(run_id)
+        parts = self.mechanism.parts(of, self.settings)
+        had = sum(self.place.part(run_id, _file(part)) is not None for part in parts)
+        self._tell(report, run_id, "started", (had, len(parts)))
+        for number, part in enumerate(parts, start=1):
+            if stop():
+                return
+            if self.place.part(run_id, _file(part)) is None:
+                rows = self.rows(of, part)
+                self.place.write_file(run_id, _file(part), frames.to_parquet(rows, {}))
+            self._tell(report, run_id, "measure", (number, len(parts)))
+        self._commit(run_id, parts)
+        self._tell(report, run_id, "finished", (len(parts), len(parts)))
+
+    def subject(self, run_id: str) -> Subject:
+        """The run, ready to be experimented on. DamagedError where its images are not those that it was trained on."""
+        run = self.results.specs[run_id]
+        weights = load_weights(self.results.folder.file(run_id, WEIGHTS))
+        images = images_of(run.dataset, self.options.data_dir)
+        if not torch.equal(weights.pop("mean_image"), torch.from_numpy(images.mean_image)):
+            raise DamagedError(
+                f"{run_id} was trained on images with another mean than those in {images.source}: expected the same "
+                f"data set; name its folder with --data-dir"
+            )
+        return Subject(run=run, images=images, weights=weights, environment=self.environment)
+
+    def rows(self, of: Subject, part: str) -> pd.DataFrame:
+        """The rows of a part with the mechanism's columns, in order, in their types; ValueError for any other."""
+        rows, columns = self.mechanism.measure(of, self.settings, part), self.mechanism.columns
+        if set(rows.columns) != set(columns):
+            odd = ", ".join(sorted(set(rows.columns) ^ set(columns)))
+            raise ValueError(f"{self.mechanism.name} {part}: columns other than those it names: {odd}")
+        return rows[list(columns)].astype(dict(columns))
+
+    def _commit(self, run_id: str, parts: Sequence[str]) -> None:
+        files = [_file(part) for part in parts]
+        rows = pd.concat([frames.from_parquet(self._part(run_id, file)) for file in files], ignore_index=True)
+        facts = {"provenance": provenance(self.environment)}
+        written = {
+            frame_file(self.mechanism.name): frames.to_parquet(rows, self.asked(run_id) | facts),
+            FACTS: (json.dumps(facts, indent=1) + "\n").encode(),
+        }
+        self.place.commit(run_id, "finished", written, files)
+
+    def _part(self, run_id: str, file: str) -> bytes:
+        return self.place.part(run_id, file) or b""
+
+    def _tell(
+        self, report: Report, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
+    ) -> None:
+        report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], message=message))
+
+
+def _file(part: str) -> str:
+    return frame_file(f"part-{part}")

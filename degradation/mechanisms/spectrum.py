@@ -1,0 +1,75 @@
+"""Products of a symmetric matrix with vectors -> Ritz values with their weights and error bounds, by Lanczos."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+Reals = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ritz:
+    """Eigenvalues of the matrix restricted to a Krylov space, ascending.
+
+    ``weights`` (sum 1) are the squared first components: sum_i weights_i f(values_i) approximates v' f(A) v for the
+    unit start v (Golub and Meurant 1994; Ubaru, Chen and Saad 2017). Within ``residuals`` of each value lies an
+    eigenvalue of the matrix (|beta_m s_mi|, Parlett 1980, section 13.2). ``curvature`` is v' A v.
+    """
+
+    values: Reals
+    weights: Reals
+    residuals: Reals
+    curvature: float
+
+
+def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
+    """``steps`` of Lanczos from ``start`` (n,), each new vector orthogonalized against all before, twice.
+
+    Fewer where the Krylov space ends before, at n or at an invariant subspace: then the residuals are zero.
+    Raises ValueError where a product is not finite.
+    """
+    basis = [start / start.norm()]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    largest = 0.0
+    for _ in range(min(steps, start.numel())):
+        image = product(basis[-1])
+        diagonal.append(float(image @ basis[-1]))
+        if not np.isfinite(diagonal[-1]):
+            raise ValueError("a Hessian-vector product is not finite")
+        largest = max(largest, float(image.norm()))
+        rest = _orthogonal(image, basis)
+        beside.append(float(rest.norm()))
+        if beside[-1] <= 10 * torch.finfo(start.dtype).eps * largest:
+            beside[-1] = 0.0
+            break
+        basis.append(rest / beside[-1])
+    values, vectors = (np.asarray(found, dtype=np.float64) for found in eigh_tridiagonal(diagonal, beside[:-1]))
+    return Ritz(
+        values=values, weights=vectors[0] ** 2, residuals=np.abs(beside[-1] * vectors[-1]), curvature=diagonal[0]
+    )
+
+
+def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
+    """What is left of the vector outside the basis; done twice, since once loses digits in float32."""
+    known = torch.stack(basis)
+    for _ in range(2):
+        vector = vector - known.T @ (known @ vector)
+    return vector
+
+
+def density(values: Reals, weights: Reals, at: Reals, width: float) -> Reals:
+    """Spectral density at the points ``at``: each value a normal of standard deviation ``width``, times its weight.
+
+    The weights of several starts are divided by their number before (Ghorbani, Krishnan and Xiao 2019, section 2).
+    """
+    distance = (at[:, None] - values[None, :]) / width
+    heights: Reals = np.exp(-0.5 * distance**2) / (width * np.sqrt(2 * np.pi))
+    found: Reals = heights @ weights
+    return found

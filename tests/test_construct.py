@@ -1,0 +1,70 @@
+"""A deepened network: the same function in evaluation mode, and what that does not promise."""
+
+import pandas as pd
+import pytest
+import torch
+
+from degradation import network
+from degradation.errors import UseError
+from degradation.mechanisms import construct
+from degradation.mechanisms.construct import CONSTRUCT, deepened
+from degradation.mechanisms.mechanism import Settings
+from tests.made_subject import subject
+
+SETTINGS = Settings(examples=20)
+
+
+def made(kind, shortcut=None):
+    one = subject(kind, shortcut=shortcut)
+    shallow = one.network()
+    images = torch.cat([images for images, _ in one.batches("train", 32)])
+    return shallow, deepened(shallow, one.run, images), images
+
+
+@pytest.mark.parametrize(("kind", "shortcut"), [("plain", "none"), *(("residual", option) for option in "ABC")])
+def test_the_deepened_network_has_the_shallow_ones_function_on_images_it_never_saw(kind, shortcut):
+    shallow, deep, _ = made(kind, shortcut)
+    torch.manual_seed(0)
+    images = 3 * torch.randn(16, 3, 8, 8)
+    assert len(deep.layout.layers) == len(shallow.layout.layers) + 12
+    assert torch.allclose(deep(images), shallow(images), atol=1e-4)
+    assert shallow(images).std() > 0.01
+
+
+def test_in_training_mode_a_plain_block_is_no_identity_and_a_residual_one_is():
+    for kind, equal in [("plain", False), ("residual", True)]:
+        shallow, deep, images = made(kind)
+        shallow.train()
+        deep.train()
+        assert torch.allclose(deep(images[:8]), shallow(images[:8]), atol=1e-4) == equal
+
+
+def test_an_added_residual_block_can_learn():
+    _, deep, images = made("residual")
+    loss = deep.train()(images).square().sum()
+    gradient = torch.autograd.grad(loss, deep.get_parameter("layer1.2.bn2.weight"))[0]
+    assert gradient.norm() > 0
+
+
+def test_a_network_without_batch_norm_is_refused():
+    one = subject("plain")
+    run = one.run.model_copy(update={"norm": "none"})
+    with pytest.raises(UseError, match="norm batch"):
+        deepened(network("plain", 8, norm="none"), run, torch.zeros(2, 3, 8, 8))
+
+
+def test_the_frame_begins_at_equal_errors_and_both_are_trained_on(monkeypatch):
+    monkeypatch.setattr(construct, "STEPS", 4)
+    monkeypatch.setattr(construct, "ROWS", 2)
+    one = subject("plain")
+    data = pd.concat([CONSTRUCT.measure(one, SETTINGS, part) for part in CONSTRUCT.parts(one, SETTINGS)])
+    assert list(data.columns) == list(CONSTRUCT.columns)
+    assert sorted(data["step"].unique()) == [0, 2, 4]
+    start = data[(data["step"] == 0) & (data["statistics"] == "running")].set_index("made")
+    assert start.loc["deep", "error"] == start.loc["shallow", "error"]
+    assert start.loc["deep", "loss"] == pytest.approx(start.loc["shallow", "loss"], abs=1e-4)
+    assert start.loc["deep", "logit_difference"] < 1e-3
+    assert start.loc["deep", "made_depth"] == start.loc["shallow", "made_depth"] + 12
+    for _, rows in data.groupby(["made", "statistics"]):
+        assert rows["loss"].nunique() == 3
+    assert (data["examples"] == 20).all()
