@@ -297,6 +297,41 @@ def test_heat_maps_of_arms_share_one_colour_scale_unless_their_norms_differ(tmp_
     assert max(none)[1] < min(batch)[0]
 
 
+VARIANTS = {"identity": {}, "full": {"block.order": "full"}, "gated": {"block.gate": "exclusive"}}
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    root = tmp_path_factory.mktemp("variants")
+    return load(make_study(root, depths=(8, 14), seeds=(0,), steps=160, arms=VARIANTS).path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_an_arm_that_has_residual_runs_alone(variants: Results, name: str):
+    _, data = FIGURES[name](variants)
+    kinds = {(arm, network) for arm, network in zip(data["arm"], data["network"], strict=True)}
+    assert ("gated", "residual") in kinds
+    assert ("gated", "plain") not in kinds
+
+
+def test_figures_say_how_block_variants_are_read(variants: Results, longer: Results):
+    def words(results: Results) -> tuple[bool, bool]:
+        both = (" ".join(text.get_text() for text in FIGURES[n](results)[0].texts) for n in ("responses", "branches"))
+        response, branch = both
+        return "read as convolved" in " ".join(response.split()), "after what is done to either" in branch
+
+    assert words(variants) == (True, True)
+    assert words(longer) == (False, False)
+
+
+def test_heat_maps_have_one_scale_an_arm_where_one_has_convolved_responses(variants: Results, longer: Results):
+    def bars(results: Results) -> int:
+        figure, _ = FIGURES["responses-heatmap"](results)
+        return len([axes for axes in figure.axes if axes.get_label() == "<colorbar>"])
+
+    assert (bars(variants), bars(longer)) == (3, 1)
+
+
 def test_labels_that_hold_for_some_arms_name_them():
     assert study(OPTIMIZERS).labels == ("adam: not the paper's recipe: optimizer adam, learning_rate 0.001",)
     assert study({"a": {"norm": "none"}, "b": {"norm": "none", "width": 2}}, recipe={"steps": 9}).labels == (

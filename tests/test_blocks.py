@@ -235,7 +235,7 @@ def test_the_generator_of_the_masks_is_splitmix64():
     begin = mixed((7 * 0x9E3779B97F4A7C15 + 12345) % 2**64)
     drawn = [mixed((begin + place * 0x9E3779B97F4A7C15) % 2**64) for place in range(1, 65)]
     expected = [float((number >> 40) % 2**24 >= 0.3 * 2**24) for number in drawn]
-    assert kept(torch.empty(64), 12345, torch.tensor(7), 0.3).tolist() == expected
+    assert kept(torch.empty(64), torch.tensor(12345), torch.tensor(7), 0.3).tolist() == expected
 
 
 def test_dropout_neither_reads_nor_moves_the_global_generator():
@@ -297,6 +297,20 @@ def test_every_step_of_a_run_drops_other_places():
         training.batches.ready(step)
         training.stepper.train()
     assert all(not torch.equal(one, other) for one, other in [(seen[0], seen[1]), (seen[1], seen[2])])
+
+
+def test_dropout_in_blocks_of_one_shape_is_compiled_once():
+    def blocks_compiled(depth):
+        torch._dynamo.reset()
+        graphs, net = [], built(depth=depth, dropout=0.5)
+        together = torch.compile(
+            type(net.blocks[0]).forward, backend=lambda graph, _x: graphs.append(1) or graph.forward
+        )
+        for block in net.layer1:
+            together(block, torch.ones(2, 16, 4, 4))
+        return len(graphs)
+
+    assert blocks_compiled(8) == blocks_compiled(32) == 1
 
 
 # How a branch begins

@@ -63,25 +63,26 @@ class Dropout(Transform):
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.share, self.key = share, 0
+        self.share, self.number = share, 0
         self.step: Tensor | None = None
+        self.key: Tensor | None = None  # the number on the device: blocks that differ in it share their compilation
 
     def begin(self, seed: int, name: str) -> None:
         """The key of the masks: 62 bits of the SHA-256 of seed and block."""
-        self.key = int.from_bytes(hashlib.sha256(f"{seed}/{name}/dropout".encode()).digest()[:8], "little") >> 2
+        self.number = int.from_bytes(hashlib.sha256(f"{seed}/{name}/dropout".encode()).digest()[:8], "little") >> 2
 
     def follow(self, step: Tensor) -> None:
-        self.step = step
+        self.step, self.key = step, torch.full_like(step, self.number)
 
     def forward(self, _x: Tensor, branch: Tensor, shortcut: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
-            if self.step is None:
+            if self.step is None or self.key is None:
                 raise RuntimeError("dropout draws from the number of the step: call network.follow(step) first")
             shortcut = shortcut * (kept(shortcut, self.key, self.step, self.share) / (1 - self.share))
         return self.branch(branch), self.shortcut(shortcut)
 
 
-def kept(like: Tensor, key: int, step: Tensor, share: float) -> Tensor:
+def kept(like: Tensor, key: Tensor, step: Tensor, share: float) -> Tensor:
     """Ones, and zeros in ``share`` of the places, in the shape and type of ``like``: equal on every device.
 
     Place p of step s gets the number p of SplitMix64 (Steele et al. 2014) begun at a hash of key and s.

@@ -47,6 +47,11 @@ class BlockSpec(Frozen):
         return tuple(name for name in SHORTCUTS_OWN if getattr(self, name) != _default(name))
 
     @property
+    def adds_convolved(self) -> bool:
+        """Whether a branch ends in a convolution, so that a block's last response is not normalized."""
+        return self.order not in ENDS_IN_NORM
+
+    @property
     def changed(self) -> tuple[str, ...]:
         """The fields that are not those of He et al. 2015, as ``gate exclusive``."""
         return tuple(

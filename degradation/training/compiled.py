@@ -9,7 +9,7 @@ import torch
 
 from degradation.networks.cifar import CifarNetwork
 
-VARIETIES = 16  # of shape, stride and precision that one process meets; each is compiled once, whatever the depth
+VARIETIES = 64  # of shape, stride, precision and variant that one process meets; each is compiled once at any depth
 
 
 @cache
