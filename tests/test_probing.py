@@ -149,7 +149,7 @@ def broken(tmp_path):
     torch.save(good, tmp_path / "good.pt")
     torch.save({"net": Thing()}, tmp_path / "thing.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:5000])
-    (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=2))
     (tmp_path / "text.pt").write_text("hello, these are no weights at all")
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
