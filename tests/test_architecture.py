@@ -22,7 +22,7 @@ FLOORS = [
     {"probes"},
     {"recording"},
     {"training"},
-    {"execute"},
+    {"execute", "probing"},
     {"mechanisms", "launcher", "costs"},
     {"runner"},
     {"commands"},

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, USE_ERROR
 from degradation.commands.experimenting import mechanism
 from degradation.commands.freeing import clean
+from degradation.commands.inspecting import probe
 from degradation.commands.listing import ships, status
 from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": report,
     "compare": compare,
     "export": export,
+    "probe": probe,
     "clean": clean,
     "studies": ships,
 }

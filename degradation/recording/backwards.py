@@ -30,7 +30,7 @@ class Backwards:
 
     def __enter__(self) -> Self:
         # Where a whole step is compiled, the hooks are called within it: they must not be compiled with it.
-        reached = torch.compiler.disable(self._reached)
+        reached = torch.compiler.disable(self._reached)  # type: ignore[no-untyped-call]
         self._handles = [weight.register_hook(reached) for weight in self._weights]  # type: ignore[no-untyped-call]
         return self
 
@@ -46,4 +46,5 @@ class Backwards:
         self._begun()
         # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
         engine: Any = torch.autograd.Variable._execution_engine
-        engine.queue_callback(torch.compiler.disable(partial(self._ended, number)))
+        ended = torch.compiler.disable(partial(self._ended, number))  # type: ignore[no-untyped-call]
+        engine.queue_callback(ended)
