@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from degradation import frames
-from degradation.mechanisms import MECHANISMS, find
+from degradation.mechanisms import MECHANISMS, named
 from degradation.spec import RunSpec
 from degradation.store import ExperimentFolder, StudyFolder, frame_file
 from tests.made_estimators import ESTIMATORS
@@ -23,7 +23,7 @@ def write_experiments(folder: StudyFolder, run: RunSpec, run_id: str) -> None:
 
 
 def write_experiment(place: ExperimentFolder, name: str, run: RunSpec, run_id: str, weights: str | None) -> None:
-    columns = find(name).columns
+    columns = named(name).columns
     rows = pd.DataFrame(list(ROWS[name](run)))
     place.write_spec(run_id, {"experiment": name, "settings": {}, "weights": weights})
     data = frames.to_parquet(rows[list(columns)].astype(dict(columns)), {})

@@ -2,8 +2,9 @@
 
 The Hessian is that of the mean cross-entropy over the first clean training images, a quarter as many as the settings'
 examples, without weight decay, with respect to every parameter, in evaluation mode with the running statistics (as Yao
-et al. 2019, arXiv:1912.07145, measure it). By Lanczos from random signs: the outermost Ritz values are the top eigenvalues, all of them with their
-weights the density (stochastic Lanczos quadrature), and the signs' own curvature times P the trace (Hutchinson 1990).
+et al. 2019, arXiv:1912.07145, measure it). By Lanczos from random signs: the outermost Ritz values are the top
+eigenvalues, all of them with their weights the density (stochastic Lanczos quadrature), and the signs' own curvature
+times P the trace (Hutchinson 1990).
 """
 
 from collections.abc import Mapping, Sequence
