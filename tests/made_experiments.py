@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from degradation import frames
-from degradation.mechanisms import MECHANISMS, mechanism
+from degradation.mechanisms import MECHANISMS, named
 from degradation.spec import RunSpec
 from degradation.store import ExperimentFolder, StudyFolder, frame_file
+from tests.made_estimators import ESTIMATORS
 
 WHOLE = 0.1  # error of the whole network
 ONE = {"plain": 0.8, "residual": 0.14}  # without one block that keeps the shape
@@ -22,7 +23,7 @@ def write_experiments(folder: StudyFolder, run: RunSpec, run_id: str) -> None:
 
 
 def write_experiment(place: ExperimentFolder, name: str, run: RunSpec, run_id: str, weights: str | None) -> None:
-    columns = mechanism(name).columns
+    columns = named(name).columns
     rows = pd.DataFrame(list(ROWS[name](run)))
     place.write_spec(run_id, {"experiment": name, "settings": {}, "weights": weights})
     data = frames.to_parquet(rows[list(columns)].astype(dict(columns)), {})
@@ -68,4 +69,4 @@ def identity_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
         yield said | numbers | against | {"examples": 500}
 
 
-ROWS = {"lesion": lesion_rows, "reorder": reorder_rows, "identity": identity_rows}
+ROWS = {"lesion": lesion_rows, "reorder": reorder_rows, "identity": identity_rows} | ESTIMATORS

@@ -167,7 +167,7 @@ def test_the_density_integrates_to_one():
 
 
 def test_the_frame_holds_ritz_values_and_traces_that_agree_with_the_products():
-    one, settings = subject("plain"), Settings(examples=20, draws=2, points=2)
+    one, settings = subject("plain"), Settings(examples=80, draws=2, points=2)
     data = pd.concat([CURVATURE.measure(one, settings, part) for part in CURVATURE.parts(one, settings)])
     assert list(data.columns) == list(CURVATURE.columns)
     ritz, trace = data[data["quantity"] == "ritz"], data[data["quantity"] == "trace"]

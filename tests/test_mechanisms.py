@@ -12,7 +12,7 @@ from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import UseError
 from degradation.frames import EXPERIMENTS
-from degradation.mechanisms import MECHANISMS, find, surgery
+from degradation.mechanisms import MECHANISMS, named, surgery
 from degradation.mechanisms.identity import cka, cosine
 from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.reorder import exchanged, stages, tau
@@ -40,7 +40,7 @@ def subject(network="residual", depth=14, *, identities=False, norm="batch", sho
 
 
 def rows(name, of, settings=SETTINGS):
-    found = find(name)
+    found = named(name)
     return pd.concat([found.measure(of, settings, part) for part in found.parts(of, settings)], ignore_index=True)
 
 
@@ -58,14 +58,14 @@ def by_hand(of, forward):
 def test_the_registry_knows_exactly_the_frames_that_can_be_loaded():
     assert tuple(MECHANISMS) == EXPERIMENTS
     for name in MECHANISMS:
-        assert find(name).name == name
-        assert find(name).question.endswith("?")
+        assert named(name).name == name
+        assert named(name).question.endswith("?")
 
 
 @pytest.mark.parametrize("name", MECHANISMS)
 @pytest.mark.parametrize("network", ["plain", "residual"])
 def test_the_rows_of_every_part_have_the_columns_and_part_names_are_unique(name, network):
-    found, of = find(name), subject(network)
+    found, of = named(name), subject(network)
     parts = list(found.parts(of, SETTINGS))
     assert len(set(parts)) == len(parts)
     assert all(part.replace("-", "").isalnum() for part in parts)
@@ -235,7 +235,7 @@ def test_exchanges_stay_within_their_group():
 def test_depth_8_has_nothing_to_reorder():
     of = subject(depth=8)
     assert stages(surgery.keeping_shape(of.network())) == []
-    assert list(find("reorder").parts(of, SETTINGS)) == ["swaps-0-0"]
+    assert list(named("reorder").parts(of, SETTINGS)) == ["swaps-0-0"]
 
 
 # Batch-norm statistics

@@ -11,17 +11,22 @@ from matplotlib.figure import Figure
 
 from degradation.errors import UseError
 from degradation.figures.branches import branches
+from degradation.figures.construct import construct
+from degradation.figures.curvature import curvature
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.figures.gradient_flow import gradient_flow
 from degradation.figures.gradients_heatmap import gradients_heatmap
 from degradation.figures.identity import identity
+from degradation.figures.landscape import landscape
 from degradation.figures.lesion import lesion
 from degradation.figures.marks import Mark
 from degradation.figures.page import provenance_facts
+from degradation.figures.paths import paths
 from degradation.figures.reorder import reorder
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
+from degradation.figures.shatter import shatter
 from degradation.figures.style import styled
 from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
@@ -42,6 +47,11 @@ FIGURES: dict[str, Draw] = {
     "lesion": lesion,
     "reorder": reorder,
     "identity": identity,
+    "shatter": shatter,
+    "paths": paths,
+    "landscape": landscape,
+    "curvature": curvature,
+    "construct": construct,
 }
 
 MARKED = ("curves", "depth")

@@ -19,11 +19,11 @@ MECHANISMS: dict[str, str] = {
 """Name -> where the Mechanism is, in the order of carrying them out; imported when asked for, since it needs torch."""
 
 
-def find(name: str) -> "Mechanism":
+def named(name: str) -> "Mechanism":
     """The named mechanism. KeyError for a name that ``MECHANISMS`` does not hold."""
     module, _, constant = MECHANISMS[name].partition(":")
     found: Mechanism = getattr(import_module(module), constant)
     return found
 
 
-__all__ = ["MECHANISMS", "find"]
+__all__ = ["MECHANISMS", "named"]

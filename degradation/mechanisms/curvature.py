@@ -1,9 +1,10 @@
 """A trained network -> eigenvalues, trace and spectral density of its training loss's Hessian.
 
-The Hessian is that of the mean cross-entropy over the first ``examples`` clean training images, without weight decay,
-with respect to every parameter, in evaluation mode with the running statistics (as Yao et al. 2019, arXiv:1912.07145,
-measure it). By Lanczos from random signs: the outermost Ritz values are the top eigenvalues, all of them with their
-weights the density (stochastic Lanczos quadrature), and the signs' own curvature times P the trace (Hutchinson 1990).
+The Hessian is that of the mean cross-entropy over the first clean training images, a quarter as many as the settings'
+examples, without weight decay, with respect to every parameter, in evaluation mode with the running statistics (as Yao
+et al. 2019, arXiv:1912.07145, measure it). By Lanczos from random signs: the outermost Ritz values are the top
+eigenvalues, all of them with their weights the density (stochastic Lanczos quadrature), and the signs' own curvature
+times P the trace (Hutchinson 1990).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from degradation.mechanisms.spectrum import Ritz, lanczos
 from degradation.mechanisms.subject import Subject
 
 STATISTICS = "running"
+PART = 4  # of the settings' examples are used: a product costs some five forward and backward passes
 
 COLUMNS: Mapping[str, str] = {
     "quantity": TEXT,  # ritz: a Ritz value of a Lanczos run; trace: one estimate of the Hessian's trace
@@ -46,7 +48,7 @@ def parts(_subject: Subject, settings: Settings) -> Sequence[str]:
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one part. Raises ValueError where the Hessian is not finite."""
     kind, draw = part.split("-")
-    batches = list(subject.batches("train", settings.examples))
+    batches = list(subject.batches("train", max(1, settings.examples // PART)))
     objective = Objective(network=subject.network(), batches=batches, statistics=STATISTICS)
     take = _lanczos if kind == "lanczos" else _trace
     rows = take(objective, subject, settings, int(draw))

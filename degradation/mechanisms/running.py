@@ -13,7 +13,7 @@ from degradation import frames
 from degradation.environment import Environment, Options, choose_environment, provenance
 from degradation.errors import DamagedError, Interrupted, UseError
 from degradation.execute import images_of
-from degradation.mechanisms import find
+from degradation.mechanisms import named
 from degradation.mechanisms.mechanism import Mechanism, Settings
 from degradation.mechanisms.subject import Subject
 from degradation.progress import Phase, Progress, Report, silent
@@ -60,7 +60,7 @@ def prepare(
     """
     place = folder.experiment(name)
     return Work(
-        mechanism=find(name),
+        mechanism=named(name),
         settings=settled(place, given or {}, anew=anew),
         results=Results(folder),
         place=place,

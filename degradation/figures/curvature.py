@@ -1,0 +1,101 @@
+"""The curvature frame -> top eigenvalue and trace of the Hessian against depth, and its spectral density."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from degradation.figures import page, style
+from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
+from degradation.results import Results
+
+NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least / largest eigenvalue"}
+BINS = 24
+LOWEST = 1e-7  # of the share of eigenvalues that is drawn
+
+
+def curvature_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """SERIES, quantity, at -> mean, low and high over seeds.
+
+    ``top``: largest Ritz value of a run's draws; ``trace``: mean of its estimates; ``negative``: minus the least Ritz
+    value over the largest, 0 where none is negative; ``density``: share of the eigenvalues in the bin around ``at``
+    (asinh-spaced), from the weights of the Ritz values. ``at`` is 0 for the others.
+    """
+    ritz, trace = frame[frame["quantity"] == "ritz"], frame[frame["quantity"] == "trace"]
+    keys = [*SERIES, "run_id"]
+    ends = ritz.groupby(keys, observed=True)["value"].agg(["max", "min"])
+    least = (-ends["min"] / ends["max"]).clip(lower=0)
+    means = trace.groupby(keys, observed=True)["value"].mean()
+    numbers = {"top": ends["max"], "trace": means, "negative": least}
+    parts = [found.rename("value").reset_index().assign(quantity=name, at=0.0) for name, found in numbers.items()]
+    return over_seeds(pd.concat([*parts, _density(ritz, keys)]), "value", ["quantity", "at"])
+
+
+def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Share of the eigenvalues in each bin, the mean over a run's draws."""
+    stretched = np.arcsinh(10 * ritz["value"])
+    edges = np.linspace(stretched.min(), stretched.max(), BINS + 1)
+    middles = np.sinh((edges[1:] + edges[:-1]) / 2) / 10
+    places = np.clip(np.searchsorted(edges, stretched, side="right") - 1, 0, BINS - 1)
+    weights = ritz["weight"] / ritz.groupby("run_id")["draw"].transform("nunique")
+    binned = ritz.assign(at=middles[places], value=weights, quantity="density")
+    return binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum().reset_index()
+
+
+@style.in_style
+def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Above: largest eigenvalue, trace and negative part against depth; below: the density, a panel each network.
+
+    Raises UseError where the mechanism ``curvature`` was not carried out.
+    """
+    frame = measured(results, "curvature", "curvature")
+    data = curvature_data(frame)
+    panels = kinds(data)
+    words = page.Words(title="Hessian of the training loss at the trained weights", notes=_notes(frame, data))
+    key = style.network_key(data, results.study.depths, mixed=True)
+    figure = page.page(results, words, (9.8, 5.0), key)
+    halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    for axes, (quantity, label) in zip(halves[0].subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
+        for kind in panels:
+            part = of_kind(data, kind)
+            _by_depth(axes, part[part["quantity"] == quantity], kind)
+        axes.set_yscale("log" if quantity != "negative" else "linear")
+        axes.set_title(label, fontweight="bold")
+        axes.set_xlabel("depth")
+    row = halves[1].subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, kind in zip(row, panels, strict=True):
+        _densities(axes, of_kind(data, kind), results)
+        style.title_of_kind(axes, kind)
+    row[0].set_ylabel("share of eigenvalues in a bin")
+    return figure, data
+
+
+def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind) -> None:
+    rows = data.groupby("depth")[["mean", "low", "high"]].mean().reset_index()
+    error = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+    look = {"color": style.COLOURS[kind.network], "linestyle": style.DASHES[kind.shortcut]}
+    axes.errorbar(rows["depth"], rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
+    axes.set_xticks(rows["depth"])
+    axes.grid(axis="y", color="0.92", linewidth=0.7)
+
+
+def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
+    for key, rows in series(data[data["quantity"] == "density"]):
+        look = style.line_style(key, results.study.depths, mixed=True)
+        axes.plot(rows["at"], rows["mean"].clip(lower=LOWEST), marker="o", markersize=2, **look)
+    axes.set_yscale("log")
+    axes.set_xscale("asinh", linear_width=0.1)
+    axes.set_ylim(LOWEST, 2)
+    axes.set_xlabel("eigenvalue")
+    axes.grid(axis="y", color="0.92", linewidth=0.7)
+
+
+def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
+    top = frame[(frame["quantity"] == "ritz") & (frame["index"] == 0)]
+    worst = float((top["residual"] / top["value"]).max())
+    return [
+        f"Of the mean loss over {int(frame['examples'].min()):,} clean training images, batch norm in evaluation mode, "
+        "without weight decay, with respect to every parameter. Density by stochastic Lanczos quadrature, in bins of "
+        f"equal width in asinh(10 x). Each largest eigenvalue is known within {100 * worst:.2g} %. "
+        f"{page.seed_note(data, 'point')}",
+    ]

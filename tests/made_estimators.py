@@ -1,0 +1,73 @@
+"""Made-up rows of shatter, paths, landscape, curvature and construct, in the shapes that were published."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from degradation.spec import RunSpec
+
+
+def shatter_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    fall = {"plain": 0.5**run.depth, "residual": run.depth**-0.5}[run.network]
+    near = {"initial": fall, "trained": 0.9, "white noise": 0.0, "brownian": 0.8}
+    for source, correlation in near.items():
+        for lag in (1, 2, 4):
+            said = {"source": source, "lag": lag, "distance": lag / 4, "correlation": correlation / lag}
+            same = {"correlation_std": 0.1, "gradient_norm": 1.0, "lines": 24, "points": 5, "statistics": "running"}
+            yield said | same | {"examples": 500}
+
+
+def paths_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    blocks = (run.depth - 2) // 2
+    residual = run.network == "residual"
+    for length in range(blocks + 1) if residual else (blocks,):
+        share = math.comb(blocks, length) / 2**blocks if residual else 1.0
+        for draw in range(3):
+            norm = {"gradient_norm": 2.0 * 0.5**length * (1 + 0.1 * draw), "full_gradient_norm": 2.0}
+            counts = {"paths": math.comb(blocks, length), "share": share, "blocks": blocks}
+            yield norm | counts | {"length": length, "draw": draw, "statistics": "running", "examples": 64}
+
+
+def landscape_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    rough = 0.02 * run.depth if run.network == "plain" else 0.0
+    cuts = [("line", statistics, (0.0,)) for statistics in ("running", "batch")]
+    for cut, statistics, across in [*cuts, ("surface", "running", (-1.0, 0.0, 1.0))]:
+        for y in across:
+            for x in (-1.0, 0.0, 1.0):
+                loss = 0.5 + (1 + rough) * (x * x + 2 * y * y)
+                place = {"cut": cut, "x": x, "y": y, "split": "train", "statistics": statistics}
+                yield place | {"loss": loss, "error": min(0.9, loss / 4), "examples": 500}
+
+
+def curvature_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    top = 10.0 * (run.depth if run.network == "plain" else 5)
+    same = {"parameters": 1000, "statistics": "running", "examples": 500}
+    for draw in range(2):
+        for index, (value, weight) in enumerate([(top, 0.01), (0.1, 0.89), (-1.0, 0.1)]):
+            ritz = {"quantity": "ritz", "index": index, "value": value, "weight": weight, "residual": 0.01 * top}
+            yield ritz | same | {"draw": draw}
+        missing = {"weight": float("nan"), "residual": float("nan")}
+        yield missing | same | {"quantity": "trace", "index": 0, "value": 20 * top + draw, "draw": draw}
+
+
+def construct_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    for made, more in (("shallow", 0), ("deep", 12)):
+        for step in (0, 30, 60):
+            for statistics in ("running", "batch"):
+                error = 0.1 + (0.002 * step if made == "deep" and run.network == "plain" else 0)
+                said = {"made": made, "made_depth": run.depth + more, "step": step, "statistics": statistics}
+                same = {"split": "train", "examples": 500, "learning_rate": 0.01}
+                yield (
+                    said
+                    | same
+                    | {"loss": 3 * error, "error": error, "logit_difference": 0.0 if step == 0 else math.nan}
+                )
+
+
+ESTIMATORS = {
+    "shatter": shatter_rows,
+    "paths": paths_rows,
+    "landscape": landscape_rows,
+    "curvature": curvature_rows,
+    "construct": construct_rows,
+}

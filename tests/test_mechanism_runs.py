@@ -1,0 +1,179 @@
+"""Experiments on a study on disk: part by part, continued after an interruption, kept with hashes, loaded and drawn."""
+
+import os
+import shutil
+import signal
+
+import pandas as pd
+import pytest
+
+from degradation import runner
+from degradation.environment import Options
+from degradation.errors import Interrupted, UseError
+from degradation.figures import draw
+from degradation.mechanisms.mechanism import Mechanism, Settings
+from degradation.mechanisms.running import carry_out, prepare, settled
+from degradation.results import load
+from degradation.store import StudyFolder
+from tests.calling import command  # noqa: F401
+from tests.made import study_spec
+
+OPTIONS = Options(device="cpu", threads=1, jobs=1)
+GIVEN = {"examples": 16, "draws": 1, "points": 2}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    study = study_spec(depths=(14,), measure={"probes": (), "eval_every": 12})
+    runner.run(study, name="tiny", root=root, options=OPTIONS)
+    return root
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of a study of one trained pair."""
+    shutil.copytree(trained / "tiny", tmp_path / "tiny")
+    return StudyFolder(tmp_path, "tiny")
+
+
+def work(folder, name="lesion", **more):
+    return prepare(folder, name, OPTIONS, given=GIVEN, **more)
+
+
+def counting(made, stop_after=None, kill=None):
+    """The work with a mechanism that counts the parts it measures, and interrupts itself after some."""
+    measured = []
+
+    def measure(of, settings, part):
+        rows = made.mechanism.measure(of, settings, part)
+        measured.append((of.run.network, part))
+        if len(measured) == stop_after:
+            os.kill(os.getpid(), kill or signal.SIGINT)
+        return rows
+
+    fields = {name: getattr(made.mechanism, name) for name in ("name", "question", "columns", "parts")}
+    fields = {f: getattr(made, f) for f in ("settings", "results", "place", "environment", "options")} | {
+        "mechanism": Mechanism(**fields, measure=measure)
+    }
+    return type(made)(**fields), measured
+
+
+def test_every_finished_run_is_measured_and_its_frame_loads_with_the_usual_keys(folder):
+    outcome = carry_out(work(folder))
+    results = load(folder.path)
+    assert set(outcome.done) == set(results.run_ids)
+    frame = results["lesion"]
+    assert list(frame.columns[:5]) == ["study", "run_id", "network", "depth", "seed"]
+    assert set(frame["network"]) == {"plain", "residual"}
+    assert set(frame["examples"]) <= {0, 16}
+    # All 20 test images or the first 16 of them: the whole network's error is one of sixteenths.
+    whole = frame.query("kind == 'intact'")["error"] * 16
+    assert (whole == whole.round()).all()
+
+
+def test_an_interruption_loses_at_most_one_part_and_the_next_call_continues(folder):
+    interrupted, first = counting(work(folder), stop_after=3)
+    with pytest.raises(Interrupted) as ended:
+        carry_out(interrupted)
+    assert ended.value.status == 130
+    assert len(first) == 3
+    again, second = counting(work(folder))
+    carry_out(again)
+    assert not set(first) & set(second)
+    frame = load(folder.path)["lesion"]
+    untouched = StudyFolder(folder.path.parent / "other", "tiny")
+    untouched.path.parent.mkdir()
+    shutil.copytree(folder.path, untouched.path)
+    shutil.rmtree(untouched.path / "mechanisms")
+    carry_out(work(untouched))
+    pd.testing.assert_frame_equal(frame, load(untouched.path)["lesion"])
+
+
+def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
+    carry_out(work(folder))
+    place = folder.experiment("lesion")
+    [first, _] = place.run_ids()
+    assert set(place.done(first)["files"]) == {"lesion.parquet", "facts.json", "spec.json"}
+    assert not [file for file in place.run_path(first).iterdir() if file.name.startswith("part-")]
+    again, measured = counting(work(folder))
+    carry_out(again)
+    assert measured == []
+    (place.run_path(first) / "lesion.parquet").write_bytes(b"other")
+    with pytest.raises(UseError, match=r"does not hold what was written.*degradation mechanism"):
+        _ = load(folder.path)["lesion"]
+
+
+def test_settings_are_kept_and_others_are_refused_in_one_line_unless_anew(folder):
+    carry_out(work(folder, "reorder"))
+    place = folder.experiment("reorder")
+    assert settled(place, {}) == Settings(**GIVEN)
+    with pytest.raises(UseError, match=r"--examples 20: reorder was begun with 16 .*--anew"):
+        settled(place, {"examples": 20})
+    other = prepare(folder, "reorder", OPTIONS, given={"examples": 20}, anew=True)
+    assert set(other.todo) == set(place.run_ids())
+    carry_out(other)
+    assert set(load(folder.path)["reorder"]["examples"]) == {20}
+
+
+def test_rows_of_other_weights_are_not_loaded_and_are_measured_again(folder):
+    carry_out(work(folder, "identity"))
+    place, [run_id, _] = folder.experiment("identity"), folder.run_ids()
+    spec = place.spec(run_id)
+    place.discard(run_id)
+    place.write_spec(run_id, spec | {"weights": "of another training"})
+    place.commit(run_id, "finished", {"identity.parquet": b""})
+    assert run_id not in set(load(folder.path)["identity"]["run_id"])
+    assert work(folder, "identity").todo == (run_id,)
+
+
+def test_a_run_that_another_process_measures_is_passed_over(folder):
+    told = []
+    one = work(folder, "identity")
+    with folder.experiment("identity").lock(one.fit[0]) as held:
+        assert held
+        outcome = carry_out(work(folder, "identity"), told.append)
+    assert outcome.done == one.fit[1:]
+    assert [progress.phase for progress in told if progress.run_id == one.fit[0]] == ["waiting"]
+
+
+def test_a_mechanism_that_yields_a_column_it_does_not_name_is_a_programming_error(folder):
+    made = work(folder, "identity")
+    fields = {name: getattr(made.mechanism, name) for name in ("name", "question", "parts", "measure")}
+    columns = {name: kind for name, kind in made.mechanism.columns.items() if name != "cka"}
+    wrong = type(made)(
+        **{f: getattr(made, f) for f in ("settings", "results", "place", "environment", "options")},
+        mechanism=Mechanism(**fields, columns=columns),
+    )
+    with pytest.raises(ValueError, match="cka"):
+        wrong.rows(wrong.subject(wrong.fit[0]), "stage-1")
+
+
+# The command
+
+
+def test_the_command_measures_draws_and_says_where(folder, command):  # noqa: F811
+    said = command("mechanism", str(folder.path), "identity", "--examples", "16", "--format", "png", "--threads", "1")
+    assert said.status == 0, said.err
+    assert "How near is each block to the identity?" in said.out
+    assert "2 runs measured in" in said.out
+    assert (folder.figures_path() / "identity.png").is_file()
+    again = command("mechanism", str(folder.path), "identity", "--format", "png", "--json")
+    assert again.json["mechanisms"]["identity"]["settings"]["examples"] == 16
+    assert "0 runs to measure" in again.err
+
+
+def test_an_unknown_experiment_is_an_error_of_use_with_a_suggestion(folder, command):  # noqa: F811
+    said = command("mechanism", str(folder.path), "leison")
+    assert said.status == 2
+    assert "no experiment 'leison': choose from" in said.err
+    assert "lesion" in said.err
+
+
+def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they_say_what_to_run(folder, tmp_path):
+    results = load(folder.path)
+    assert results["lesion"].empty
+    drawn = draw(results, (), ("png",), tmp_path / "out")
+    assert not {"lesion", "reorder", "identity"} & (set(drawn.skipped) | {path.stem for path in drawn.paths})
+    with pytest.raises(UseError, match="run `degradation mechanism tiny lesion` first"):
+        draw(results, ("lesion",), ("png",), tmp_path / "out")
