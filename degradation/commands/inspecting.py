@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,8 +111,9 @@ def _network(kind: str, depth: str, shortcut: str | None) -> "CifarNetwork":
     from degradation import networks
 
     try:
-        # Their values are checked there; None: the weights come from the file.
-        return networks.network(kind, int(depth), shortcut, seed=None)  # type: ignore[arg-type]
+        asked: Any = (kind, int(depth), shortcut)  # their values are checked there
+        made: CifarNetwork = networks.network(*asked, seed=None)  # the weights come from the file
+        return made
     except ValueError as error:
         raise UseError(f"--network {kind} --depth {depth}: {error}") from error
 

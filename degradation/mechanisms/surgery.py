@@ -6,7 +6,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from degradation.layout import Block
-from degradation.networks.cifar import BasicBlock, CifarNetwork
+from degradation.networks.blocks import BasicBlock
+from degradation.networks.cifar import CifarNetwork
 
 BRANCH_OFF, SKIPPED, IMPOSSIBLE = "branch off", "block skipped", "not possible: shapes differ"
 
