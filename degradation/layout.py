@@ -24,7 +24,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Two layers and the shortcut around them."""
+    """Two or three layers and the shortcut around them."""
 
     number: int
     name: str

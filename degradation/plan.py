@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from degradation.spec import Network, Norm, RunSpec, Shortcut, StudySpec
+from degradation.spec import BlockSpec, Network, Norm, RunSpec, Shortcut, StudySpec
 
 CLASSES = 10
+ORIGINAL = BlockSpec()
 STAGE_FILTERS = (16, 32, 64)  # of the three stages, section 4.2
 
 
@@ -28,12 +29,14 @@ def arms(study: StudySpec) -> dict[RunSpec, str]:
         for seed in study.seeds
         for depth in sorted(study.depths, reverse=True)
         for name, arm in each.items()
-        for network, shortcut in _kinds(study)
+        for network, shortcut in _kinds(arm)
     }
 
 
 def _kinds(study: StudySpec) -> list[tuple[Network, Shortcut]]:
-    plain: list[tuple[Network, Shortcut]] = [("plain", "none")] if "plain" in study.networks else []
+    """The networks of an arm; no plain one where its blocks change what only a shortcut has: nothing matches there."""
+    has_plain = "plain" in study.networks and not study.block.of_shortcut
+    plain: list[tuple[Network, Shortcut]] = [("plain", "none")] if has_plain else []
     return plain + [("residual", option) for option in study.shortcuts if "residual" in study.networks]
 
 
@@ -47,6 +50,7 @@ def _run(study: StudySpec, network: Network, depth: int, shortcut: Shortcut, see
         norm=study.norm,
         width=study.width,
         initialization=study.initialization,
+        block=study.block,
         recipe=study.recipe.for_depth(depth),
         precision=study.precision,
         measure=study.measure,
@@ -82,40 +86,49 @@ def filters(width: int) -> tuple[int, int, int]:
     return first * width, second * width, third * width
 
 
-def parameters(depth: int, shortcut: Shortcut, *, norm: Norm = "batch", width: int = 1) -> int:
+def parameters(
+    depth: int, shortcut: Shortcut, *, norm: Norm = "batch", width: int = 1, block: BlockSpec = ORIGINAL
+) -> int:
     """Trainable numbers of a network of the CIFAR family: 269,722 at depth 20 with option A or none.
 
-    A filter has a gamma and a beta with batch norm, a bias without a norm.
+    A filter has a gamma and a beta with batch norm, a bias without a norm and in a gate. The order of a block's
+    operations changes nothing; a learned scale is one number a block.
     """
     last = filters(width)[-1]
-    own = 2 if norm == "batch" else 1
-    weights = sum(weight.numbers + own * weight.filters for weight in _convolutions(depth, shortcut, width))
-    return weights + last * CLASSES + CLASSES
+    convolutions = [*_convolutions(depth, shortcut, width), *_gates(depth, block, width)]
+    weights = sum(
+        each.numbers + (2 if norm == "batch" and not each.gate else 1) * each.filters for each in convolutions
+    )
+    scales = (depth - 2) // 2 if block.start in ("skipinit", "fixup") else 0
+    return weights + scales + last * CLASSES + CLASSES
 
 
-def multiply_adds(depth: int, shortcut: Shortcut, size: int = 32, *, width: int = 1) -> int:
+def multiply_adds(
+    depth: int, shortcut: Shortcut, size: int = 32, *, width: int = 1, block: BlockSpec = ORIGINAL
+) -> int:
     """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
     maps = [(size >> stage) ** 2 for stage in range(3)]
-    convolved = sum(weight.numbers * maps[weight.stage] for weight in _convolutions(depth, shortcut, width))
-    return convolved + filters(width)[-1] * CLASSES
+    convolutions = [*_convolutions(depth, shortcut, width), *_gates(depth, block, width)]
+    return sum(each.numbers * maps[each.stage] for each in convolutions) + filters(width)[-1] * CLASSES
 
 
 def parameters_of(run: RunSpec) -> int:
     """Trainable numbers of a run's network."""
-    return parameters(run.depth, run.shortcut, norm=run.norm, width=run.width)
+    return parameters(run.depth, run.shortcut, norm=run.norm, width=run.width, block=run.block)
 
 
 def multiply_adds_of(run: RunSpec) -> int:
     """Multiply-adds of a run's network for one of its images, forward."""
-    return multiply_adds(run.depth, run.shortcut, run.dataset.size, width=run.width)
+    return multiply_adds(run.depth, run.shortcut, run.dataset.size, width=run.width, block=run.block)
 
 
 class _Convolution(NamedTuple):
-    """The numbers of a convolution's weight, its filters, and the stage (0, 1, 2) of its output."""
+    """The numbers of a convolution's weight, its filters, the stage (0, 1, 2) of its output; whether it is a gate's."""
 
     numbers: int
     filters: int
     stage: int
+    gate: bool = False
 
 
 def _convolutions(depth: int, shortcut: Shortcut, width: int) -> Iterator[_Convolution]:
@@ -129,3 +142,12 @@ def _convolutions(depth: int, shortcut: Shortcut, width: int) -> Iterator[_Convo
             yield _Convolution(inputs * own, own, stage)
         if shortcut == "C":
             yield from [_Convolution(own * own, own, stage)] * (n - 1)
+
+
+def _gates(depth: int, block: BlockSpec, width: int) -> Iterator[_Convolution]:
+    """The 1x1 convolution of each block's gate, from the block's input to the shape of its output."""
+    if block.gate == "none":
+        return
+    for stage, (inputs, own) in enumerate(pairwise((filters(width)[0], *filters(width)))):
+        yield _Convolution(inputs * own, own, stage, gate=True)
+        yield from [_Convolution(own * own, own, stage, gate=True)] * ((depth - 2) // 6 - 1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from degradation import frames, plan, schedules
-from degradation.spec import RunSpec, StudyRecipe, StudySpec, flatten, nest
+from degradation.spec import BlockSpec, RunSpec, StudyRecipe, StudySpec, flatten, nest
 from degradation.store import FACTS, StudyFolder, frame_file
 
 PROVENANCE = {
@@ -59,7 +59,8 @@ def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_
     folder.commit(run_id, "diverged" if diverged else "finished", files)
 
 
-LACKING = ("norm", "width", "initialization", "recipe.optimizer", "recipe.beta2")
+BLOCK = tuple(f"block.{name}" for name in BlockSpec.model_fields)
+LACKING = ("norm", "width", "initialization", "recipe.optimizer", "recipe.beta2", *BLOCK)
 """What schema 1 lacked."""
 
 

@@ -1,5 +1,6 @@
 """Arms: a study repeated with something changed, from its file to its figures."""
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -95,7 +96,7 @@ def test_an_impossible_arm_is_refused(arms, message):
         study(arms)
 
 
-FIELDS_OF_AN_ARM = "recipe, norm, width, initialization"
+FIELDS_OF_AN_ARM = "recipe, norm, width, initialization, block"
 
 
 @pytest.mark.parametrize(
@@ -296,6 +297,41 @@ def test_heat_maps_of_arms_share_one_colour_scale_unless_their_norms_differ(tmp_
     assert max(none)[1] < min(batch)[0]
 
 
+VARIANTS = {"identity": {}, "full": {"block.order": "full"}, "gated": {"block.gate": "exclusive"}}
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    root = tmp_path_factory.mktemp("variants")
+    return load(make_study(root, depths=(8, 14), seeds=(0,), steps=160, arms=VARIANTS).path)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_an_arm_that_has_residual_runs_alone(variants: Results, name: str):
+    _, data = FIGURES[name](variants)
+    kinds = {(arm, network) for arm, network in zip(data["arm"], data["network"], strict=True)}
+    assert ("gated", "residual") in kinds
+    assert ("gated", "plain") not in kinds
+
+
+def test_figures_say_how_block_variants_are_read(variants: Results, longer: Results):
+    def words(results: Results) -> tuple[bool, bool]:
+        both = (" ".join(text.get_text() for text in FIGURES[n](results)[0].texts) for n in ("responses", "branches"))
+        response, branch = both
+        return "read as convolved" in " ".join(response.split()), "after what is done to either" in branch
+
+    assert words(variants) == (True, True)
+    assert words(longer) == (False, False)
+
+
+def test_heat_maps_have_one_scale_an_arm_where_one_has_convolved_responses(variants: Results, longer: Results):
+    def bars(results: Results) -> int:
+        figure, _ = FIGURES["responses-heatmap"](results)
+        return len([axes for axes in figure.axes if axes.get_label() == "<colorbar>"])
+
+    assert (bars(variants), bars(longer)) == (3, 1)
+
+
 def test_labels_that_hold_for_some_arms_name_them():
     assert study(OPTIMIZERS).labels == ("adam: not the paper's recipe: optimizer adam, learning_rate 0.001",)
     assert study({"a": {"norm": "none"}, "b": {"norm": "none", "width": 2}}, recipe={"steps": 9}).labels == (
@@ -318,6 +354,28 @@ def test_a_study_of_one_more_question_ships_with_arms_and_can_be_planned(command
     arms = said.json["study"]["arms"]
     assert len(arms) >= 2
     assert (len(said.json["runs"]), len(said.json["pairs"])) == (len(arms) * 12, len(arms) * 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "pairs"),
+    [
+        ("shortcut-variants", 54, 6),
+        ("convolution-shortcut", 18, 12),
+        ("activation-order", 60, 30),
+        ("branch-start", 48, 12),
+    ],
+)
+def test_a_study_of_block_variants_pairs_what_has_a_plain_match(command: Command, name, runs, pairs):  # noqa: F811
+    said = command("plan", name, "--json")
+    assert (said.status, len(said.json["runs"]), len(said.json["pairs"])) == (0, runs, pairs)
+
+
+def test_the_plan_says_no_match_beside_a_variant_of_the_shortcut(command: Command):  # noqa: F811
+    lines = command("plan", "shortcut-variants").out.splitlines()
+    matched = [line for line, below in itertools.pairwise(lines) if "residual A" in line and "no match" not in below]
+    assert len([line for line in lines if "no match" in line]) == 2 * 7
+    assert len(matched) == 2
+    assert "no match" not in command("plan", "activation-order").out
 
 
 # trained

@@ -157,7 +157,7 @@ def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
         table.add_row(
             str(depth),
             *([arm] if study.arms else []),
-            _kind(network, shortcut),
+            _kind(network, shortcut) + ("\nno match" if group[0].spec.block.of_shortcut else ""),
             ranges(standing.spec.seed for standing in group),
             f"{plan.parameters_of(group[0].spec):,}",
             f"{plan.multiply_adds_of(group[0].spec) / 1e6:,.2f} M",

@@ -79,11 +79,14 @@ def _mark_stages(axes: Axes, data: pd.DataFrame, results: Results) -> None:
 
 
 def _notes(results: Results, data: pd.DataFrame) -> list[str]:
-    normless = any(arm.norm == "none" for arm in results.study.each_arm.values())
+    arms = results.study.each_arm.values()
+    normless = any(arm.norm == "none" for arm in arms)
+    changed = any(arm.block.of_shortcut for arm in arms)
     return [
         "Standard deviation of the branch F(x) over that of the shortcut it is added to, on the training "
         "batch; grey line: equal. Rings: the first block of a stage.",
         *(["Without batch norm the branch is taken with its fixed factor, as it is added."] if normless else []),
+        *(["Branch and shortcut are taken as they are added, after what is done to either."] if changed else []),
         page.seed_note(data),
         *page.divergence_notes(results, "dotted, at the steps before"),
     ]

@@ -78,10 +78,11 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
 def _scales(results: Results, quantity: Quantity, cells: dict[Series, pd.DataFrame]) -> dict[str, ScalarMappable]:
     """The colour scale of each arm: one for all, or one for each where the arms differ in their norm.
 
-    Without batch norm the responses are of another size: one scale for both would show neither's.
+    Responses that are not normalized are of another size: one scale for both would show neither's.
     """
     names = dict.fromkeys(key.arm for key in cells)
-    norms = {arm: results.study.each_arm[arm].norm for arm in names}
+    each = results.study.each_arm
+    norms = {arm: (each[arm].norm, each[arm].block.adds_convolved) for arm in names}
     if len(set(norms.values())) == 1:
         return dict.fromkeys(names, _colours(quantity, list(cells.values())))
     alike = {arm: [cell for key, cell in cells.items() if norms[key.arm] == norms[arm]] for arm in names}

@@ -21,6 +21,10 @@ MEANING = {
     "none": "Without batch norm: standard deviation over the training batch of each convolution's output, with its "
     "bias, before the ReLU or the addition.",
 }
+CONVOLVED = (
+    "Where a block's second norm stands behind the addition, or before its convolution, its second layer is read as "
+    "convolved, in plain networks too."
+)
 
 
 def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -64,8 +68,9 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 def readout(results: Results) -> str:
     """What a response is in the networks of the study, which may have batch norm, none, or either by arm."""
-    norms = {arm.norm for arm in results.study.each_arm.values()}
-    return " ".join(words for norm, words in MEANING.items() if norm in norms)
+    arms = results.study.each_arm.values()
+    words = [words for norm, words in MEANING.items() if norm in {arm.norm for arm in arms}]
+    return " ".join(words + [CONVOLVED] * any(arm.block.adds_convolved for arm in arms))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:

@@ -1,10 +1,42 @@
 """The networks: a kind, a depth and a shortcut option -> a module with its Layout and weights from a seed."""
 
-from typing import get_args
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from degradation.networks.cifar import CifarNetwork
+from degradation.networks.imagenet import ImageNetNetwork, StrideOn
 from degradation.networks.weights import draw_weights
-from degradation.spec import Initialization, Network, Norm, RunSpec, Shortcut
+from degradation.spec import BlockSpec, Initialization, Network, Norm, RunSpec, Shortcut
+
+Family = Literal["cifar", "imagenet"]
+N = TypeVar("N", CifarNetwork, ImageNetNetwork)
+
+
+@overload
+def network(
+    kind: Network,
+    depth: int,
+    shortcut: Shortcut | None = None,
+    *,
+    family: Literal["cifar"] = "cifar",
+    seed: int | None = 0,
+    norm: Norm = "batch",
+    width: int = 1,
+    initialization: Initialization = "he",
+    block: BlockSpec | None = None,
+) -> CifarNetwork: ...
+
+
+@overload
+def network(
+    kind: Network,
+    depth: int,
+    shortcut: Shortcut | None = None,
+    *,
+    family: Literal["imagenet"],
+    seed: int | None = 0,
+    stride_on: StrideOn = "3x3",
+    classes: int = 1000,
+) -> ImageNetNetwork: ...
 
 
 def network(
@@ -12,28 +44,43 @@ def network(
     depth: int,
     shortcut: Shortcut | None = None,
     *,
+    family: Family = "cifar",
     seed: int | None = 0,
-    norm: Norm = "batch",
-    width: int = 1,
-    initialization: Initialization = "he",
-) -> CifarNetwork:
-    """A network of the CIFAR family (He et al. 2015, section 4.2), its weights drawn from ``seed``.
+    **fields: Any,
+) -> CifarNetwork | ImageNetNetwork:
+    """A network of He et al. 2015, its weights drawn from ``seed``; ``seed=None`` leaves them for a checkpoint.
 
-    ``shortcut`` is A, B or C for a residual network (default A) and none for a plain one. The stages have 16, 32
-    and 64 filters times ``width``. With ``seed=None`` the weights are left as torch makes them, for a checkpoint to
-    replace. Input (N, 3, H, W), output (N, 10).
+    ``family`` cifar (section 4.2): depth 6n+2, ``shortcut`` A, B or C (default A) for a residual network and none for
+    a plain one; the stages have 16, 32 and 64 filters times ``width``; ``norm`` is batch or none; ``block`` holds the
+    variants of He et al. 2016. Input (N, 3, H, W), output (N, 10).
 
-    Raises ValueError for a kind, shortcut, norm, width or initialization that does not exist, a depth that is not
-    6n+2, or a shortcut that does not fit.
+    ``family`` imagenet (section 4.1): depths 18, 34, 50, 101 and 152, ``shortcut`` as above (default B, as in the
+    common implementation); the stride of a bottleneck is on its 3x3 convolution or, as in the paper, on its first 1x1
+    one (``stride_on``). Input (N, 3, H, W), output (N, ``classes``).
+
+    Raises ValueError for a kind, shortcut, norm, width, initialization, family or place of the stride that does not
+    exist, a depth that the family does not have, a shortcut that does not fit, or blocks that cannot be built so.
     """
-    option: Shortcut = shortcut or ("none" if kind == "plain" else "A")
+    default: Shortcut = "A" if family == "cifar" else "B"
+    option: Shortcut = shortcut or ("none" if kind == "plain" else default)
     _known("network", kind, get_args(Network))
     _known("shortcut", option, get_args(Shortcut))
-    _known("norm", norm, get_args(Norm))
+    _known("family", family, get_args(Family))
+    if family == "imagenet":
+        _known("place of the stride", fields.get("stride_on", "3x3"), get_args(StrideOn))
+        return _drawn(ImageNetNetwork(kind=kind, depth=depth, shortcut=option, **fields), seed)
+    initialization = fields.get("initialization", "he")
+    _known("norm", fields.get("norm", "batch"), get_args(Norm))
     _known("initialization", initialization, get_args(Initialization))
-    if width < 1:
+    if (width := fields.get("width", 1)) < 1:
         raise ValueError(f"the width is a whole number of at least 1, not {width}")
-    made = CifarNetwork(kind=kind, depth=depth, shortcut=option, norm=norm, width=width, initialization=initialization)
+    made = _drawn(CifarNetwork(kind=kind, depth=depth, shortcut=option, **fields), seed, initialization)
+    if seed is not None:
+        made.begin(seed)
+    return made
+
+
+def _drawn(made: N, seed: int | None, initialization: Initialization = "he") -> N:
     if seed is not None:
         draw_weights(made, seed, initialization)
     return made
@@ -54,4 +101,5 @@ def for_run(run: RunSpec) -> CifarNetwork:
         norm=run.norm,
         width=run.width,
         initialization=run.initialization,
+        block=run.block,
     )

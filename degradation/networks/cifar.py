@@ -5,48 +5,20 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from degradation.layout import Block, Layer, Layout
-from degradation.networks.norms import Scale, branch_scale, make_norm
-from degradation.networks.shortcuts import make_shortcut
+from degradation.networks.blocks import ORDERS, BasicBlock, Building, branch_of, ending, responses, shortcut_of
+from degradation.networks.norms import branch_scale, make_norm
+from degradation.networks.variants import begin_branch
 from degradation.plan import CLASSES, filters
-from degradation.spec import Initialization, Network, Norm, Shortcut, valid_depth
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with their batch norms, and the shortcut around them where there is one.
-
-    y = ReLU(F(x) + shortcut(x)) in a residual network (equations 1 and 2), y = ReLU(F(x)) in a plain one; a
-    residual network without a norm multiplies F(x) by ``scale`` (``norms``), None everywhere else.
-    (N, C, H, W) -> (N, filters, H/stride, W/stride). The shortcut's module is called ``downsample``, as in
-    the public implementations, so that their checkpoints fit. No operation is in place: hooks see true values.
-    """
-
-    def __init__(
-        self, inputs: int, filters: int, stride: int, shortcut: Shortcut, *, norm: Norm, scale: float | None
-    ) -> None:
-        super().__init__()
-        bias = norm == "none"
-        self.conv1 = nn.Conv2d(inputs, filters, kernel_size=3, stride=stride, padding=1, bias=bias)
-        self.bn1 = make_norm(norm, filters)
-        self.conv2 = nn.Conv2d(filters, filters, kernel_size=3, padding=1, bias=bias)
-        self.bn2 = make_norm(norm, filters)
-        self.scale = nn.Identity() if scale is None else Scale(scale)
-        self.relu = nn.ReLU()
-        self.downsample = make_shortcut(shortcut, inputs, filters, stride, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.scale(self.bn2(self.conv2(out)))
-        if self.downsample is not None:
-            out = out + self.downsample(x)
-        output: Tensor = self.relu(out)
-        return output
+from degradation.spec import BlockSpec, Initialization, Network, Norm, Shortcut, valid_depth
 
 
 class CifarNetwork(nn.Module):
     """A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters times width, global pool, linear layer.
 
-    Input (N, 3, H, W), output logits (N, 10). ``layout`` names its layers and blocks for the probes.
-    Raises ValueError for a depth that is not 6n+2 or a shortcut that does not fit the kind.
+    Input (N, 3, H, W), output logits (N, 10). ``layout`` names its layers and blocks for the probes. With
+    pre-activation the first block takes the activation behind the first convolution as its own, and another stands
+    behind the last block (He et al. 2016, appendix).
+    Raises ValueError for a depth that is not 6n+2, a shortcut that does not fit the kind, or blocks that do not fit.
     """
 
     def __init__(
@@ -58,57 +30,90 @@ class CifarNetwork(nn.Module):
         norm: Norm = "batch",
         width: int = 1,
         initialization: Initialization = "he",
+        block: BlockSpec | None = None,
     ) -> None:
         super().__init__()
-        if (kind == "plain") != (shortcut == "none"):
-            raise ValueError(
-                f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}"
-            )
+        self.spec = (block or BlockSpec()).fitting(norm)
+        _check_kind(kind, shortcut, self.spec)
         n = (valid_depth(depth) - 2) // 6
         first, last = filters(width)[0], filters(width)[-1]
         scale = branch_scale(3 * n, initialization) if norm == "none" and kind == "residual" else None
+        building = Building(shortcut=shortcut, norm=norm, scale=scale, spec=self.spec)
         self.conv1 = nn.Conv2d(3, first, kernel_size=3, padding=1, bias=norm == "none")
         self.bn1 = make_norm(norm, first)
         self.relu = nn.ReLU()
         stages = []
-        for before, own in pairwise((first, *filters(width))):
+        for stage, (before, own) in enumerate(pairwise((first, *filters(width))), start=1):
             shapes = [(before, 1 if before == own else 2)] + [(own, 1)] * (n - 1)
-            blocks = [BasicBlock(inputs, own, stride, shortcut, norm=norm, scale=scale) for inputs, stride in shapes]
+            make = ORDERS[self.spec.order]
+            blocks = [make(f"layer{stage}.{i}", inputs, own, by, building) for i, (inputs, by) in enumerate(shapes)]
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3 = stages
+        if self.spec.order == "full":
+            self.layer1[0].bn1 = nn.Identity()
+        self.last = ending(building, last)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(last, CLASSES)
-        self.layout = cifar_layout(n, shortcut, norm)
+        self.layout = cifar_layout(n, building)
+
+    @property
+    def blocks(self) -> tuple[BasicBlock, ...]:
+        """The blocks in forward order."""
+        return (*self.layer1, *self.layer2, *self.layer3)
+
+    def begin(self, seed: int) -> None:
+        """What the variants change of drawn weights: gates, branches that begin small, dropout's keys."""
+        for block in self.blocks:
+            begin_branch(self.spec, block, len(self.blocks))
+            if block.transform is not None:
+                block.transform.begin(seed, block.name)
+
+    def follow(self, step: Tensor) -> None:
+        """Let dropout draw its masks by this tensor, which holds the number of the step wherever it is changed."""
+        for block in self.blocks:
+            if block.transform is not None:
+                block.transform.follow(step)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.layer3(self.layer2(self.layer1(out)))
+        out = self.last(self.layer3(self.layer2(self.layer1(out))))
         logits: Tensor = self.fc(self.pool(out).flatten(1))
         return logits
 
 
-def cifar_layout(n: int, shortcut: Shortcut, norm: Norm = "batch") -> Layout:
+def _check_kind(kind: Network, shortcut: Shortcut, spec: BlockSpec) -> None:
+    if (kind == "plain") != (shortcut == "none"):
+        raise ValueError(f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}")
+    if kind == "plain" and spec.of_shortcut:
+        raise ValueError(f"a plain network has no shortcut: leave out {spec.of_shortcut[0]}")
+
+
+def cifar_layout(n: int, building: Building) -> Layout:
     """The Layout of a network with n blocks in each of its three stages.
 
-    Without a norm a layer's response is its convolution's output, and a residual block's branch the scaled one:
-    what is added to the shortcut.
+    Without a norm a layer's response is its convolution's output. A block's branch and shortcut are what is added.
     """
-    response, branch = ("bn", "bn2") if norm == "batch" else ("conv", "conv2" if shortcut == "none" else "scale")
+    branch, shortcut = branch_of(building), shortcut_of(building)
     blocks = tuple(
         Block(
             number=stage * n + index + 1,
             name=(name := f"layer{stage + 1}.{index}"),
             stage=stage + 1,
             branch=f"{name}.{branch}",
-            shortcut=None if shortcut == "none" else f"{name}.downsample",
+            shortcut=shortcut and f"{name}.{shortcut}",
         )
         for stage in range(3)
         for index in range(n)
     )
-    places = [("", "1", 1)] + [(f"{block.name}.", half, block.stage) for block in blocks for half in "12"]
+    places = [("conv1", "bn1" if building.norm == "batch" else "conv1", 1)]
+    for block in blocks:
+        halves = zip(("conv1", "conv2"), responses(building), strict=True)
+        places += [
+            (f"{block.name}.{convolution}", f"{block.name}.{response}", block.stage) for convolution, response in halves
+        ]
     layers = [
-        Layer(number=number, name=f"{owner}conv{half}", stage=stage, response=f"{owner}{response}{half}")
-        for number, (owner, half, stage) in enumerate(places, start=1)
+        Layer(number=number, name=name, stage=stage, response=response)
+        for number, (name, response, stage) in enumerate(places, start=1)
     ]
     # The linear layer works on the pooled 1x1 maps: a feature-map size, so a stage, of its own.
     linear = Layer(number=len(layers) + 1, name="fc", stage=4, response=None)

@@ -8,19 +8,20 @@ from degradation.spec import Norm, Shortcut
 
 
 class ZeroPadded(nn.Module):
-    """Option A where shapes change: every second pixel, and zero channels, half of them on either side.
+    """Option A where shapes change: every ``stride``-th pixel, and zero channels, half of them on either side.
 
-    (N, C, H, W) -> (N, filters, H/2, W/2). The paper does not say on which side the zeros stand; both sides
+    (N, C, H, W) -> (N, filters, H/stride, W/stride). The paper does not say on which side the zeros stand; both sides
     alike is what the common public implementation does.
     """
 
-    def __init__(self, inputs: int, filters: int) -> None:
+    def __init__(self, inputs: int, filters: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         before = (filters - inputs) // 2
         self.channels = (before, filters - inputs - before)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, *self.channels))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.channels))
 
 
 class Projection(nn.Sequential):
@@ -43,9 +44,9 @@ def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int, norm
         return None
     if option == "C" or (option == "B" and changes):
         return Projection(inputs, filters, stride, norm)
-    return ZeroPadded(inputs, filters) if changes else nn.Identity()
+    return ZeroPadded(inputs, filters, stride) if changes else nn.Identity()
 
 
-def is_projection_weight(name: str) -> bool:
-    """Whether a tensor of a network's state belongs to a projection shortcut, which a plain twin lacks."""
-    return ".downsample." in f".{name}"
+def comes_with_shortcut(name: str) -> bool:
+    """Whether a tensor belongs to a shortcut, its gate or its learned scale: a plain twin has none."""
+    return any(f".{part}." in f".{name}" for part in ("downsample", "transform", "scale"))

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from degradation.networks.shortcuts import is_projection_weight
+from degradation.networks.shortcuts import comes_with_shortcut
 from degradation.spec import Initialization
 
 Shape = tuple[int, ...]
@@ -118,9 +118,9 @@ def weight_hash(named: Iterable[tuple[str, Tensor]]) -> str:
 
 def shared_weights(network: nn.Module) -> list[tuple[str, Tensor]]:
     """The weights that a matched twin of another kind or option has too."""
-    return [(name, tensor) for name, tensor in network.named_parameters() if not is_projection_weight(name)]
+    return [(name, tensor) for name, tensor in network.named_parameters() if not comes_with_shortcut(name)]
 
 
 def extra_weights(network: nn.Module) -> list[str]:
-    """Names of the weights of projection shortcuts, which a plain twin lacks."""
-    return [name for name, _ in network.named_parameters() if is_projection_weight(name)]
+    """Names of the weights that came with the shortcuts, which a plain twin lacks."""
+    return [name for name, _ in network.named_parameters() if comes_with_shortcut(name)]

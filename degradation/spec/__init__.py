@@ -1,5 +1,6 @@
 """What is studied, as frozen data: a study (a grid of runs and what to measure) and each single run."""
 
+from degradation.spec.block import BlockSpec, Norm, Order
 from degradation.spec.datasets import Cifar10, Dataset, Synthetic
 from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, nest, valid_depth
 from degradation.spec.recipe import PAPER_STEPS, Optimizer, Recipe, StudyRecipe
@@ -10,7 +11,6 @@ from degradation.spec.run import (
     Initialization,
     Measure,
     Network,
-    Norm,
     Precision,
     Probe,
     RunSpec,
@@ -27,6 +27,7 @@ __all__ = [
     "SCHEMA",
     "SYNTHETIC_LABEL",
     "VARYING",
+    "BlockSpec",
     "Cifar10",
     "Dataset",
     "Frozen",
@@ -35,6 +36,7 @@ __all__ = [
     "Network",
     "Norm",
     "Optimizer",
+    "Order",
     "Precision",
     "Probe",
     "Recipe",

@@ -4,16 +4,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Dataset
 from degradation.spec.fields import Depth, Frozen, Seed, Step, digest
 from degradation.spec.recipe import Recipe
 
-SCHEMA = 2
+SCHEMA = 3
 """Number of the RunSpec's shape; part of every run id. ``upgrade`` fills what an older one lacked."""
 
 Network = Literal["plain", "residual"]
 Shortcut = Literal["none", "A", "B", "C"]
-Norm = Literal["batch", "none"]
 Initialization = Literal["he", "orthogonal", "delta-orthogonal", "dirac"]
 Precision = Literal["auto", "fp32", "bf16"]
 Probe = Literal["gradients", "responses", "branches"]
@@ -48,6 +48,7 @@ class RunSpec(Frozen):
     norm: Norm = "batch"
     width: int = Field(default=1, ge=1, le=64)
     initialization: Initialization = "he"
+    block: BlockSpec = BlockSpec()
     recipe: Recipe
     precision: Precision = "auto"
     measure: Measure = Measure()
@@ -58,6 +59,13 @@ class RunSpec(Frozen):
     def shortcut_fits_network(self) -> Self:
         if (self.network == "plain") != (self.shortcut == "none"):
             raise ValueError("a plain network has shortcut 'none', a residual one A, B or C")
+        return self
+
+    @model_validator(mode="after")
+    def block_fits_network(self) -> Self:
+        self.block.fitting(self.norm)
+        if self.network == "plain" and self.block.of_shortcut:
+            raise ValueError(f"a plain network has no shortcut: leave out block.{self.block.of_shortcut[0]}")
         return self
 
     @property
@@ -76,5 +84,6 @@ def upgrade(fields: dict[str, Any]) -> RunSpec:
     """The RunSpec of a run on disk, with what an older schema lacked filled in.
 
     Schema 1 knew SGD, batch norm, width 1 and He's initialization alone: these are the defaults of what 2 added.
+    Schema 2 knew the blocks of He et al. 2015 alone.
     """
     return RunSpec.model_validate(fields | {"schema_number": SCHEMA})

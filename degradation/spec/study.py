@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails
 
+from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Cifar10, Dataset
 from degradation.spec.fields import Depth, Frozen, Seed, distinct, flatten, leaves, merge, nest
 from degradation.spec.recipe import PAPER_STEPS, Recipe, StudyRecipe
-from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Norm, Precision
+from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Precision
 
 SYNTHETIC_LABEL = (
     "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images"
 )
 GROWING = ("depths", "networks", "shortcuts", "seeds")
-VARYING = ("recipe", "norm", "width", "initialization")
+VARYING = ("recipe", "norm", "width", "initialization", "block")
 """What an arm may change. Data, precision and what is measured belong to the whole study: its arms are compared."""
 
 
@@ -49,10 +50,19 @@ class StudySpec(Frozen):
     width: int = Field(default=1, ge=1, le=64)
     """The stages have 16, 32 and 64 filters times this."""
     initialization: Initialization = "he"
+    block: BlockSpec = BlockSpec()
     recipe: StudyRecipe = StudyRecipe()
     precision: Precision = "auto"
     measure: Measure = Measure()
     arms: Arms = Field(default={}, validate_default=False)  # the last field: it is checked against all others
+
+    @field_validator("block")
+    @classmethod
+    def block_fits(cls, block: BlockSpec, info: ValidationInfo) -> BlockSpec:
+        """The blocks can be built with the norm, and what they change of a shortcut has a network with one."""
+        if block.of_shortcut and "residual" not in info.data.get("networks", NETWORKS):
+            raise ValueError(f"{block.of_shortcut[0]} is a shortcut's: networks must have residual")
+        return block.fitting(info.data.get("norm", "batch"))
 
     @field_validator("arms")
     @classmethod
@@ -88,7 +98,8 @@ class StudySpec(Frozen):
 
     def _own_labels(self) -> tuple[str, ...]:
         synthetic, changed = self.dataset.name == "synthetic", self.recipe.changed
-        built = [f"{name} {getattr(self, name)}" for name in VARYING[1:] if getattr(self, name) != PAPERS[name]]
+        names = [name for name in VARYING if name not in ("recipe", "block") and getattr(self, name) != PAPERS[name]]
+        built = (*(f"{name} {getattr(self, name)}" for name in names), *self.block.changed)
         labels = {
             f"{self.recipe.steps:,} steps: not the paper's schedule": self.recipe.steps != PAPER_STEPS,
             f"not the paper's recipe: {', '.join(changed)}": bool(changed) and not synthetic,
@@ -130,5 +141,5 @@ def _tell_apart(studies: dict[str, StudySpec], one: str, other: str) -> None:
             raise ValueError(f"arms {one} and {other} are the same run at depth {depth}: leave one out")
 
 
-def _distinctive(study: StudySpec, depth: int) -> tuple[Recipe, Norm, int, Initialization]:
-    return study.recipe.for_depth(depth), study.norm, study.width, study.initialization
+def _distinctive(study: StudySpec, depth: int) -> tuple[Recipe, Norm, int, Initialization, BlockSpec]:
+    return study.recipe.for_depth(depth), study.norm, study.width, study.initialization, study.block

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from degradation.networks.cifar import BasicBlock, CifarNetwork
+from degradation.networks.cifar import CifarNetwork
 
-VARIETIES = 16  # of shape, stride and precision that one process meets; each is compiled once, whatever the depth
+VARIETIES = 64  # of shape, stride, precision and variant that one process meets; each is compiled once at any depth
 
 
 @cache
-def _compiled_forward() -> Callable[..., Any]:
+def _compiled_forward(own: Callable[..., Any]) -> Callable[..., Any]:
     torch._dynamo.config.recompile_limit = max(VARIETIES, torch._dynamo.config.recompile_limit)
-    return torch.compile(BasicBlock.forward, dynamic=False)
+    return torch.compile(own, dynamic=False)
 
 
 @contextmanager
@@ -24,11 +24,10 @@ def compiled(network: CifarNetwork) -> Iterator[None]:
 
     Blocks of one shape share one compilation, so a deep network takes no longer to compile than a shallow one.
     """
-    blocks = [module for module in network.modules() if type(module) is BasicBlock]
-    for block in blocks:
-        block.forward = partial(_compiled_forward(), block)  # type: ignore[method-assign]
+    for block in network.blocks:
+        block.forward = partial(_compiled_forward(type(block).forward), block)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for block in blocks:
+        for block in network.blocks:
             del block.forward

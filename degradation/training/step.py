@@ -29,6 +29,7 @@ class State:
         self.weights: list[Tensor] = list(self.network.parameters())
         self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.network.follow(self.step)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.checksum = torch.zeros((), dtype=torch.int64, device=device)

@@ -1,0 +1,87 @@
+"""How a block is put together: order of its operations, what becomes of its shortcut, how its branch begins."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from degradation.spec.fields import Frozen
+
+Norm = Literal["batch", "none"]
+Order = Literal["original", "norm-after-addition", "relu-before-addition", "relu-only", "full"]
+Gate = Literal["none", "exclusive", "shortcut-only"]
+Start = Literal["drawn", "zero-gamma", "skipinit", "fixup"]
+
+ENDS_IN_NORM: tuple[Order, ...] = ("original", "relu-before-addition", "relu-only")
+"""The orders whose branch has its last norm behind its last convolution, before the addition."""
+
+
+class BlockSpec(Frozen):
+    """What a block is beside its shortcut option; the defaults are He et al. 2015, the others He et al. 2016.
+
+    The 1x1 convolution of He et al. 2016 (arXiv:1603.05027, Table 1) is shortcut option C.
+    """
+
+    order: Order = "original"
+    """Figure 4 of He et al. 2016: (a) original, (b) norm after addition, (c) ReLU before addition, (d) ReLU-only
+    pre-activation, (e) full pre-activation."""
+    branch_factor: float = Field(default=1.0, ge=0)
+    """Constant scaling (section 3.1): what the branch is multiplied by before it is added."""
+    shortcut_factor: float = Field(default=1.0, ge=0)
+    """The same of the shortcut."""
+    gate: Gate = "none"
+    """g = sigmoid(1x1 convolution of the block's input): exclusive, g F + (1 - g) shortcut (section 3.1, after Highway
+    Networks); shortcut-only, F + (1 - g) shortcut."""
+    gate_bias: float = 0.0
+    """What the gate's bias begins with; the paper tries 0 to -10."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the shortcut's values set to zero in a training step, the others divided by what is left."""
+    start: Start = "drawn"
+    """How a branch begins: as it is drawn; with its last gamma zero (Goyal et al. 2017, arXiv:1706.02677, section 5.1);
+    times a learned number that begins at zero (SkipInit, De and Smith 2020, arXiv:2002.10444); with its last
+    convolution zero, its first divided by sqrt(blocks), and a learned number that begins at one (after Fixup, Zhang et
+    al. 2019, arXiv:1901.09321, section 3: its biases are those of the convolutions)."""
+
+    @property
+    def of_shortcut(self) -> tuple[str, ...]:
+        """The changed fields that a plain network cannot have; where there is one a residual run has no match."""
+        return tuple(name for name in SHORTCUTS_OWN if getattr(self, name) != _default(name))
+
+    @property
+    def adds_convolved(self) -> bool:
+        """Whether a branch ends in a convolution, so that a block's last response is not normalized."""
+        return self.order not in ENDS_IN_NORM
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The fields that are not those of He et al. 2015, as ``gate exclusive``."""
+        return tuple(
+            f"{name} {getattr(self, name)}" for name in BlockSpec.model_fields if getattr(self, name) != _default(name)
+        )
+
+    @model_validator(mode="after")
+    def one_variant_of_the_shortcut(self) -> Self:
+        if self.gate == "none" and self.gate_bias != 0:
+            raise ValueError(f"gate_bias {self.gate_bias} is a gate's: leave it out, or set gate")
+        scaled = (self.branch_factor, self.shortcut_factor) != (1.0, 1.0)
+        variants = {"constant scaling": scaled, "gate": self.gate != "none", "dropout": self.dropout > 0}
+        chosen = [name for name, holds in variants.items() if holds]
+        if len(chosen) > 1:
+            raise ValueError(f"expected one variant of the shortcut, not {' and '.join(chosen)}: take them apart")
+        return self
+
+    def fitting(self, norm: Norm) -> Self:
+        """This, if it can be built with the norm; ValueError otherwise."""
+        if norm == "none" and self.order in ("norm-after-addition", "full"):
+            raise ValueError(f"order {self.order} places a norm: take norm batch, or another order")
+        if self.start == "zero-gamma" and (norm == "none" or self.order not in ENDS_IN_NORM):
+            raise ValueError("start zero-gamma needs a branch that ends in a norm: take norm batch and another order")
+        if self.start == "fixup" and norm != "none":
+            raise ValueError("start fixup replaces the norm: take norm none")
+        return self
+
+
+SHORTCUTS_OWN = ("branch_factor", "shortcut_factor", "gate", "gate_bias", "dropout", "start")
+
+
+def _default(name: str) -> object:
+    return BlockSpec.model_fields[name].default
