@@ -10,17 +10,19 @@ from degradation.version import __version__
 
 if TYPE_CHECKING:
     from degradation.networks import network
+    from degradation.recording import record
     from degradation.results import load
     from degradation.runner import run
     from degradation.spec import RunSpec, StudySpec
 
-__all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "run"]
+__all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "record", "run"]
 
 _HOMES = {
     "RunSpec": "degradation.spec",
     "StudySpec": "degradation.spec",
     "load": "degradation.results",
     "network": "degradation.networks",
+    "record": "degradation.recording",
     "run": "degradation.runner",
 }
 

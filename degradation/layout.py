@@ -1,12 +1,22 @@
 """Layout: what a network consists of, in the words of the frames; the only place that looks at module types."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from degradation.errors import UseError
+
 NORMS = (nn.modules.batchnorm._BatchNorm,)
+CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+LAYERS = (*CONVOLUTIONS, nn.Linear, *CHANNEL_NORMS, nn.LayerNorm, nn.RMSNorm)
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +94,106 @@ def weight_of(network: nn.Module, layer: Layer) -> torch.nn.Parameter:
     if not isinstance(weight, nn.Parameter):
         raise TypeError(f"{layer.name} holds no weight parameter")
     return weight
+
+
+# Layouts of networks that are not ours
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel and torch.compile, however they are nested."""
+    while isinstance(network, WRAPPERS) or COMPILED in network._modules:
+        network = network.module if isinstance(network, WRAPPERS) else network._modules[COMPILED] or network
+    return network
+
+
+def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
+    """The Layout of any network: its convolutions, linear layers and norms, without blocks; stage 1 everywhere.
+
+    They stand in the order in which they were registered, until ``in_forward_order``. The norm of channels registered
+    right behind a convolution is that layer's response; any other norm is a layer of its own. A multi-head attention
+    is two: its projection of queries, keys and values, without a response, and its projection of the output.
+    ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
+    module that has a weight can be chosen. Raises UseError where one chooses none, or where there is no layer at all.
+    """
+    norm_behind = _norms_behind(network)
+    attention = {
+        f"{name}.out_proj": name for name, part in _modules(network) if isinstance(part, nn.MultiheadAttention)
+    }
+    found: list[Layer] = []
+    for name, part in _modules(network):
+        projects = name in attention.values()
+        weighted = projects or (bool(globs) and isinstance(getattr(part, "weight", None), nn.Parameter))
+        if name not in norm_behind.values() and (weighted or isinstance(part, LAYERS)):
+            response = None if projects else norm_behind.get(name, attention.get(name, name))
+            found.append(Layer(number=len(found) + 1, name=name, stage=1, response=response))
+    chosen = _chosen(found, globs) if globs else found
+    if not chosen:
+        raise UseError("the network has no convolution, linear layer or norm to record: name others by layers=")
+    return Layout(layers=tuple(replace(layer, number=n) for n, layer in enumerate(chosen, start=1)), blocks=())
+
+
+def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Layout:
+    """The Layout numbered in forward order, its stages counted by feature-map size.
+
+    ``maps`` holds the feature-map size of each module that was called, in the order of the calls (``map_size``).
+    Layers that were not called come last; their stage, and that of a layer without a response, is 1 where unknown.
+    """
+    calls, sizes = {name: place for place, name in enumerate(maps)}, list(dict.fromkeys(maps.values()))
+    ordered = sorted(layout.layers, key=lambda layer: calls.get(layer.response or layer.name, len(calls)))
+    stages = {name: sizes.index(size) + 1 for name, size in maps.items()}
+    layers = [
+        replace(layer, number=number, stage=stages.get(layer.response or layer.name, 1))
+        for number, layer in enumerate(ordered, start=1)
+    ]
+    return replace(layout, layers=tuple(layers))
+
+
+def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
+    """Height and width (or length) of an output that has channels; nothing for a linear layer or a layer norm."""
+    return tuple(output.shape[2:]) if isinstance(module, (*CONVOLUTIONS, *CHANNEL_NORMS)) else ()
+
+
+def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:
+    """The weight of a layer where it holds one: that of an attention is its projection of queries, keys and values."""
+    module = network.get_submodule(layer.name)
+    weight = getattr(module, "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight", None)
+    return weight if isinstance(weight, nn.Parameter) else None
+
+
+def batch_normalized(network: nn.Module) -> str:
+    """The batch-norm statistics that a forward uses now: running where every batch norm evaluates, else batch."""
+    found = [norm.training or norm.running_var is None for norm in norms(network)]
+    return "batch" if any(found) or not found else "running"
+
+
+def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once, by its name without the wrappers that torch.compile puts around a part."""
+    for name, part in network.named_modules():
+        if COMPILED not in part._modules:
+            yield ".".join(piece for piece in name.split(".") if piece != COMPILED), part
+
+
+def _norms_behind(network: nn.Module) -> dict[str, str]:
+    """Convolution -> the norm of as many channels that is registered right behind it in the same module."""
+    found = {}
+    for owner, module in _modules(network):
+        front = f"{owner}." if owner else ""
+        for (name, part), (following, norm) in pairwise(module.named_children()):
+            if isinstance(part, CONVOLUTIONS) and isinstance(norm, CHANNEL_NORMS):
+                channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+                if channels == part.out_channels:
+                    found[front + name] = front + following
+    return found
+
+
+def _chosen(layers: Sequence[Layer], globs: Sequence[str]) -> list[Layer]:
+    names = [layer.name for layer in layers]
+    for glob in globs:
+        if not any(_named(layer, glob) for layer in layers):
+            near = get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
+            raise UseError(f"layers: no layer of the network is named {glob!r}; there are {', '.join(near)}, ...")
+    return [layer for layer in layers if any(_named(layer, glob) for glob in globs)]
+
+
+def _named(layer: Layer, glob: str) -> bool:
+    return fnmatchcase(layer.name, glob) or fnmatchcase(layer.response or layer.name, glob)

@@ -24,7 +24,7 @@ def commands() -> list[str]:
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    [code] = blocks("python")
+    code, _ = blocks("python")
     shorter = code.replace("steps=100", "steps=2").replace("step == 100", "step == 2")
     assert shorter != code
     said = {}
@@ -33,6 +33,16 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     runs = said["results"]["runs"].set_index(["depth", "seed", "network"])
     for pair in [(8, 0), (8, 1), (20, 0), (20, 1)]:
         assert runs.loc[(*pair, "plain"), "weight_hash"] == runs.loc[(*pair, "residual"), "weight_hash"]
+
+
+def test_the_loop_of_the_readme_is_recorded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _, code = blocks("python")
+    said = {}
+    exec(compile(code, "README.md", "exec"), said)
+    assert list(said["responses"]["step"].unique()) == [0, 2, 4]
+    assert capsys.readouterr().out.startswith("21 layers, 3 measured steps")
+    assert Path("recorded.png").stat().st_size > 0
 
 
 def test_the_commands_of_the_readme_are_those_that_exist():

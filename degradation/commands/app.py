@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, USE_ERROR
 from degradation.commands.freeing import clean
+from degradation.commands.inspecting import probe
 from degradation.commands.listing import ships, status
 from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "report": report,
     "compare": compare,
     "export": export,
+    "probe": probe,
     "clean": clean,
     "studies": ships,
 }

@@ -263,8 +263,8 @@ class MachineOptions:
             raise UseError(f"--device: expected {', '.join(DEVICES)}, not {self.device!r}{hint}")
         return Options(
             device=device,
-            threads=_positive("--threads", self.threads),
-            jobs=None if self.jobs == "auto" else _positive("--jobs", self.jobs),
+            threads=positive("--threads", self.threads),
+            jobs=None if self.jobs == "auto" else positive("--jobs", self.jobs),
             deterministic=self.deterministic,
             capture=self.capture,
             compile=self.compile,
@@ -272,7 +272,8 @@ class MachineOptions:
         )
 
 
-def _positive(option: str, value: str | None) -> int | None:
+def positive(option: str, value: str | None) -> int | None:
+    """The whole number of an option, None where it was not given; UseError where it is none of at least 1."""
     if value is None or (is_integer(value) and int(value) >= 1):
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""

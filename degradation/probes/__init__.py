@@ -9,4 +9,4 @@ from degradation.probes.taps import Taps
 
 PROBES: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
 
-__all__ = ["PROBES", "Measurement", "Probe", "Readings", "Taps"]
+__all__ = ["GRADIENTS", "PROBES", "RESPONSES", "Measurement", "Probe", "Readings", "Taps"]

@@ -1,0 +1,175 @@
+"""The command that looks into trained weights: a file -> its test error, frames, a figure and a table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from degradation.commands.endings import DONE
+from degradation.commands.options import DATASETS, positive
+from degradation.environment import DEVICES, Options
+from degradation.errors import UseError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from degradation.networks.cifar import CifarNetwork
+
+Channels = tuple[float, float, float]
+
+NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
+    "paper": None,
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
+SUSPECT = 0.5  # a test error above this makes one doubt that the file was read rightly
+
+
+def probe(
+    network: Annotated[str, typer.Option(metavar="plain|residual", help="Kind of network.")],
+    depth: Annotated[str, typer.Option(metavar="N", help="Weighted layers, 6n+2.")],
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Safetensors, or a state dict saved by torch.")],
+    shortcut: Annotated[str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default A).")] = None,
+    dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Images.")] = "cifar10",
+    normalize: Annotated[
+        str,
+        typer.Option(
+            metavar="paper|cifar|imagenet|a,b,c/d,e,f",
+            help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is "
+            "0.4914,0.4822,0.4465/0.2023,0.1994,0.2010, imagenet 0.485,0.456,0.406/0.229,0.224,0.225.",
+        ),
+    ] = "paper",
+    batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
+    eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
+    format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: probes/FILE.")] = None,
+    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to compute.")] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
+) -> int:
+    """Measure the test error, responses and gradients of trained weights, ours or a public CIFAR ResNet's."""
+    channels = channels_of(normalize)
+    if format not in ("csv", "parquet"):
+        raise UseError(f"--format: expected csv or parquet, not {format!r}")
+    if dataset not in DATASETS:
+        raise UseError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}")
+    where = next((known for known in DEVICES if known == device), None)
+    if where is None:
+        raise UseError(f"--device: expected {', '.join(DEVICES)}, not {device!r}")
+    size, examples = positive("--batch", batch), positive("--eval-examples", eval_examples)
+
+    from degradation.commands.console import console
+    from degradation.data import load_images
+    from degradation.environment import choose_environment, provenance
+    from degradation.networks.states import fill, read_weights
+    from degradation.probing import Probing, normalization
+    from degradation.spec import Cifar10, Synthetic
+
+    made, read = _network(network, depth, shortcut), read_weights(weights)
+    fill(made, read, f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else ""))
+    environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
+    environment.enter()
+    images = load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir)
+    normal = normalization(channels, images, read, environment.torch_device)
+    probing = Probing(
+        images=images,
+        normalization=normal,
+        environment=environment,
+        step=read.step,
+        batch=size or 128,
+        examples=examples,
+    )
+    found = probing(made)
+    screen = console()
+    screen.print(table_of(found))
+    for line in said(found):
+        screen.print(line, soft_wrap=True)
+    facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
+    title = f"{network}-{depth}: {weights.name}, {dataset}"
+    for path in write(found, facts, format, out or Path("probes") / weights.stem, title):
+        screen.print(str(path), soft_wrap=True)
+    return DONE
+
+
+def channels_of(text: str) -> tuple[Channels, Channels] | None:
+    """Mean and std of each channel; None for the paper's mean image. UseError where it is neither name nor numbers."""
+    if text in NORMALIZATIONS:
+        return NORMALIZATIONS[text]
+    try:
+        mean, std = (tuple(float(part) for part in half.split(",")) for half in text.split("/"))
+    except ValueError:
+        mean = std = ()
+    if len(mean) != 3 or len(std) != 3 or not all(0 < value < float("inf") for value in std):
+        names = ", ".join(NORMALIZATIONS)
+        raise UseError(f"--normalize: expected {names} or three means and three stds as a,b,c/d,e,f, not {text!r}")
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _network(kind: str, depth: str, shortcut: str | None) -> "CifarNetwork":
+    from degradation import networks
+
+    try:
+        asked: Any = (kind, int(depth), shortcut)  # their values are checked there
+        made: CifarNetwork = networks.network(*asked, seed=None)  # the weights come from the file
+        return made
+    except ValueError as error:
+        raise UseError(f"--network {kind} --depth {depth}: {error}") from error
+
+
+def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
+    """The test error, and a doubt where it is large."""
+    errors = found["curves"].set_index("statistics")["error"]
+    examples = found["curves"]["examples"].iloc[0]
+    lines = [
+        f"test error {100 * errors['running']:.2f} % with running statistics, {100 * errors['batch']:.2f} % with those "
+        f"of each batch, {examples:,} images"
+    ]
+    if errors.min() > SUSPECT:
+        lines.append("an error so large is rare in a trained network: do --normalize and --dataset fit these weights?")
+    return lines
+
+
+def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
+    """One row a layer: std of its response by kind of statistics, norms of its weight and gradient."""
+    from degradation.commands.console import new_table
+
+    std = found["responses"].pivot(index="name", columns="statistics", values="std")
+    table = new_table("layer", "name", "response std\nrunning", "response std\nbatch", "weight\nnorm", "gradient\nnorm")
+    for column in table.columns[:1] + table.columns[2:]:
+        column.justify = "right"
+    for row in found["gradients"].to_dict("records"):
+        shown = [
+            f"{std.loc[row['name'], kind]:.3f}" if row["name"] in std.index else "" for kind in ("running", "batch")
+        ]
+        table.add_row(
+            str(row["layer"]), row["name"], *shown, f"{row['weight_norm']:.3f}", f"{row['weight_grad_norm']:.2e}"
+        )
+    return table
+
+
+def write(
+    found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: Path, title: str
+) -> list[Path]:
+    """The frames and the figure as files; returns their paths. UseError where the folder cannot be written."""
+    import io
+
+    from degradation.figures.recorded import recorded
+    from degradation.figures.style import styled
+    from degradation.frames import to_parquet
+    from degradation.store import Store
+
+    files = {
+        f"{name}.{format}": frame.to_csv(index=False).encode() if format == "csv" else to_parquet(frame, facts)
+        for name, frame in found.items()
+    }
+    with styled():
+        figure, _ = recorded(found, title)
+        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, metadata=metadata)
+            files[f"probe.{kind}"] = buffer.getvalue()
+    for name, content in files.items():
+        Store(folder).write(name, content)
+    return [folder / name for name in files]

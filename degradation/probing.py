@@ -1,0 +1,135 @@
+"""A network with trained weights and a data set -> its test error, responses and gradients, without training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from degradation import frames
+from degradation.data.batches import CleanBatches
+from degradation.data.images import Images, Split
+from degradation.environment import Environment
+from degradation.errors import UseError
+from degradation.layout import weight_of
+from degradation.networks.cifar import CifarNetwork
+from degradation.networks.states import Weights
+from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
+from degradation.training.evaluate import STATISTICS, Evaluator, Watched
+from degradation.training.step import batch_statistics, forward
+
+Channels = tuple[float, float, float]
+PROBES = (GRADIENTS, RESPONSES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """(pixel / 255 - mean) / std, by channel or by pixel."""
+
+    mean: Tensor
+    """(3,), or the mean image (H, W, 3)."""
+    std: Tensor
+    """(3,)."""
+
+
+class ScaledBatches(CleanBatches):
+    """Clean images in index order, normalized by mean and standard deviation."""
+
+    def __init__(self, split: Split, normalization: Normalization, batch: int) -> None:
+        super().__init__(split, normalization.mean, batch)
+        self.std = normalization.std[:, None, None]
+
+    def __call__(self, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (up to batch, 3, H, W; float32) and labels, to the end of the stated part."""
+        for images, labels in super().__call__(examples):
+            yield images / self.std, labels
+
+
+def normalization(
+    channels: tuple[Channels, Channels] | None, images: Images, weights: Weights, device: torch.device
+) -> Normalization:
+    """Mean and std by channel as given; for None the paper's: minus the mean image, of the file where it holds one.
+
+    Raises UseError where the file's mean image is of another size than the data set's.
+    """
+    if channels is not None:
+        mean, std = (torch.tensor(values, device=device) for values in channels)
+        return Normalization(mean=mean, std=std)
+    mean = torch.from_numpy(images.mean_image) if weights.mean_image is None else weights.mean_image.float()
+    if mean.shape != images.mean_image.shape:
+        raise UseError(
+            f"the mean image in {weights.file} is {tuple(mean.shape)}, the images are {images.mean_image.shape}: "
+            "was it trained on this data set?"
+        )
+    return Normalization(mean=mean.to(device), std=torch.ones(3, device=device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probing:
+    """What a trained network is probed with: ``batch`` training images, and ``examples`` test images for its error."""
+
+    images: Images
+    normalization: Normalization
+    environment: Environment
+    step: int = 0
+    """For the column ``step``: where the weights are from."""
+    batch: int = 128
+    examples: int | None = None
+
+    def __call__(self, network: CifarNetwork) -> dict[str, pd.DataFrame]:
+        """The frames ``curves`` (split test), ``gradients`` and ``responses`` of a network, which is left as it was.
+
+        Responses are of the first ``batch`` training images, clean, with running and with batch statistics; gradients
+        of their mean loss, with batch statistics, as in training.
+        """
+        network = network.to(self.environment.torch_device).eval()
+        by_statistics = {statistics: self._inside(network, statistics) for statistics in STATISTICS}
+        return {
+            "curves": self._errors(network),
+            "gradients": by_statistics["batch"]["gradients"],
+            "responses": pd.concat([found["responses"] for found in by_statistics.values()], ignore_index=True),
+        }
+
+    def _errors(self, network: CifarNetwork) -> pd.DataFrame:
+        evaluate = Evaluator(network, self.environment, lambda message: None)
+        part = Watched(batches=ScaledBatches(self.images.test, self.normalization, self.batch), examples=self.examples)
+        rows = []
+        for statistics in STATISTICS:
+            found = evaluate(part, statistics)
+            row = {"loss": found.loss, "error": found.error, "examples": found.examples}
+            unknown = {"epoch": float("nan"), "learning_rate": float("nan")}
+            rows.append({"step": self.step, "split": "test", "statistics": statistics} | row | unknown)
+        return frames.frame("curves", rows)
+
+    def _inside(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
+        images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))
+        if statistics == "batch":
+            with batch_statistics(network):
+                numbers = _read(network, images, labels, self.environment)
+        else:
+            numbers = _read(network, images, labels, self.environment)
+        readings = Readings(PROBES, network.layout)
+        readings.add(self.step, numbers)
+        return readings.frames({"split": "train", "statistics": statistics, "examples": len(labels)})
+
+
+def _read(network: CifarNetwork, images: Tensor, labels: Tensor, environment: Environment) -> Tensor:
+    """What the probes read of one forward and backward."""
+    layout = network.layout
+    weights = [weight_of(network, layer) for layer in layout.layers]
+    with Taps(network, GRADIENTS.needs(layout)) as taps:
+        loss = F.cross_entropy(forward(network, images, environment), labels)
+    found = torch.autograd.grad(loss, [*weights, *taps.outputs.values()])
+    seen = Measurement(
+        layout=layout,
+        outputs={name: output.detach() for name, output in taps.outputs.items()},
+        normalized=taps.normalized,
+        output_gradients=dict(zip(taps.outputs, found[len(weights) :], strict=True)),
+        weights=tuple(weight.detach() for weight in weights),
+        weight_gradients=tuple(found[: len(weights)]),
+        updates=None,
+    )
+    with torch.no_grad():
+        return Readings.read(PROBES, seen)

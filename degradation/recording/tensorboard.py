@@ -1,0 +1,25 @@
+"""Frames -> scalars of TensorBoard, by torch's own writer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from degradation.errors import UseError
+from degradation.probes import PROBES
+
+
+def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> None:
+    """One scalar ``frame/column/layer`` for each number, by step; missing ones are left out.
+
+    Raises UseError where TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UseError(f"TensorBoard is needed to write its scalars ({error}): pip install tensorboard") from error
+    with SummaryWriter(str(folder)) as writer:
+        for name, frame in frames.items():
+            for column in PROBES[name].columns:
+                for row in frame[["step", "name", column]].dropna().itertuples(index=False):
+                    writer.add_scalar(f"{name}/{column}/{row[1]}", row[2], row[0])

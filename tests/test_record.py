@@ -1,0 +1,284 @@
+"""`degradation.record` in the user's own loop, against a naive second implementation; what it leaves as it was."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+import degradation
+from degradation.errors import UseError
+from degradation.layout import inferred
+
+STEPS = 3
+
+
+def resnet():
+    torch.manual_seed(0)
+    return torchvision.models.resnet18(num_classes=10)
+
+
+def images(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(4, 3, 32, 32, generator=generator), torch.randint(0, 10, (4,), generator=generator)
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, tokens):
+        return self.head(self.encoder(self.embed(tokens)).mean(1))
+
+
+def tokens(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randint(0, 20, (4, 5), generator=generator), torch.randint(0, 10, (4,), generator=generator)
+
+
+def train(model, batches, steps=STEPS, watch=lambda step: None):
+    """The user's loop; ``watch`` is called between backward and update."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    for step in range(steps):
+        x, y = batches(step)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        watch(step)
+        optimizer.step()
+
+
+def naive(model, batches, responses):
+    """Everything of every step, kept as whole tensors: (step, name) -> numbers. ``responses``: layer -> module."""
+    found, kept, before = {}, {}, {}
+
+    def keep(name):
+        def hook(_module, _inputs, output):
+            output = output[0] if isinstance(output, tuple) else output
+            values = output.detach().clone().double()
+            output.register_hook(lambda gradient: kept.update({name: (values, gradient.clone().double())}))
+
+        return hook
+
+    for name, module in responses.items():
+        model.get_submodule(module).register_forward_hook(keep(name))
+
+    def watch(step):
+        for name, (values, gradient) in kept.items():
+            part = model.get_submodule(name)
+            weight = part.weight
+            before[step, name] = weight.detach().clone()
+            found[step, name] = {
+                "weight_grad_norm": weight.grad.norm().item(),
+                "weight_norm": weight.norm().item(),
+                "response_grad_norm": gradient.norm().item(),
+                "response_grad_rms": gradient.square().mean().sqrt().item(),
+                "mean": values.mean().item(),
+                "std": values.std(correction=0).item(),
+                "zero_fraction": (values <= 0).double().mean().item(),
+            }
+
+    train(model, batches, watch=watch)
+    for (step, name), row in found.items():
+        later = before.get((step + 1, name), model.get_submodule(name).weight.detach())
+        row["update_norm"] = (later - before[step, name]).norm().item()
+    return found
+
+
+def rows(rec):
+    found = {}
+    for name in rec.frames:
+        for row in rec.frame(name).to_dict("records"):
+            found.setdefault((row["step"], row["name"]), {}).update(row)
+    return found
+
+
+def resnet_responses():
+    parts = [("conv1", "bn1")]
+    for stage in (1, 2, 3, 4):
+        for block in (0, 1):
+            parts += [(f"layer{stage}.{block}.conv{half}", f"layer{stage}.{block}.bn{half}") for half in (1, 2)]
+        if stage > 1:
+            parts.append((f"layer{stage}.0.downsample.0", f"layer{stage}.0.downsample.1"))
+    return dict([*parts, ("fc", "fc")])
+
+
+def transformer_responses():
+    names = ["linear1", "linear2", "norm1", "norm2"]
+    parts = {f"encoder.layers.{n}.{name}": f"encoder.layers.{n}.{name}" for n in (0, 1) for name in names}
+    parts |= {f"encoder.layers.{n}.self_attn.out_proj": f"encoder.layers.{n}.self_attn" for n in (0, 1)}
+    return parts | {"head": "head"}
+
+
+@pytest.mark.parametrize(
+    ("make", "batches", "responses"),
+    [(resnet, images, resnet_responses), (Transformer, tokens, transformer_responses)],
+)
+def test_every_number_is_that_of_a_naive_loop(make, batches, responses):
+    torch.manual_seed(0)
+    model = make()
+    expected = naive(copy.deepcopy(model), batches, responses())
+    with degradation.record(model, every=1) as rec:
+        train(model, batches)
+    found = rows(rec)
+    assert {name for _, name in expected} == set(responses())
+    assert {name for _, name in found} - set(responses()) == (
+        {f"encoder.layers.{n}.self_attn" for n in (0, 1)} if make is Transformer else set()
+    )
+    for key, row in expected.items():
+        for column, value in row.items():
+            assert found[key][column] == pytest.approx(value, rel=2e-3, abs=1e-5), (key, column)
+
+
+def test_the_projection_of_an_attention_has_a_weight_and_no_response():
+    model = Transformer()
+    with degradation.record(model, every=1) as rec:
+        train(model, tokens, 1)
+    row = rows(rec)[0, "encoder.layers.0.self_attn"]
+    expected = model.encoder.layers[0].self_attn.in_proj_weight.grad.norm().item()
+    assert row["weight_grad_norm"] == pytest.approx(expected, rel=1e-5)
+    assert math.isnan(row["response_grad_norm"])
+    assert "std" not in row
+
+
+def test_layers_come_in_forward_order_and_stages_by_feature_map():
+    model = resnet()
+    with degradation.record(model, every=5) as rec:
+        train(model, images, 1)
+    frame = rec.frame("gradients")
+    assert list(frame["layer"]) == list(range(1, 22))
+    assert list(frame["name"])[:2] == ["conv1", "layer1.0.conv1"]
+    assert list(frame["stage"]) == [1, *[2] * 4, *[3] * 5, *[4] * 5, *[5] * 5, 6]
+
+
+def state_of(model):
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
+    hooks += sum(len(p._backward_hooks or ()) for p in model.parameters())
+    return tensors, hooks, [m.training for m in model.modules()], torch.get_rng_state().tolist()
+
+
+def test_a_recorded_loop_ends_with_the_bits_of_one_that_is_not():
+    one, other = resnet(), resnet()
+    torch.manual_seed(5)
+    train(one, images)
+    expected = state_of(one)
+    torch.manual_seed(5)
+    with degradation.record(other, every=2):
+        train(other, images)
+    tensors, *rest = state_of(other)
+    assert rest == list(expected[1:])
+    assert rest[0] == 0
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in expected[0].items())
+
+
+@pytest.mark.parametrize("place", ["before", "forward", "backward"])
+def test_hooks_are_gone_after_an_exception_and_the_earlier_steps_are_kept(place):
+    model = resnet()
+    scale = torch.amp.GradScaler.scale
+
+    def fail(step):
+        if step == 2 and place == "backward":
+            raise RuntimeError("mine")
+
+    def batches(step):
+        if step == 2 and place == "before":
+            raise RuntimeError("mine")
+        if step == 2 and place == "forward":
+            return torch.randn(4, 5, 8, 8), images(0)[1]
+        return images(step)
+
+    rec = degradation.record(model, every=1)
+    with pytest.raises(RuntimeError), rec:
+        train(model, batches, watch=fail)
+    assert state_of(model)[1] == 0
+    assert torch.amp.GradScaler.scale is scale
+    steps = rec.frame("gradients").groupby("step")["update_norm"].min()
+    assert list(steps.index) == ([0, 1, 2] if place == "backward" else [0, 1])
+    assert steps[0] > 0
+    if place == "backward":
+        assert math.isnan(steps[2])
+
+
+def test_evaluation_within_the_block_is_no_step():
+    model = resnet()
+    with degradation.record(model, every=1) as rec:
+
+        def evaluate(step):
+            with torch.no_grad():
+                model(torch.randn(8, 3, 32, 32))
+
+        train(model, images, 2, watch=evaluate)
+    assert list(rec.frame("responses")["examples"].unique()) == [4]
+    assert list(rec.frame("responses")["step"].unique()) == [0, 1]
+
+
+def test_a_forward_with_gradients_that_nothing_is_made_of_does_not_count():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), torch.randn(5, 3)
+    with degradation.record(model, every=1) as rec:
+        model(100 * x)
+        model(x).sum().backward()
+    std = model[0](x).std(correction=0).item()
+    assert rec.frame("responses")["std"].iloc[0] == pytest.approx(std, rel=1e-4)
+
+
+def test_a_shared_layer_is_pooled_over_its_uses():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 3), torch.randn(5, 3)
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    first = layer(x)
+    second = layer(torch.tanh(first))
+    first.retain_grad(), second.retain_grad()
+    second.square().sum().backward()
+    both, gradients = torch.cat([first, second]).double(), torch.cat([first.grad, second.grad]).double()
+    expected, layer.weight.grad = layer.weight.grad.norm().item(), None
+    with degradation.record(model, every=1) as rec:
+        model(x).square().sum().backward()
+    [row] = rows(rec).values()
+    assert row["std"] == pytest.approx(both.std(correction=0).item(), rel=1e-4)
+    assert row["mean"] == pytest.approx(both.mean().item(), rel=1e-4)
+    assert row["zero_fraction"] == pytest.approx((both <= 0).double().mean().item())
+    assert row["response_grad_norm"] == pytest.approx(gradients.norm().item(), rel=1e-4)
+    assert row["response_grad_rms"] == pytest.approx(gradients.square().mean().sqrt().item(), rel=1e-4)
+    assert row["weight_grad_norm"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_layers_are_chosen_by_globs():
+    names = [layer.name for layer in inferred(resnet(), ["layer1.*", "fc"]).layers]
+    assert names == [f"layer1.{block}.conv{half}" for block in (0, 1) for half in (1, 2)] + ["fc"]
+    assert [layer.name for layer in inferred(Transformer(), ["embed"]).layers] == ["embed"]
+    assert [layer.name for layer in inferred(resnet(), ["bn1"]).layers] == ["conv1"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"layers": "layer9.*"}, "named 'layer9.*'; there are layer"),
+        ({"every": 0}, "every=0"),
+        ({"gradients": False, "responses": False}, "gradients or responses"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_in_one_line(asked, said):
+    with pytest.raises(UseError, match=r"^[^\n]+$") as refused:
+        degradation.record(resnet(), **asked)
+    assert said in str(refused.value)
+
+
+def test_a_network_without_layers_is_refused():
+    with pytest.raises(UseError, match="no convolution, linear layer or norm"):
+        degradation.record(nn.ReLU())
+
+
+def test_only_what_is_asked_for_is_recorded():
+    model = resnet()
+    with degradation.record(model, gradients=False) as rec:
+        train(model, images, 1)
+    assert list(rec.frames) == ["responses"]
+    with pytest.raises(UseError, match="no frame 'gradients'"):
+        rec.frame("gradients")
