@@ -55,6 +55,7 @@ def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
         name_row(row, kind, "correlation of gradients")
     for axes, title in zip(grid[0], [*STATES.values(), "nearest neighbours"], strict=True):
         axes.set_title(title, fontweight="bold")
+    grid[0, 2].set_xticks(sorted(data["depth"].unique()))  # shared by the column
     for axes, label in zip(grid[-1], ["distance of the inputs"] * 2 + ["depth"], strict=True):
         axes.set_xlabel(label)
     return figure, data
@@ -83,6 +84,5 @@ def _by_depth(axes: Axes, data: pd.DataFrame, colour: str) -> None:
         axes.plot(rows["depth"], rows["mean"], marker="o", markersize=3, color=colour, linestyle=dashes)
         style.band(axes, rows, "depth", colour)
         handles.append(Line2D([], [], color=colour, linestyle=dashes, label=STATES[state]))
-    axes.set_xticks(sorted(data["depth"].unique()))
     axes.grid(axis="y", color="0.92", linewidth=0.7)
     axes.legend(handles=handles, loc="best")
