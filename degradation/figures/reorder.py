@@ -11,6 +11,9 @@ from degradation.figures.lesion import CHANCE, STATISTICS, examples_of
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, series
 from degradation.results import Results
 
+BIN = 0.05
+"""Width in tau of what a line averages: exchanges can undo each other, so equally many are not equally far."""
+
 
 def reorder_data(frame: pd.DataFrame) -> pd.DataFrame:
     """Each run's error (a fraction) in each order: SERIES, seed, statistics, swaps, draw, tau, error."""
@@ -33,7 +36,7 @@ def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
         notes=[
             "Each point is one order of one seed: blocks that keep the shape, exchanged within their stage; the same "
             "orders in a matched pair. Kendall's tau over all blocks: 1 is the order of training. Lines: mean over "
-            "seeds and draws of equally many exchanges. Depth 8 has nothing to exchange. Grey: chance.",
+            f"orders and seeds by steps of {BIN} in tau. Depth 8 has nothing to exchange. Grey: chance.",
             f"Errors on {examples_of(frame)} clean test images.",
         ],
     )
@@ -58,7 +61,8 @@ def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=False)
         axes.plot(rows["tau"], rows["error"], "o", markersize=2.2, alpha=0.45, color=look["color"])
-        mean = rows.groupby("swaps")[["tau", "error"]].mean().sort_values("tau")
+        bins = (rows["tau"] // BIN).where(rows["tau"] < 1, 2 / BIN)  # the order of training stands alone
+        mean = rows.groupby(bins)[["tau", "error"]].mean()
         axes.plot(mean["tau"], mean["error"], **look)
     axes.axhline(CHANCE, color="0.6", linewidth=0.9, zorder=0)
     axes.set_ylim(0, 1)
