@@ -327,9 +327,9 @@ def test_a_missing_probe_is_an_error_of_use_in_one_line(make: Make) -> None:
 
 def test_a_study_of_plain_networks_has_no_branches_and_all_other_figures(make: Make, tmp_path: Path) -> None:
     drawn = draw(make(networks=("plain",), depths=(8,)), (), ("png",), tmp_path / "out")
-    assert set(drawn.skipped) == {"branches"}
-    assert "needs a residual network" in drawn.skipped["branches"]
-    assert len(drawn.paths) == 2 * (len(FIGURES) - 1)
+    assert set(drawn.skipped) == {"branches", "paths"}
+    assert all("residual network" in why for why in drawn.skipped.values())
+    assert len(drawn.paths) == 2 * (len(FIGURES) - 2)
 
 
 def test_a_study_without_a_done_run_is_an_error_of_use(make: Make) -> None:

@@ -9,7 +9,7 @@ from degradation import studies
 from degradation.commands.endings import DONE, RUN_FAILED
 from degradation.commands.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
 from degradation.errors import UseError
-from degradation.frames import EXPERIMENTS
+from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _number(least: int, help: str) -> Any:
 def mechanism(
     name: Name,
     experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(EXPERIMENTS)}; none: all.")
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(MECHANISMS)}; none: all.")
     ] = None,
     examples: Annotated[int | None, _number(8, "Images used of each split (500).")] = None,
     seed: Annotated[int | None, _number(0, "Of what is drawn (0).")] = None,
@@ -49,7 +49,7 @@ def mechanism(
 ) -> int:
     """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
     folder, formats = studies.locate(name, root), formats_of(format)
-    wanted = _known(experiments or EXPERIMENTS)
+    wanted = _known(experiments or MECHANISMS)
     where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
     options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
     given = {option: value for option, value in options.items() if value is not None}
@@ -70,9 +70,9 @@ def mechanism(
 
 def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     for each in experiments:
-        if each not in EXPERIMENTS:
-            choices = ", ".join(EXPERIMENTS)
-            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, EXPERIMENTS)}")
+        if each not in MECHANISMS:
+            choices = ", ".join(MECHANISMS)
+            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, MECHANISMS)}")
     return tuple(dict.fromkeys(experiments))
 
 
