@@ -110,8 +110,8 @@ def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
 
     try:
         data = folder.checkpoint(run_id)
-        return list(json.loads(load(data)["rows"].tobytes())["curves"]) if data else []
-    except (SafetensorError, ValueError, KeyError):
+        return list(json.loads(load(data)["rows"].tobytes())) if data else []
+    except (SafetensorError, ValueError, KeyError, TypeError):
         return []
 
 

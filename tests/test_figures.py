@@ -352,6 +352,15 @@ def test_all_figures_survive_a_study_in_which_every_run_diverged(make: Make, tmp
     assert not drawn.skipped
 
 
+def test_figures_survive_runs_that_diverged_before_any_evaluation(make: Make, tmp_path: Path) -> None:
+    results = make(diverged={(network, depth, 0) for network in COLOURS for depth in (8, 14)})
+    for name in ("curves", "responses"):
+        frame = results[name]
+        running = frame[frame["split"] == "train_running"] if name == "curves" else frame.assign(std=np.nan)
+        results._read[name] = running.reset_index(drop=True)
+    assert not set(draw(results, (), ("png",), tmp_path / "out").skipped) - {"depth"}
+
+
 # files
 
 

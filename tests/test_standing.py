@@ -12,6 +12,7 @@ from degradation.results import Results
 from degradation.spec import RunSpec, StudyRecipe, StudySpec
 from degradation.standing import standings
 from degradation.store import StudyFolder
+from degradation.training.checkpoint import Checkpoint, encode
 from tests import calling
 from tests.calling import Command
 from tests.made_frames import make_study, older, write_run
@@ -52,6 +53,21 @@ def test_status_of_a_study_shows_each_state_and_the_last_clean_error(command: Co
     assert runs[done]["last_row"] == {"step": 640, "loss": clean.loss, "error": clean.error}
     assert runs[pending]["last_row"] is None
     assert "curves.parquet does not hold what was written" in text
+
+
+def test_status_shows_the_last_row_of_a_checkpoint(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    partial = _by_depth(folder)[0].run_id
+    (folder.run_path(partial) / "done.json").unlink()
+    rows = [
+        {"step": step, "split": split, "statistics": "batch", "loss": 2.0, "error": 0.5}
+        for step, split in ((50, "train_running"), (50, "train"), (60, "train_running"))
+    ]
+    folder.write_checkpoint(partial, encode(Checkpoint(tensors={}, rows=rows, facts={})))
+    runs = {run["run_id"]: run for run in command("status", "made", "--json").json["runs"]}
+    assert runs[partial]["state"] == "partial"
+    assert runs[partial]["last_row"]["error"] == 0.5
+    assert "50.00%" in command("status", "made").out
 
 
 def _by_depth(folder: StudyFolder) -> list[RunSpec]:

@@ -55,7 +55,7 @@ def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Data
         title="Error at the last step against depth",
         notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
     )
-    names = arms(data)
+    names = arms(data) or [""]  # no run reached an evaluation: one empty panel each
     figure = page.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
     grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared down a column
     for column, (split, (title, _)) in zip(grid.T, PANELS.items(), strict=True):

@@ -33,7 +33,7 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
     Panel ``layer order``: position is the layer. Panel ``sorted``: the rank, 1 the largest of each seed.
     """
     last = prefer(last_rows(frame), "batch")
-    rank = last.groupby("run_id")["std"].rank(method="first", ascending=False).astype("int64")
+    rank = last.groupby("run_id")["std"].rank(method="first", ascending=False, na_option="bottom").astype("int64")
     ordered = last.assign(panel="layer order", position=last["layer"])
     return over_seeds(pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"])
 
@@ -74,7 +74,8 @@ def readout(results: Results) -> str:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
-    axes.set_ylim(0, 1.05 * float(data["high"].max()))  # of this arm: without batch norm the scale is another
+    highest = float(data["high"].max())  # of this arm: without batch norm the scale is another
+    axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have left no finite response
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=True)
         axes.plot(rows["position"], rows["mean"], label=style.network_name(key), **look)

@@ -14,6 +14,8 @@ THE_PAIR = ("network", "shortcut")  # what a plain run and its residual match ma
 class PairRow:
     """One matched pair of done runs; of every couple the plain run's value comes first."""
 
+    arm: str
+    """Empty in a study without arms."""
     depth: int
     seed: int
     shortcut: str
@@ -71,7 +73,7 @@ def proof(results: Results) -> Proof:
     rows = [_row(results, match) for match in found]
     return Proof(
         sentence=sentence(found),
-        pairs=tuple(sorted(rows, key=lambda row: (row.shortcut, row.depth, row.seed))),
+        pairs=tuple(sorted(rows, key=lambda row: (row.arm, row.shortcut, row.depth, row.seed))),
         fields=_fields([(results.specs[match.plain], results.specs[match.residual]) for match in found]),
     )
 
@@ -80,6 +82,7 @@ def _row(results: Results, match: Match) -> PairRow:
     plain, residual = results.folder.facts(match.plain), results.folder.facts(match.residual)
     spec = results.specs[match.residual]
     return PairRow(
+        arm=results.arms[match.residual],
         depth=spec.depth,
         seed=spec.seed,
         shortcut=spec.shortcut,

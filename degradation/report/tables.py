@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from degradation.analysis import Analysis, Compared, Estimate, words
 from degradation.analysis.findings import VERDICTS
+from degradation.figures import style
 from degradation.report.pairs import THE_PAIR, Field, Proof
 
 Row = tuple[str, ...]
@@ -28,7 +29,7 @@ def pair_rows(proof: Proof) -> list[Row]:
     """``PAIRS`` for each matched pair; equal values stand once, different ones both."""
     return [
         (
-            f"depth {row.depth}, shortcut {row.shortcut}, seed {row.seed}",
+            style.in_arm(row.arm, f"depth {row.depth}, shortcut {row.shortcut}, seed {row.seed}"),
             _both(*(f"{count:,}" for count in row.parameters)),
             _both(*row.weights),
             row.said_of_weights,
@@ -140,8 +141,11 @@ def _compared(rows: Iterable[Compared]) -> Iterator[Row]:
 
 def incomparable(compared: Iterable[Compared]) -> list[str]:
     """Why published values stand beside nothing: each reason once, with how many values it keeps away."""
+    rows = list(compared)
+    if not rows:
+        return ["No published value speaks of these networks, or none of these runs ended."]
     reasons: dict[str, int] = {}
-    for row in compared:
+    for row in rows:
         if not row.comparable:
             reasons[row.why_not] = reasons.get(row.why_not, 0) + 1
     found = [f"{count} published value{'s' * (count > 1)} not compared: {why}" for why, count in reasons.items()]
