@@ -49,7 +49,7 @@ def mechanism(
 ) -> int:
     """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
     folder, formats = studies.locate(name, root), formats_of(format)
-    wanted = _known(experiments or MECHANISMS)
+    wanted = _known(experiments or list(MECHANISMS))
     where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
     options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
     given = {option: value for option, value in options.items() if value is not None}
