@@ -90,8 +90,8 @@ def norms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
 
 def weight_of(network: nn.Module, layer: Layer) -> torch.nn.Parameter:
     """The weight tensor of a layer."""
-    weight = network.get_submodule(layer.name).weight
-    if not isinstance(weight, nn.Parameter):
+    weight = held_weight(network, layer)
+    if weight is None:
         raise TypeError(f"{layer.name} holds no weight parameter")
     return weight
 

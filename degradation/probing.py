@@ -18,7 +18,7 @@ from degradation.networks.cifar import CifarNetwork
 from degradation.networks.states import Weights
 from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
 from degradation.training.evaluate import STATISTICS, Evaluator, Watched
-from degradation.training.step import batch_statistics, forward
+from degradation.training.step import forward, statistics_of
 
 Channels = tuple[float, float, float]
 PROBES = (GRADIENTS, RESPONSES)
@@ -105,10 +105,7 @@ class Probing:
 
     def _inside(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
         images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))
-        if statistics == "batch":
-            with batch_statistics(network):
-                numbers = _read(network, images, labels, self.environment)
-        else:
+        with statistics_of(network, statistics):
             numbers = _read(network, images, labels, self.environment)
         readings = Readings(PROBES, network.layout)
         readings.add(self.step, numbers)

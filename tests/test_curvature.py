@@ -11,8 +11,9 @@ from degradation import network
 from degradation.mechanisms.curvature import CURVATURE
 from degradation.mechanisms.draws import signs_like
 from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.objective import Objective, statistics_of
+from degradation.mechanisms.objective import Objective
 from degradation.mechanisms.spectrum import density, lanczos
+from degradation.training.step import statistics_of
 from tests.made_subject import set_statistics, subject
 
 KINDS = ("plain", "residual")

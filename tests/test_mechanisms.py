@@ -1,5 +1,6 @@
 """Lesion, reorder and identity on networks whose answers are known: exact identities, and blocks deleted by hand."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -18,6 +19,7 @@ from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.reorder import exchanged, stages, tau
 from degradation.mechanisms.subject import Subject
 from degradation.mechanisms.trials import draws, reestimate, tried
+from degradation.spec import BlockSpec
 from tests.made import CPU, images, run_spec
 
 SETTINGS = Settings(examples=20, draws=2, points=3)
@@ -82,6 +84,15 @@ def test_a_subjects_network_is_the_trained_one_and_its_initial_network_is_not():
     assert torch.equal(initial.conv1.weight, trained.conv1.weight)  # the made subject was never trained
     assert torch.all(initial.bn1.running_var == 1)
     assert not torch.equal(initial.bn1.running_var, trained.bn1.running_var)
+
+
+def test_a_subjects_network_has_the_blocks_of_its_run():
+    of = subject()
+    run = of.run.model_copy(update={"block": BlockSpec(order="relu-before-addition")})
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    ordered, original = (replace(of, run=each).network() for each in (run, of.run))
+    assert ordered.state_dict().keys() == original.state_dict().keys()  # the same tensors, another function
+    assert not torch.allclose(ordered(images), original(images))
 
 
 def test_clean_batches_are_the_first_images_minus_the_mean_image():

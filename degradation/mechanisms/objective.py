@@ -1,37 +1,16 @@
 """A network and fixed batches -> its mean loss and error, and Hessian-vector products, in a stated batch-norm mode."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from degradation.training.step import batch_statistics
+from degradation.training.step import statistics_of
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 """Images (N, 3, H, W; normalized) and labels (N), as they are used: nothing is drawn."""
-
-
-@contextmanager
-def statistics_of(network: nn.Module, statistics: str) -> Iterator[None]:
-    """Batch norm with its ``running`` statistics or those of each ``batch``; neither mode changes a buffer.
-
-    Raises ValueError for another word.
-    """
-    if statistics not in ("batch", "running"):
-        raise ValueError(f"the statistics are batch or running, not {statistics!r}")
-    training = network.training
-    network.eval()
-    try:
-        if statistics == "batch":
-            with batch_statistics(network):
-                yield
-        else:
-            yield
-    finally:
-        network.train(training)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from degradation.frames import INTEGER, REAL, TEXT
 from degradation.layout import Block, Layout
 from degradation.mechanisms.draws import drawn_from
 from degradation.mechanisms.mechanism import Mechanism, Settings
-from degradation.mechanisms.objective import statistics_of
 from degradation.mechanisms.subject import Subject
 from degradation.probes import Taps
+from degradation.training.step import statistics_of
 
 EXAMPLES = 64  # a path's gradient is that of one batch, and every path goes back through it
 PATHS_PER_DRAW = 5

@@ -30,16 +30,7 @@ class Subject:
 
     def network(self) -> CifarNetwork:
         """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
-        run = self.run
-        network = networks.network(
-            run.network,
-            run.depth,
-            run.shortcut,
-            seed=None,
-            norm=run.norm,
-            width=run.width,
-            initialization=run.initialization,
-        )
+        network = networks.for_run(self.run, drawn=False)
         network.load_state_dict(dict(self.weights))
         return self._placed(network)
 

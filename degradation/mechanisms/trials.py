@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from degradation.frames import INTEGER, REAL, TEXT
 from degradation.layout import norms
 from degradation.mechanisms.mechanism import Settings
+from degradation.mechanisms.objective import Objective
 from degradation.mechanisms.subject import Subject
 from degradation.networks.cifar import CifarNetwork
 from degradation.training.step import forward
@@ -64,20 +64,15 @@ def reestimate(subject: Subject, examples: int, network: nn.Module) -> None:
         norm.eval()
 
 
-@torch.inference_mode()
 def _row(subject: Subject, settings: Settings, network: nn.Module, statistics: str) -> dict[str, Any]:
-    loss, wrong, count = 0.0, 0, 0
-    for images, labels in subject.batches(SPLIT, settings.examples):
-        logits = forward(network, images, subject.environment)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        wrong += int((logits.argmax(1) != labels).sum())
-        count += len(labels)
+    objective = Objective(network=network, batches=list(subject.batches(SPLIT, settings.examples)))
+    loss, error = objective.loss_and_error()
     return {
         "split": SPLIT,
         "statistics": statistics,
-        "loss": loss / count,
-        "error": wrong / count,
-        "examples": count,
+        "loss": loss,
+        "error": error,
+        "examples": objective.examples,
         "settings_seed": settings.seed,
     }
 

@@ -91,13 +91,13 @@ def _known(what: str, given: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"the {what} is one of {', '.join(choices)}, not {given!r}")
 
 
-def for_run(run: RunSpec) -> CifarNetwork:
-    """The network of a run, with its initial weights."""
+def for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
+    """The network of a run, with its initial weights; not ``drawn``, with whatever weights, for a file to replace."""
     return network(
         run.network,
         run.depth,
         run.shortcut,
-        seed=run.seed,
+        seed=run.seed if drawn else None,
         norm=run.norm,
         width=run.width,
         initialization=run.initialization,

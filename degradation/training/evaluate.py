@@ -1,7 +1,7 @@
 """Clean error and loss of a network on a split, with running or with batch statistics."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from degradation.data.batches import CleanBatches
 from degradation.environment import Environment
 from degradation.training.capture import Capture, Say
-from degradation.training.step import batch_statistics, forward
+from degradation.training.step import forward, statistics_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +52,8 @@ class Evaluator:
     @torch.inference_mode()
     def __call__(self, part: Watched, statistics: str) -> Evaluation:
         """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
-        network = self.network
-        training = network.training
-        context: AbstractContextManager[None] = batch_statistics(network) if statistics == "batch" else nullcontext()
-        network.eval()
-        try:
-            with context:
-                return self._totals(part, statistics)
-        finally:
-            network.train(training)
+        with statistics_of(self.network, statistics):
+            return self._totals(part, statistics)
 
     def _totals(self, part: Watched, statistics: str) -> Evaluation:
         device = part.batches.mean.device

@@ -174,3 +174,23 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for norm, training, tracking in before:
             norm.training, norm.track_running_stats = training, tracking
+
+
+@contextmanager
+def statistics_of(network: nn.Module, statistics: str) -> Iterator[None]:
+    """Batch norm with its ``running`` statistics or those of each ``batch``; neither mode changes a buffer.
+
+    Raises ValueError for another word.
+    """
+    if statistics not in ("batch", "running"):
+        raise ValueError(f"the statistics are batch or running, not {statistics!r}")
+    training = network.training
+    network.eval()
+    try:
+        if statistics == "batch":
+            with batch_statistics(network):
+                yield
+        else:
+            yield
+    finally:
+        network.train(training)
