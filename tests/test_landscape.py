@@ -23,7 +23,7 @@ class Bowl:
         self.centre = weight
 
     def loss_and_error(self) -> tuple[float, float]:
-        return float(((self.network["w"] - self.centre) ** 2).sum()), 0.0
+        return float(((self.network["w"].detach() - self.centre) ** 2).sum()), 0.0
 
 
 def test_the_surface_of_a_quadratic_is_that_quadratic():

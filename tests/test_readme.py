@@ -24,7 +24,7 @@ def commands() -> list[str]:
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _ = blocks("python")
+    code, *_ = blocks("python")
     shorter = code.replace("steps=100", "steps=2").replace("step == 100", "step == 2")
     assert shorter != code
     said = {}
@@ -37,12 +37,21 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
 def test_the_loop_of_the_readme_is_recorded(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _, code = blocks("python")
+    _, code, _ = blocks("python")
     said = {}
     exec(compile(code, "README.md", "exec"), said)
     assert list(said["responses"]["step"].unique()) == [0, 2, 4]
     assert capsys.readouterr().out.startswith("21 layers, 3 measured steps")
     assert Path("recorded.png").stat().st_size > 0
+
+
+def test_the_transformer_of_the_readme_is_recorded(capsys):
+    *_, code = blocks("python")
+    said = {}
+    exec(compile(code, "README.md", "exec"), said)
+    names = set(said["rec"].frame("gradients")["name"])
+    assert names == {f"1.layers.{n}.{part}" for n in range(3) for part in ("linear1", "linear2", "norm1", "norm2")}
+    assert "weight_grad_norm" in capsys.readouterr().out
 
 
 def test_the_commands_of_the_readme_are_those_that_exist():
