@@ -16,7 +16,7 @@ from degradation.execute import Ending, execute
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
 from degradation.stopping import release_signals, signals_held, stop_requests
-from degradation.store import StudyFolder
+from degradation.store import Place, StudyFolder
 
 HELD_SECONDS = 2.0  # how often a run that another process trains is looked at again
 WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
@@ -28,7 +28,7 @@ Stop = Callable[[], bool]
 class Work:
     """What every run of one launch shares; small enough to hand to a process."""
 
-    root: Path
+    root: Place
     study: str
     environment: Environment
     data_dir: Path | None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from degradation import frames, plan
 from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
-from degradation.store import SPEC, STUDY, WEIGHTS, StudyFolder, frame_file
+from degradation.store import SPEC, STUDY, WEIGHTS, Place, StudyFolder, folder_at, frame_file
 
 T = TypeVar("T")
 NAMES = ("runs", *frames.SCHEMAS, *frames.EXPERIMENTS)
@@ -112,7 +112,7 @@ class Results(Mapping[str, pd.DataFrame]):
         return row
 
 
-def _checked(read: Callable[[], T], file: Path) -> T:
+def _checked(read: Callable[[], T], file: Place) -> T:
     """What was read; DamagedError, in one line, where the file's fields are not those of a specification."""
     try:
         return read()
@@ -123,9 +123,8 @@ def _checked(read: Callable[[], T], file: Path) -> T:
 
 
 def load(folder: str | Path) -> Results:
-    """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame.
+    """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame; ``s3://...`` is read as well.
 
     Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
     """
-    path = Path(folder)
-    return Results(StudyFolder(path.parent, path.name))
+    return Results(folder_at(folder))

@@ -76,8 +76,6 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True) -> str:
 
 
 def _state(folder: StudyFolder, run_id: str) -> State:
-    if not folder.run_path(run_id).is_dir():
-        return "pending"
     if folder.is_done(run_id):
         return "diverged" if folder.done(run_id)["status"] == "diverged" else "done"
     if is_running(folder, run_id):
@@ -87,11 +85,7 @@ def _state(folder: StudyFolder, run_id: str) -> State:
 
 def is_running(folder: StudyFolder, run_id: str) -> bool:
     """Whether another process holds the lock of this run."""
-    try:
-        with folder.lock(run_id) as held:
-            return not held
-    except UseError:
-        return False  # a folder that cannot be written is trained by nobody
+    return folder.is_locked(run_id)
 
 
 def last_row(folder: StudyFolder, standing: Standing) -> dict[str, Any] | None:

@@ -13,10 +13,10 @@ from degradation.errors import DamagedError, UseError
 from degradation.refusals import Path as FieldPath
 from degradation.refusals import refusal, suggestion
 from degradation.spec import StudySpec, leaves
-from degradation.store import STUDY, Store, StudyFolder
+from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
 
 PACKAGE = Path(__file__).parent
-ROOT = Path("runs")
+ROOT = "runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +39,16 @@ def shipped() -> dict[str, Path]:
 
 def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
     """The names of the studies that have a folder under ``root``, sorted."""
-    store = Store(root)
+    store = store_at(root)
     return tuple(name for name in store.list() if store.exists(f"{name}/{STUDY}"))
 
 
 def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
     """The folder of a study that was run: a name under ``root``, or a path. UseError where there is none."""
-    path = Path(name)
-    for folder in (Path(root) / path, path):
-        if (folder / STUDY).is_file():
-            whole = folder.resolve() if folder.name in ("", "..") else folder
-            return StudyFolder(whole.parent, whole.name)
+    place = as_place(name)
+    for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
+        if store_at(folder).exists(STUDY):
+            return folder_at(folder)
     raise UseError(f"no study {name!r} on disk: {_known(root, name, with_shipped=False)}")
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from degradation.errors import DamagedError, UseError
-from degradation.store import Store, StudyFolder
+from degradation.store import StudyFolder
+from degradation.store.local import LocalStore
 
 
 @pytest.fixture
@@ -18,8 +19,10 @@ def folder(tmp_path):
 
 def test_done_is_written_last_and_the_checkpoint_is_forgotten(folder, monkeypatch):
     folder.write_checkpoint("r", b"c")
-    written, write = [], Store.write
-    monkeypatch.setattr(Store, "write", lambda self, name, data: (written.append(name), write(self, name, data))[1])
+    written, write = [], LocalStore.write
+    monkeypatch.setattr(
+        LocalStore, "write", lambda self, name, data: (written.append(name), write(self, name, data))[1]
+    )
     folder.commit("r", "finished", {"curves.parquet": b"1", "facts.json": b"{}"})
     assert written[-1] == "s/r/done.json"
     assert folder.is_done("r")
@@ -79,8 +82,8 @@ def test_a_name_that_would_leave_the_folder_is_refused(tmp_path, name):
 
 def test_removing_a_run_begins_with_done(folder, monkeypatch):
     folder.commit("r", "finished", {})
-    removed, remove = [], Store.remove
-    monkeypatch.setattr(Store, "remove", lambda self, name: (removed.append(name), remove(self, name))[1])
+    removed, remove = [], LocalStore.remove
+    monkeypatch.setattr(LocalStore, "remove", lambda self, name: (removed.append(name), remove(self, name))[1])
     folder.remove_run("r")
     assert removed == ["s/r/done.json", "s/r"]
     assert folder.run_ids() == ()

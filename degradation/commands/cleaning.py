@@ -7,7 +7,7 @@ from functools import partial
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
-from degradation.store import CHECKPOINT, DAMAGED, LOCK, StudyFolder
+from degradation.store import CHECKPOINT, DAMAGED, StudyFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,25 +23,18 @@ class Item:
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
     items: list[Item] = []
-    for run_id in folder.store.list(folder.name):
-        if folder.run_path(run_id).is_dir() and not _busy(folder, run_id):
+    for run_id in sorted({file.split("/")[0] for file in folder.store.tree(folder.name) if "/" in file}):
+        if not is_running(folder, run_id):
             items += _of_run(folder, run_id)
     return (*items, *_temporary(folder, ""))
 
 
 def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    if _is_empty(folder, run_id) or damage(folder, run_id):
-        what = "empty folder of a run" if _is_empty(folder, run_id) else "damaged run; it will be trained again"
+    empty = folder.is_empty(run_id)
+    if empty or damage(folder, run_id):
+        what = "empty folder of a run" if empty else "damaged run; it will be trained again"
         return (_whole_run(folder, run_id, what),)
     return (*_checkpoints(folder, run_id), *_temporary(folder, run_id))
-
-
-def _is_empty(folder: StudyFolder, run_id: str) -> bool:
-    return [file.name for file in folder.run_path(run_id).iterdir()] == [LOCK]
-
-
-def _busy(folder: StudyFolder, run_id: str) -> bool:
-    return (folder.run_path(run_id) / LOCK).exists() and is_running(folder, run_id)
 
 
 def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
@@ -62,16 +55,16 @@ def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 
 def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    here = folder.path / run_id
+    """Files half written in a run's folder, or in the study's own."""
+    names = [f"{folder.name}/{file}" for file in folder.leftovers() if file.rpartition("/")[0] == run_id]
     return tuple(
         Item(
             name=run_id or folder.name,
             what="file half written when its process was killed",
-            size=file.stat().st_size,
-            remove=partial(file.unlink, missing_ok=True),
+            size=folder.store.size(name),
+            remove=partial(folder.store.remove, name),
         )
-        for file in folder.leftovers()
-        if file.parent == here
+        for name in names
     )
 
 
@@ -85,14 +78,14 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     known = folder.run_ids()
     if run_id not in known:
         raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
-    if _busy(folder, run_id):
+    if is_running(folder, run_id):
         raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
     return (_whole_run(folder, run_id, "the whole run; it will be trained again"),)
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
     """The study with everything in its folder. UseError while a process works on one of its runs."""
-    if busy := [run_id for run_id in folder.run_ids() if _busy(folder, run_id)]:
+    if busy := [run_id for run_id in folder.run_ids() if is_running(folder, run_id)]:
         raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)
     what = f"the whole study: {len(folder.run_ids())} runs, figures and all"

@@ -6,20 +6,20 @@ from pathlib import Path
 from degradation.errors import UseError
 from degradation.frames import to_parquet
 from degradation.results import Results
-from degradation.store import Store
+from degradation.store import Place, store_at
 
 
-def export_frames(results: Results, format: str, folder: Path) -> Iterator[Path]:
+def export_frames(results: Results, format: str, folder: str | Path) -> Iterator[Place]:
     """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
 
     Raises UseError where no run is done, or where the folder cannot be written.
     """
     if not results.run_ids:
         raise UseError(f"no run of {results.name} is done: there is nothing to export yet")
-    store = Store(folder)
+    store = store_at(folder)
     for name, data in results.items():
         if len(data):
             file = f"{name}.{format}"
             content = data.to_csv(index=False).encode() if format == "csv" else to_parquet(data, results.provenance)
             store.write(file, content)
-            yield folder / file
+            yield store.root / file

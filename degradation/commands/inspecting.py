@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from degradation.networks.cifar import CifarNetwork
+    from degradation.store import Place
 
 Channels = tuple[float, float, float]
 
@@ -45,7 +46,7 @@ def probe(
     batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
     eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: probes/FILE.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE.")] = None,
     device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to compute.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
 ) -> int:
@@ -150,15 +151,15 @@ def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
 
 
 def write(
-    found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: Path, title: str
-) -> list[Path]:
+    found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
+) -> "list[Place]":
     """The frames and the figure as files; returns their paths. UseError where the folder cannot be written."""
     import io
 
     from degradation.figures.recorded import recorded
     from degradation.figures.style import styled
     from degradation.frames import to_parquet
-    from degradation.store import Store
+    from degradation.store import store_at
 
     files = {
         f"{name}.{format}": frame.to_csv(index=False).encode() if format == "csv" else to_parquet(frame, facts)
@@ -170,6 +171,7 @@ def write(
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=metadata)
             files[f"probe.{kind}"] = buffer.getvalue()
+    store = store_at(folder)
     for name, content in files.items():
-        Store(folder).write(name, content)
-    return [folder / name for name in files]
+        store.write(name, content)
+    return [store.root / name for name in files]

@@ -1,7 +1,5 @@
 """The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
 
-from pathlib import Path
-
 from degradation import studies
 from degradation.commands.endings import DONE
 from degradation.commands.options import JsonOption, MaybeName, RootOption
@@ -21,7 +19,7 @@ def status(
     return DONE
 
 
-def _status_of_all(root: Path, as_json: bool) -> None:
+def _status_of_all(root: str, as_json: bool) -> None:
     from degradation.commands.console import console, studies_table
     from degradation.commands.documents import print_json, studies_document
     from degradation.standing import standings

@@ -57,7 +57,7 @@ OtherName = Annotated[str, typer.Argument(metavar="OTHER", help="The study to co
 MaybeName = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A study on disk; none: all.", autocompletion=_names)
 ]
-RootOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of all studies.")]
+RootOption = Annotated[str, typer.Option(metavar="DIR|URL", help="Folder of all studies: a path, s3://..., gs://...")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FormatsOption = Annotated[list[str] | None, _choice(FORMATS, "File formats (default: png svg)", "Options", True)]

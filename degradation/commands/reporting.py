@@ -9,6 +9,8 @@ import typer
 from degradation import studies
 from degradation.commands.endings import DONE
 from degradation.commands.options import JsonOption, Name, OtherName, RootOption
+from degradation.errors import UseError
+from degradation.store import Url, as_place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,13 +21,16 @@ if TYPE_CHECKING:
 
 def report(
     name: Name,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
     root: RootOption = studies.ROOT,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Write report.html and report.md: verdicts, proof that the pairs match, figures, estimates."""
     folder = studies.locate(name, root)
+    where = as_place(out or folder.path)
+    if show and isinstance(where, Url):
+        raise UseError(f"--open: a browser does not read {where}: leave it out, or write the page here with --out DIR")
 
     from degradation.commands.console import console
     from degradation.commands.documents import print_json
@@ -35,7 +40,7 @@ def report(
 
     results = Results(folder)
     again = rerun(results.name, results.study, results.provenance)
-    written = write(results, out or folder.path, again)
+    written = write(results, where, again)
     if as_json:
         print_json(report_document(written))
     else:
@@ -45,7 +50,7 @@ def report(
         for path in (written.page, written.twin):
             say(path, soft_wrap=True)
     if show:
-        typer.launch(written.page.resolve().as_uri())
+        typer.launch(Path(written.page).resolve().as_uri())
     return DONE
 
 

@@ -17,7 +17,7 @@ from degradation.matching import matches, sentence
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
-from degradation.store import StudyFolder
+from degradation.store import StudyFolder, as_place
 from degradation.studies import ROOT
 
 ASK_SECONDS = 2 * 3600
@@ -100,5 +100,5 @@ def say_summary(
 
 def report_line(folder: StudyFolder) -> str:
     """The command that makes the study's report."""
-    name = folder.name if folder.store.root == ROOT else str(folder.path)
+    name = folder.name if folder.store.root == as_place(ROOT) else str(folder.path)
     return shlex.join(["degradation", "report", name])

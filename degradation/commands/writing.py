@@ -1,6 +1,5 @@
 """The commands that turn a study on disk into files for its reader: figures and frames."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ def plot(
     name: Name,
     figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE ...]", help="Default: all.")] = None,
     format: FormatsOption = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
     root: RootOption = studies.ROOT,
 ) -> int:
     """Draw figures of a study from its done runs and print their paths."""
@@ -37,7 +36,7 @@ def plot(
 def export(
     name: Name,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format.")] = "csv",
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: NAME/export.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: NAME/export.")] = None,
     root: RootOption = studies.ROOT,
 ) -> int:
     """Write every frame of a study into one file each and print their paths."""

@@ -31,7 +31,7 @@ from degradation.figures.style import styled
 from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
 from degradation.results import Results
-from degradation.store import Store
+from degradation.store import Place, as_place, store_at
 
 Draw = Callable[..., tuple[Figure, pd.DataFrame]]
 """Results -> a figure and its data; those of ``MARKED`` take marks as well."""
@@ -69,7 +69,7 @@ FORMATS = ("png", "svg", "pdf")
 class Drawn:
     """The files written, and for each figure that could not be drawn the one line that says why."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     skipped: dict[str, str]
 
 
@@ -79,7 +79,7 @@ class Target:
 
     results: Results
     formats: Sequence[str]
-    out: Path
+    out: Place
 
 
 def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
@@ -88,7 +88,7 @@ def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[
 
 
 def draw(
-    results: Results, names: Sequence[str], formats: Sequence[str], out: Path, marks: Sequence[Mark] = ()
+    results: Results, names: Sequence[str], formats: Sequence[str], out: str | Path, marks: Sequence[Mark] = ()
 ) -> Drawn:
     """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
 
@@ -99,7 +99,8 @@ def draw(
     _known("format", formats, FORMATS)
     if not results.run_ids:
         raise UseError(f"no run of {results.name} is done: there is nothing to draw yet")
-    paths: list[Path] = []
+    target = Target(results=results, formats=formats, out=as_place(out))
+    paths: list[Place] = []
     skipped: dict[str, str] = {}
     for name in names or asked_for(results):
         try:
@@ -109,7 +110,7 @@ def draw(
                 raise
             skipped[name] = str(missing)
         else:
-            paths += _write(name, figure, data, Target(results=results, formats=formats, out=out))
+            paths += _write(name, figure, data, target)
     return Drawn(paths=tuple(paths), skipped=skipped)
 
 
@@ -119,12 +120,13 @@ def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
             raise UseError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
 
 
-def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Path, ...]:
+def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Place, ...]:
     files = {f"{name}.{kind}": image(figure, kind, to.results) for kind in to.formats}
     shown = data if to.results.study.arms else data.drop(columns="arm")
     files[f"{name}.csv"] = shown.to_csv(index=False, lineterminator="\n").encode()
+    store = store_at(to.out)
     for file, data_bytes in files.items():
-        Store(to.out).write(file, data_bytes)
+        store.write(file, data_bytes)
     return tuple(to.out / file for file in files)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from degradation.report.contents import Contents, contents
 from degradation.report.rendering import html, markdown
 from degradation.results import Results
-from degradation.store import FIGURES, Store
+from degradation.store import FIGURES, Place, Store, store_at
 
 PAGE, TWIN = "report.html", "report.md"
 LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies there
@@ -17,22 +17,22 @@ LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies th
 class Report:
     """What was written: the page, its Markdown twin, and what both say."""
 
-    page: Path
-    twin: Path
+    page: Place
+    twin: Place
     contents: Contents
 
 
-def write(results: Results, out: Path, again: Sequence[str]) -> Report:
+def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
     """Write both files into ``out``; ``again``: the words of the command that runs the study from nothing.
 
     The same frames, packages and files in ``out/figures`` give the same bytes. Raises UseError where no run is
     done or a file cannot be written.
     """
-    it, store = contents(results, again), Store(out)
+    it, store = contents(results, again), store_at(out)
     images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}
     store.write(PAGE, html(it).encode())
     store.write(TWIN, markdown(it, images).encode())
-    return Report(page=out / PAGE, twin=out / TWIN, contents=it)
+    return Report(page=store.root / PAGE, twin=store.root / TWIN, contents=it)
 
 
 def _link(store: Store, figure: str) -> str:

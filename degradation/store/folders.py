@@ -1,116 +1,29 @@
-"""Where a study lives on disk, and the only module that knows a file name: bytes in, bytes out.
-
-``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
-facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``
-means done: it is written last, holds the SHA-256 of every other file, and nothing in that folder is written again.
-"""
+"""One study in a store: its spec, its runs, their files, and what makes a run done."""
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
-
-from filelock import FileLock, Timeout
 
 from degradation.errors import DamagedError, UseError
-
-DONE, SPEC, FACTS, CHECKPOINT = "done.json", "spec.json", "facts.json", "checkpoint.safetensors"
-WEIGHTS = "final.safetensors"
-DAMAGED = "damaged.safetensors"
-FAILURE = "failure.txt"
-STUDY = "study.json"
-LOCK = ".lock"
-WRITING = ".writing-"
-FIGURES = "figures"
-MECHANISMS = "mechanisms"
-
-
-class Store:
-    """Bytes under names like ``quickstart/plain-8-s0-1c2f9a7e/curves.parquet`` in a folder."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file; FileNotFoundError where there is none."""
-        return (self.root / name).read_bytes()
-
-    def write(self, name: str, data: bytes) -> None:
-        """Replace a file in one step: a reader, or a start after a crash, sees the old bytes or the new ones."""
-        target = self.root / name
-        with _one_line(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f"{WRITING}{uuid4().hex}")
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-
-    def exists(self, name: str) -> bool:
-        return (self.root / name).exists()
-
-    def list(self, name: str = "") -> tuple[str, ...]:
-        """Names of the visible files and folders directly below ``name``, sorted; none where it does not exist."""
-        folder = self.root / name
-        return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
-
-    def size(self, name: str) -> int:
-        """Bytes of a file or of everything below a folder."""
-        path = self.root / name
-        return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
-
-    def remove(self, name: str) -> None:
-        """Delete a file, or a folder with all that is in it."""
-        path = self.root / name
-        with _one_line(path):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
-        """Hold the lock of a folder; yields False where another process holds it after ``timeout`` seconds.
-
-        The operating system frees it when the holder dies, however it dies.
-        """
-        folder = self.root / name
-        with _one_line(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK)
-            try:
-                lock.acquire(timeout=timeout)
-            except Timeout:
-                held = False
-            else:
-                held = True
-        try:
-            yield held
-        finally:
-            if held:
-                lock.release()
-
-
-@contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Say in one line what the operating system refuses: a full disk, a read-only folder."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UseError(
-            f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again."
-        ) from error
+from degradation.store.names import (
+    CHECKPOINT,
+    DAMAGED,
+    DONE,
+    FACTS,
+    FAILURE,
+    FIGURES,
+    LEASE,
+    LOCK,
+    MECHANISMS,
+    SPEC,
+    STUDY,
+    WRITING,
+)
+from degradation.store.opening import store_at
+from degradation.store.place import Place, as_place
 
 
 class StudyFolder:
@@ -121,14 +34,14 @@ class StudyFolder:
             raise UseError(
                 f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
             )
-        self.store = Store(root)
+        self.store = store_at(root)
         self.name = name
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         return self.store.root / self.name
 
-    def figures_path(self) -> Path:
+    def figures_path(self) -> Place:
         """The folder of the study's figures."""
         return self.path / FIGURES
 
@@ -136,7 +49,7 @@ class StudyFolder:
         """The folder of one experiment on this study's runs."""
         return ExperimentFolder(self.path / MECHANISMS, name)
 
-    def run_path(self, run_id: str) -> Path:
+    def run_path(self, run_id: str) -> Place:
         return self.path / run_id
 
     # the study
@@ -148,13 +61,13 @@ class StudyFolder:
     def write_study(self, fields: Mapping[str, Any]) -> None:
         self.store.write(f"{self.name}/{STUDY}", _to_json(fields))
 
-    def study_lock(self, timeout: float = 10) -> Any:
+    def study_lock(self, timeout: float = 10) -> AbstractContextManager[bool]:
         """The lock under which study.json is read, grown and written."""
         return self.store.lock(self.name, timeout)
 
-    def leftovers(self) -> tuple[Path, ...]:
-        """Temporary files of writes whose process was killed."""
-        return tuple(sorted(self.path.rglob(f"{WRITING}*")))
+    def leftovers(self) -> tuple[str, ...]:
+        """Temporary files of writes whose process was killed, by their names in the study's folder."""
+        return tuple(file for file in self.store.tree(self.name) if file.split("/")[-1].startswith(WRITING))
 
     # its runs
 
@@ -165,6 +78,11 @@ class StudyFolder:
             n for n in self.store.list(self.name) if any(self.store.exists(self._file(n, f)) for f in (SPEC, DONE))
         )
 
+    def is_empty(self, run_id: str) -> bool:
+        """Whether nothing but its lock is left in a run's folder."""
+        files = self.store.tree(f"{self.name}/{run_id}")
+        return bool(files) and all(file.startswith((LOCK, LEASE)) for file in files)
+
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""
         if self.is_done(run_id):
@@ -174,9 +92,13 @@ class StudyFolder:
     def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
         self.store.write(self._file(run_id, SPEC), _to_json(fields))
 
-    def lock(self, run_id: str) -> Any:
+    def lock(self, run_id: str) -> AbstractContextManager[bool]:
         """The lock that the one process training this run holds; yields False where another holds it."""
         return self.store.lock(f"{self.name}/{run_id}")
+
+    def is_locked(self, run_id: str) -> bool:
+        """Whether some process trains this run now."""
+        return self.store.is_locked(f"{self.name}/{run_id}")
 
     def is_done(self, run_id: str) -> bool:
         return self.store.exists(self._file(run_id, DONE))
@@ -215,7 +137,7 @@ class StudyFolder:
         if hashlib.sha256(data).hexdigest() != expected:
             what = "does not hold what was written to it" if data else "is missing"
             raise DamagedError(
-                f"{self.store.root / name} {what} (SHA-256 in {DONE} disagrees): restore it, or {self._remedy(run_id)}"
+                f"{self.store.place(name)} {what} (SHA-256 in {DONE} disagrees): restore it, or {self._remedy(run_id)}"
             )
         return data
 
@@ -245,10 +167,10 @@ class StudyFolder:
         self.store.write(self._file(run_id, DAMAGED), self.store.read(self._file(run_id, CHECKPOINT)))
         self.store.remove(self._file(run_id, CHECKPOINT))
 
-    def write_failure(self, run_id: str, text: str) -> Path:
-        """Keep why a run failed, for whoever looks into it; the path of the file."""
+    def write_failure(self, run_id: str, text: str) -> str:
+        """Keep why a run failed, for whoever looks into it; where the file is."""
         self.store.write(self._file(run_id, FAILURE), text.encode())
-        return self.store.root / self._file(run_id, FAILURE)
+        return self.store.place(self._file(run_id, FAILURE))
 
     def remove_run(self, run_id: str) -> None:
         """Delete a run and all it holds: done.json first, so that a crash on the way leaves it undone."""
@@ -262,9 +184,9 @@ class StudyFolder:
         try:
             return dict(json.loads(self.store.read(name)))
         except FileNotFoundError as error:
-            raise DamagedError(f"{self.store.root / name} is missing: restore it") from error
+            raise DamagedError(f"{self.store.place(name)} is missing: restore it") from error
         except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
-            raise DamagedError(f"{self.store.root / name} is not JSON ({error}): restore it or delete it") from error
+            raise DamagedError(f"{self.store.place(name)} is not JSON ({error}): restore it or delete it") from error
 
 
 class ExperimentFolder(StudyFolder):
@@ -284,14 +206,12 @@ class ExperimentFolder(StudyFolder):
         return f"delete {self.run_path(run_id)} and run `degradation mechanism` again"
 
 
-def frame_file(name: str) -> str:
-    """The file of a frame in a run's folder."""
-    return f"{name}.parquet"
-
-
-def snapshot_file(step: int) -> str:
-    """The file of the weights after ``step`` updates."""
-    return f"snapshot-{step}.safetensors"
+def folder_at(place: str | Path) -> StudyFolder:
+    """The study in a folder: ``runs/quickstart``, ``s3://bucket/runs/quickstart``, ``.``."""
+    here = as_place(place)
+    if isinstance(here, Path) and here.name in ("", ".."):
+        here = here.resolve()
+    return StudyFolder(here.parent, here.name)
 
 
 def _to_json(fields: Mapping[str, Any]) -> bytes:

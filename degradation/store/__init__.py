@@ -1,0 +1,52 @@
+"""Where a study lives, on a disk or behind a URL, and the only room that knows a file name: bytes in, bytes out.
+
+``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
+facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``
+means done: it is written last, holds the SHA-256 of every other file, and nothing in that folder is written again.
+"""
+
+from degradation.store.folders import ExperimentFolder, StudyFolder, folder_at
+from degradation.store.names import (
+    CHECKPOINT,
+    DAMAGED,
+    DONE,
+    FACTS,
+    FAILURE,
+    FIGURES,
+    LOCK,
+    MECHANISMS,
+    SPEC,
+    STUDY,
+    WEIGHTS,
+    WRITING,
+    frame_file,
+    snapshot_file,
+)
+from degradation.store.opening import store_at
+from degradation.store.place import Place, Url, as_place
+from degradation.store.store import Store
+
+__all__ = [
+    "CHECKPOINT",
+    "DAMAGED",
+    "DONE",
+    "FACTS",
+    "FAILURE",
+    "FIGURES",
+    "LOCK",
+    "MECHANISMS",
+    "SPEC",
+    "STUDY",
+    "WEIGHTS",
+    "WRITING",
+    "ExperimentFolder",
+    "Place",
+    "Store",
+    "StudyFolder",
+    "Url",
+    "as_place",
+    "folder_at",
+    "frame_file",
+    "snapshot_file",
+    "store_at",
+]

@@ -1,0 +1,104 @@
+"""A folder on a disk of this machine, or one that it has mounted, as a store."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from degradation.errors import UseError
+from degradation.store.names import LOCK, WRITING
+from degradation.store.store import Store
+
+
+class LocalStore(Store):
+    """Bytes under names in a folder of the file system."""
+
+    root: Path
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        target = self.root / name
+        with _one_line(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f"{WRITING}{uuid4().hex}")
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).exists()
+
+    def list(self, name: str = "") -> tuple[str, ...]:
+        folder = self.root / name
+        return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
+
+    def tree(self, name: str = "") -> Mapping[str, int]:
+        folder = self.root / name
+        return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    def size(self, name: str) -> int:
+        path = self.root / name
+        return path.stat().st_size if path.is_file() else sum(self.tree(name).values())
+
+    def remove(self, name: str) -> None:
+        path = self.root / name
+        with _one_line(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
+        """A file lock: the operating system frees it when the holder dies, however it dies."""
+        folder = self.root / name
+        with _one_line(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / LOCK)
+            try:
+                lock.acquire(timeout=timeout)
+            except Timeout:
+                held = False
+            else:
+                held = True
+        try:
+            yield held
+        finally:
+            if held:
+                lock.release()
+
+    def is_locked(self, name: str) -> bool:
+        if not self.exists(f"{name}/{LOCK}"):
+            return False
+        try:
+            with self.lock(name) as held:
+                return not held
+        except UseError:
+            return False  # nobody works in a folder that cannot be written
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Say in one line what the operating system refuses: a full disk, a read-only folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UseError(
+            f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again."
+        ) from error
