@@ -9,6 +9,10 @@ class DamagedError(UseError):
     """A file of a run does not hold what was written to it."""
 
 
+class LockLost(UseError):
+    """The lock of a folder was held here and is no more: another process has taken over, and nothing is written."""
+
+
 class Interrupted(Exception):
     """The work was asked to stop; everything done so far is in a checkpoint.
 

@@ -10,7 +10,7 @@ from degradation import frames
 from degradation.data import load_images
 from degradation.data.images import Images
 from degradation.environment import Environment, continued
-from degradation.errors import DamagedError
+from degradation.errors import DamagedError, LockLost
 from degradation.progress import Progress, Report
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
@@ -104,13 +104,17 @@ def execute(
     save_seconds: float = 60.0,
 ) -> Ending:
     """Carry out one run: ``finished`` or ``diverged`` when it is done, ``stopped`` with a checkpoint where asked to,
-    ``held`` where another process is training it. Raises UseError where data or disk refuse.
+    ``held`` where another process is training it, or has taken it over. Raises UseError where data or disk refuse.
     """
-    with folder.lock(run.run_id) as held:
-        if not held:
-            return "held"
-        if folder.is_done(run.run_id):
-            status: Ending = folder.done(run.run_id)["status"]
-            return status
-        images = images_of(run.dataset, data_dir)
-        return Execution(run, folder, report, should_stop).carry_out(environment, images, save_seconds)
+    folder.store.attend(lambda line: report(Progress(run_id=run.run_id, phase="note", message=line)), should_stop)
+    try:
+        with folder.lock(run.run_id) as held:
+            if not held:
+                return "held"
+            if folder.is_done(run.run_id):
+                status: Ending = folder.done(run.run_id)["status"]
+                return status
+            images = images_of(run.dataset, data_dir)
+            return Execution(run, folder, report, should_stop).carry_out(environment, images, save_seconds)
+    except LockLost:
+        return "held"

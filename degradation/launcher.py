@@ -61,6 +61,8 @@ def launch(
 ) -> dict[str, str]:
     """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
     jobs = choose_jobs(options, len(runs))
+    if jobs > 1 and not folder.store.shared:
+        raise UseError(f"{folder.path} lives in one process: expected --jobs 1, not {jobs}")
     work = Work(
         root=folder.store.root,
         study=folder.name,

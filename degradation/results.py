@@ -30,7 +30,8 @@ class Results(Mapping[str, pd.DataFrame]):
         self.folder = folder
         self.name = folder.name
         self.study = _checked(lambda: StudySpec.model_validate(fields), folder.path / STUDY)
-        self.run_ids = tuple(run_id for run_id in folder.run_ids() if folder.is_done(run_id))
+        listed = folder.listed()
+        self.run_ids = tuple(run_id for run_id in listed.run_ids() if listed.is_done(run_id))
         self.specs: dict[str, RunSpec] = {run_id: self._spec(run_id) for run_id in self.run_ids}
         planned = plan.arms(self.study)
         self.arms: dict[str, str] = {run_id: planned.get(spec, "") for run_id, spec in self.specs.items()}

@@ -68,6 +68,7 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
 
     A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
     """
+    folder = folder.listed()
     done = {run for run, run_id in known(folder).items() if folder.is_done(run_id)}
     return tuple(run for run in plan.runs(study) if run not in done and not folder.is_done(run.run_id))
 
@@ -99,6 +100,7 @@ def _settled(folder: StudyFolder, study: StudySpec, options: Options, damaged: C
 
     Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
     """
+    folder = folder.listed()
     intact = [run_id for run_id in folder.run_ids() if folder.is_done(run_id) and run_id not in damaged]
     facts = (folder.facts(run_id)["provenance"] for run_id in intact)
     kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
@@ -118,11 +120,13 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
 
 def _damaged(folder: StudyFolder) -> dict[str, str]:
     """Done runs with a file that is not what was written: they are named, and never written again."""
+    folder = folder.listed()
     found = {run_id: damage(folder, run_id) for run_id in folder.run_ids() if folder.is_done(run_id)}
     return {run_id: why for run_id, why in found.items() if why}
 
 
 def _outcome(folder: StudyFolder, study: StudySpec, failed: dict[str, str]) -> Outcome:
+    folder = folder.listed()
     found = known(folder)
     planned = (found.get(run, run.run_id) for run in plan.runs(study))
     done = [run_id for run_id in planned if folder.is_done(run_id) and run_id not in failed]

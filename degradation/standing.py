@@ -33,6 +33,7 @@ class Standing:
 
 def standings(folder: StudyFolder, study: StudySpec, *, verify: bool = False) -> tuple[Standing, ...]:
     """Every planned run in the plan's order; ``verify`` reads each done run against its hashes."""
+    folder = folder.listed()
     found = known(folder)
     planned = plan.arms(study).items()
     return tuple(
@@ -45,7 +46,7 @@ def known(folder: StudyFolder) -> dict[RunSpec, str]:
 
     Where an unfinished run of an older schema was begun anew, the done one stands for both.
     """
-    found = {}
+    folder, found = folder.listed(), {}
     for run_id in sorted(folder.run_ids(), key=folder.is_done):
         try:
             found[upgrade(folder.spec(run_id))] = run_id
@@ -80,7 +81,7 @@ def _state(folder: StudyFolder, run_id: str) -> State:
         return "diverged" if folder.done(run_id)["status"] == "diverged" else "done"
     if is_running(folder, run_id):
         return "running"
-    return "partial" if folder.checkpoint(run_id) is not None else "pending"
+    return "partial" if folder.has_checkpoint(run_id) else "pending"
 
 
 def is_running(folder: StudyFolder, run_id: str) -> bool:

@@ -23,7 +23,7 @@ class Item:
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
     items: list[Item] = []
-    for run_id in sorted({file.split("/")[0] for file in folder.store.tree(folder.name) if "/" in file}):
+    for run_id in folder.store.tree(folder.name):
         if not is_running(folder, run_id):
             items += _of_run(folder, run_id)
     return (*items, *_temporary(folder, ""))

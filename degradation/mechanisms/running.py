@@ -11,7 +11,7 @@ from safetensors.torch import load as load_weights
 
 from degradation import frames
 from degradation.environment import Environment, Options, choose_environment, provenance
-from degradation.errors import DamagedError, Interrupted, UseError
+from degradation.errors import DamagedError, Interrupted, LockLost, UseError
 from degradation.execute import images_of
 from degradation.mechanisms import named
 from degradation.mechanisms.mechanism import Mechanism, Settings
@@ -135,6 +135,8 @@ class Work:
                     self._tell(report, run_id, "waiting", message="another process measures it: passed over")
                 elif not self.is_done(run_id):
                     self._measure(run_id, report, stop)
+        except LockLost as lost:
+            self._tell(report, run_id, "waiting", message=f"{lost}: passed over")
         except UseError as error:
             return str(error)
         return ""

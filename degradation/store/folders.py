@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from degradation.errors import DamagedError, UseError
+from degradation.store.listed import Listed
 from degradation.store.names import (
     CHECKPOINT,
     DAMAGED,
@@ -24,6 +26,7 @@ from degradation.store.names import (
 )
 from degradation.store.opening import store_at
 from degradation.store.place import Place, as_place
+from degradation.store.store import Store
 
 
 class StudyFolder:
@@ -34,7 +37,7 @@ class StudyFolder:
             raise UseError(
                 f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
             )
-        self.store = store_at(root)
+        self.store: Store = store_at(root)
         self.name = name
 
     @property
@@ -56,7 +59,8 @@ class StudyFolder:
 
     def study(self) -> dict[str, Any] | None:
         """The fields of the StudySpec on disk; None where there is no such study."""
-        return self._json(f"{self.name}/{STUDY}") if self.store.exists(f"{self.name}/{STUDY}") else None
+        data = self._found(f"{self.name}/{STUDY}")
+        return None if data is None else self._parsed(f"{self.name}/{STUDY}", data)
 
     def write_study(self, fields: Mapping[str, Any]) -> None:
         self.store.write(f"{self.name}/{STUDY}", _to_json(fields))
@@ -67,20 +71,26 @@ class StudyFolder:
 
     def leftovers(self) -> tuple[str, ...]:
         """Temporary files of writes whose process was killed, by their names in the study's folder."""
-        return tuple(file for file in self.store.tree(self.name) if file.split("/")[-1].startswith(WRITING))
+        return tuple(file for file in self.store.below(self.name) if file.split("/")[-1].startswith(WRITING))
 
     # its runs
+
+    def listed(self) -> Self:
+        """The same folder, which lists what is in it once: for one call that looks at every run."""
+        if isinstance(self.store, Listed):
+            return self
+        same = copy(self)
+        same.store = Listed(self.store, self.name)
+        return same
 
     def run_ids(self) -> tuple[str, ...]:
         """The runs on disk, done or not, sorted by name."""
         # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
-        return tuple(
-            n for n in self.store.list(self.name) if any(self.store.exists(self._file(n, f)) for f in (SPEC, DONE))
-        )
+        return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
 
     def is_empty(self, run_id: str) -> bool:
         """Whether nothing but its lock is left in a run's folder."""
-        files = self.store.tree(f"{self.name}/{run_id}")
+        files = self.store.below(f"{self.name}/{run_id}")
         return bool(files) and all(file.startswith((LOCK, LEASE)) for file in files)
 
     def spec(self, run_id: str) -> dict[str, Any]:
@@ -116,12 +126,13 @@ class StudyFolder:
         """Write the files of a run that ended, then done.json, then forget checkpoint, failures and ``parts``."""
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        passing = (CHECKPOINT, DAMAGED, FAILURE, *parts)
-        kept = [file for file in self.store.list(f"{self.name}/{run_id}") if file not in passing]
+        there, passing = self.store.list(f"{self.name}/{run_id}"), (CHECKPOINT, DAMAGED, FAILURE, *parts)
+        kept = [file for file in there if file not in passing]
         hashes = {file: hashlib.sha256(self.store.read(self._file(run_id, file))).hexdigest() for file in kept}
         self.store.write(self._file(run_id, DONE), _to_json({"status": status, "files": hashes}))
         for file in passing:
-            self.store.remove(self._file(run_id, file))
+            if file in there:
+                self.store.remove(self._file(run_id, file))
 
     def write_file(self, run_id: str, file: str, data: bytes) -> None:
         """A file of a run that is not done yet; ``commit`` takes it in."""
@@ -133,7 +144,7 @@ class StudyFolder:
         name = self._file(run_id, file)
         if expected is None:
             raise FileNotFoundError(name)
-        data = self.store.read(name) if self.store.exists(name) else b""
+        data = self._found(name) or b""
         if hashlib.sha256(data).hexdigest() != expected:
             what = "does not hold what was written to it" if data else "is missing"
             raise DamagedError(
@@ -156,8 +167,11 @@ class StudyFolder:
     # its checkpoint
 
     def checkpoint(self, run_id: str) -> bytes | None:
-        name = self._file(run_id, CHECKPOINT)
-        return self.store.read(name) if self.store.exists(name) else None
+        """The bytes of a run's checkpoint; None where it has none."""
+        return self._found(self._file(run_id, CHECKPOINT))
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        return self.store.exists(self._file(run_id, CHECKPOINT))
 
     def write_checkpoint(self, run_id: str, data: bytes) -> None:
         self.store.write(self._file(run_id, CHECKPOINT), data)
@@ -180,11 +194,20 @@ class StudyFolder:
     def _file(self, run_id: str, file: str) -> str:
         return f"{self.name}/{run_id}/{file}"
 
+    def _found(self, name: str) -> bytes | None:
+        """A file, asked for once; None where there is none."""
+        with suppress(FileNotFoundError):
+            return self.store.read(name)
+        return None
+
     def _json(self, name: str) -> dict[str, Any]:
+        if (data := self._found(name)) is None:
+            raise DamagedError(f"{self.store.place(name)} is missing: restore it")
+        return self._parsed(name, data)
+
+    def _parsed(self, name: str, data: bytes) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.store.read(name)))
-        except FileNotFoundError as error:
-            raise DamagedError(f"{self.store.place(name)} is missing: restore it") from error
+            return dict(json.loads(data))
         except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
             raise DamagedError(f"{self.store.place(name)} is not JSON ({error}): restore it or delete it") from error
 
@@ -194,8 +217,7 @@ class ExperimentFolder(StudyFolder):
 
     def part(self, run_id: str, file: str) -> bytes | None:
         """A file of a run that is not done yet; None where there is none."""
-        name = self._file(run_id, file)
-        return self.store.read(name) if self.store.exists(name) else None
+        return self._found(self._file(run_id, file))
 
     def discard(self, run_id: str) -> None:
         """Delete what is there of a run, done.json first; its lock stays with the holder."""

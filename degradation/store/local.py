@@ -47,13 +47,17 @@ class LocalStore(Store):
         folder = self.root / name
         return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
 
-    def tree(self, name: str = "") -> Mapping[str, int]:
+    def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
+        below = [path for path in map((self.root / name).joinpath, self.list(name)) if path.is_dir()]
+        return {path.name: frozenset(child.name for child in path.iterdir()) for path in below}
+
+    def below(self, name: str = "") -> Mapping[str, int]:
         folder = self.root / name
         return {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
 
     def size(self, name: str) -> int:
         path = self.root / name
-        return path.stat().st_size if path.is_file() else sum(self.tree(name).values())
+        return path.stat().st_size if path.is_file() else sum(self.below(name).values())
 
     def remove(self, name: str) -> None:
         path = self.root / name

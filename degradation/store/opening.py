@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from degradation.errors import UseError
 from degradation.store.local import LocalStore
 from degradation.store.place import Url, as_place
 from degradation.store.store import Store
 
 
 def store_at(root: str | Path) -> Store:
-    """The store of a folder. UseError where none can be."""
+    """The store of a folder. UseError where a package is missing, or where nobody knows the protocol."""
     place = as_place(root)
-    if isinstance(place, Url):
-        raise UseError(f"{place}: expected a path to a folder")
-    return LocalStore(place)
+    if not isinstance(place, Url):
+        return LocalStore(place)
+    from degradation.store.remote import RemoteStore
+
+    return RemoteStore(place)

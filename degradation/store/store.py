@@ -1,7 +1,7 @@
 """A folder somewhere -> bytes under names like ``quickstart/plain-8-s0-1c2f9a7e/curves.parquet``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 
 from degradation.store.place import Place
@@ -11,6 +11,11 @@ class Store(ABC):
     """Bytes under names in a folder: what every kind of store can do."""
 
     root: Place
+    shared = True
+    """Whether other processes see what is in it."""
+
+    def attend(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:  # noqa: B027
+        """Say there what the store has to say of itself, and wait for nothing once ``stop()``; a disk does neither."""
 
     def place(self, name: str = "") -> str:
         """Where a file or folder is, as printed."""
@@ -36,7 +41,11 @@ class Store(ABC):
         """Names of the visible files and folders directly below ``name``, sorted; none where it does not exist."""
 
     @abstractmethod
-    def tree(self, name: str = "") -> Mapping[str, int]:
+    def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
+        """The visible folders directly below ``name``, sorted, each with the names of what is in it."""
+
+    @abstractmethod
+    def below(self, name: str = "") -> Mapping[str, int]:
         """Every file below a folder, hidden ones too: name from there on -> bytes; empty where there is no folder."""
 
     @abstractmethod
@@ -54,3 +63,11 @@ class Store(ABC):
     @abstractmethod
     def is_locked(self, name: str) -> bool:
         """Whether somebody holds the lock of a folder; takes and makes nothing that would stay."""
+
+
+def folders_of(files: Iterable[str]) -> dict[str, frozenset[str]]:
+    """The visible first folders of names, sorted, each with the names directly in it."""
+    found: dict[str, set[str]] = {}
+    for folder, inside, *_ in (file.split("/") for file in sorted(files) if "/" in file and file[0] != "."):
+        found.setdefault(folder, set()).add(inside)
+    return {folder: frozenset(names) for folder, names in sorted(found.items())}

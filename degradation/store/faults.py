@@ -1,0 +1,94 @@
+"""What a store behind a URL answers -> try again, the file that is not there, or one line for the user.
+
+Every library has errors of its own and none may be imported unasked, so they are known by status, code and name.
+"""
+
+import errno
+from collections.abc import Iterator
+
+from degradation.errors import UseError
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: later it may succeed
+BUSY_CODES = ("SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling")
+DENIED = (401, 403)
+FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+NETWORK = (errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT, errno.EPIPE)
+NETWORK_ERRORS = (
+    "ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError", "FSTimeoutError",
+    "IncompleteRead", "ProxyError", "ResponseParserError", "ServiceRequestError", "ServiceResponseError", "Timeout",
+    "TransportError",
+)  # fmt: skip
+"""Classes of aiohttp, azure, botocore, fsspec, google.auth, http.client and requests."""
+CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # children of those; waiting mends no certificate
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: no connection, a timeout, a server that is busy or broken."""
+    if (status := _status(error)) is not None:
+        return status in BUSY or _code(error) in BUSY_CODES
+    names = _class_names(error)
+    if isinstance(error, FINAL) or any(name in CERTIFICATE for name in names):
+        return False
+    known = any(name in NETWORK_ERRORS for name in names)
+    return known or isinstance(error, TimeoutError) or (isinstance(error, OSError) and error.errno in NETWORK)
+
+
+def is_taken(error: BaseException) -> bool:
+    """Whether a file was not created because there is one: what S3, its imitators, Google and Azure say of it."""
+    return isinstance(error, FileExistsError) or _status(error) == 412 or _code(error) == "PreconditionFailed"
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether the file is not there, in a store that is."""
+    return isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket"
+
+
+def refused(error: Exception, place: str) -> UseError:
+    """What the store refuses, in one line that holds no part of a key."""
+    code = _code(error) or _status(error) or ""
+    denied = isinstance(error, PermissionError) or _status(error) in DENIED or str(error).startswith("Forbidden")
+    if denied:
+        why = f"access denied{f' ({code})' if code else ''}: check the credentials in the environment and their rights"
+    elif any(name in NO_CREDENTIALS for name in _class_names(error)):
+        why = "no credentials found: set those of the store in the environment, such as AWS_ACCESS_KEY_ID"
+    elif isinstance(error, FileNotFoundError):
+        why = "no such bucket: create it, or name another"
+    else:
+        why = reason(error)
+    return UseError(f"{place}: {why}")
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, with its kind."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
+
+
+def _class_names(error: BaseException) -> list[str]:
+    return [cls.__name__ for each in _chain(error) for cls in type(each).__mro__]
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that a server answered with, if it did."""
+    for each in _chain(error):
+        response = getattr(each, "response", None)
+        answered = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+        for status in (answered, *(getattr(each, name, None) for name in ("status", "status_code", "code"))):
+            if str(status).isdigit():
+                return int(str(status))
+    return None
+
+
+def _code(error: BaseException) -> str:
+    """The word of S3 for an error: ``NoSuchBucket``."""
+    responses = [getattr(each, "response", None) for each in _chain(error)]
+    return next((str(r["Error"].get("Code", "")) for r in responses if isinstance(r, dict) and "Error" in r), "")

@@ -1,0 +1,104 @@
+"""A URL -> single requests to the store behind it, through fsspec: nothing is cached, nothing tried twice."""
+
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+from degradation.errors import UseError
+from degradation.store.faults import is_missing, is_taken
+from degradation.store.place import Url
+
+CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
+"""Protocols whose library creates a file only where there is none, in one request that the server decides.
+
+S3: If-None-Match (s3fs 2024.12 and later), Google: ifGenerationMatch=0, Azure: If-None-Match. Elsewhere fsspec looks
+first and writes then, and two processes may both believe that they were the first.
+"""
+EXTRAS = {
+    "s3": "pip install 'degradation[cluster]'",
+    "s3a": "pip install 'degradation[cluster]'",
+    "gs": "pip install gcsfs",
+    "gcs": "pip install gcsfs",
+}
+OPTIONS: dict[str, dict[str, Any]] = {protocol: {"max_concurrency": 1} for protocol in ("s3", "s3a")}
+"""Our files are small: with more, s3fs asks for the size of each before it reads it."""
+
+_one_process = threading.Lock()  # memory:// looks and writes in two steps
+
+
+class Objects:
+    """The files below a URL. Storage options come from where fsspec and the store's library look for them."""
+
+    def __init__(self, root: Url) -> None:
+        self.root = root
+        self.protocol = root.partition("://")[0]
+        self.fs, self._base = _opened(root)
+
+    def path(self, name: str) -> str:
+        """The name as fsspec knows it."""
+        return "/".join(part for part in (self._base, name) if part)
+
+    def get(self, name: str) -> bytes:
+        return bytes(self.fs.cat_file(self.path(name)))
+
+    def put(self, name: str, data: bytes) -> None:
+        self.fs.pipe_file(self.path(name), data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file where there is none; False where there is one. Of several at once exactly one succeeds."""
+        try:
+            with _one_process if self.protocol == "memory" else nullcontext():
+                self.fs.pipe_file(self.path(name), data, mode="create")
+        except Exception as error:
+            if is_taken(error):
+                return False
+            raise
+        return True
+
+    def info(self, name: str) -> dict[str, Any]:
+        """``type`` (file or directory) and ``size``; FileNotFoundError where there is neither."""
+        return dict(self.fs.info(self.path(name)))
+
+    def children(self, name: str) -> list[str]:
+        """Names of what is directly below, hidden ones too; a request for each 1,000."""
+        try:
+            found = self.fs.ls(self.path(name), detail=False)
+        except FileNotFoundError as error:
+            if not is_missing(error):
+                raise
+            return []
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found if path.strip("/") != self.path(name).strip("/")]
+
+    def below(self, name: str) -> dict[str, int]:
+        """Every file below a folder: its name from there on -> bytes; a request for each 1,000."""
+        start = self.path(name).strip("/") + "/"
+        found = self.fs.find(self.path(name), detail=True)
+        files = {path.lstrip("/"): info for path, info in found.items() if info["type"] == "file"}
+        return {path[len(start) :]: info["size"] for path, info in files.items() if path.startswith(start)}
+
+    def delete(self, name: str) -> None:
+        """Delete one file; nothing where there is none."""
+        try:
+            self.fs.rm_file(self.path(name))
+        except FileNotFoundError as error:
+            if not is_missing(error):
+                raise
+
+    def delete_all(self, names: list[str]) -> None:
+        """Delete files; a request for each 1,000. What a server refuses of them must be looked for afterwards."""
+        self.fs.rm([self.path(name) for name in names])
+
+
+def _opened(root: Url) -> tuple[Any, str]:
+    """The file system and the path in it; UseError where a package is missing or nobody knows the protocol."""
+    protocol = root.partition("://")[0]
+    try:
+        from fsspec.core import url_to_fs
+
+        fs, path = url_to_fs(str(root), use_listings_cache=False, **OPTIONS.get(protocol, {}))
+    except ImportError as error:
+        install = EXTRAS.get(protocol, str(error))
+        raise UseError(f"{root}: a package that reads {protocol}:// is missing: {install}") from error
+    except ValueError as error:
+        raise UseError(f"{root}: expected a path, s3://BUCKET/PATH or gs://BUCKET/PATH ({error})") from error
+    return fs, str(path).rstrip("/")

@@ -1,0 +1,175 @@
+"""A folder behind a URL (``s3://bucket/runs``, ``gs://...``, any that fsspec knows) as a store.
+
+Endpoint and credentials come from the environment, as everywhere: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``; any other option of the library as
+``FSSPEC_S3_ANON=true`` or in fsspec's configuration files. An object appears whole or not at all, so a file is written
+under its own name at once.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from degradation.errors import UseError
+from degradation.store.faults import is_missing, is_transient, reason, refused
+from degradation.store.lease import Lease
+from degradation.store.objects import Objects
+from degradation.store.place import Url
+from degradation.store.store import Store, folders_of
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+PATIENCE = 300.0  # seconds that a store may be unreachable
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two tries; doubled from one to the next
+ASK_SECONDS = 0.5  # how often a lock that another holds is looked at
+WAKE_SECONDS = 0.2  # how soon a stop request is seen while waiting
+
+
+class RemoteStore(Store):
+    """Bytes under names below a URL. UseError where a package is missing or the protocol is unknown."""
+
+    root: Url
+
+    def __init__(self, root: Url) -> None:
+        self.root = root
+        self.objects = Objects(root)
+        self.shared = self.objects.protocol != "memory"
+        self._leases: dict[str, Lease] = {}
+        self._say: Callable[[str], None] = _on_stderr
+        self._stop: Callable[[], bool] = lambda: False
+        _find_tenacity(root)
+
+    def attend(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        self._say, self._stop = say, stop
+
+    def read(self, name: str) -> bytes:
+        return self._patiently(name, partial(self.objects.get, name))
+
+    def write(self, name: str, data: bytes) -> None:
+        self._change(name, partial(self.objects.put, name, data))
+
+    def exists(self, name: str) -> bool:
+        try:
+            self._patiently(name, partial(self.objects.info, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def list(self, name: str = "") -> tuple[str, ...]:
+        names = self._patiently(name, partial(self.objects.children, name))
+        return tuple(sorted({child for child in names if child[:1] != "."}))
+
+    def below(self, name: str = "") -> Mapping[str, int]:
+        return self._patiently(name, partial(self.objects.below, name))
+
+    def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
+        return folders_of(self.below(name))
+
+    def size(self, name: str) -> int:
+        try:
+            found = self._patiently(name, partial(self.objects.info, name))
+        except FileNotFoundError:
+            return 0
+        return int(found["size"]) if found["type"] == "file" else sum(self.below(name).values())
+
+    def remove(self, name: str) -> None:
+        inside = [f"{name}/{file}" for file in self.below(name)]
+        if not inside:
+            self._change(name, partial(self.objects.delete, name))
+            return
+        self._change(name, partial(self.objects.delete_all, inside))
+        if left := self.below(name):
+            raise UseError(f"{self.place(name)}: {len(left)} files could not be deleted: check the rights to delete")
+
+    @contextmanager
+    def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
+        """A lease: it is renewed while the block lasts, and expires after its holder dies."""
+        lease = Lease(self.objects, name)
+        deadline = time.monotonic() + timeout
+        while not (held := self._patiently(name, lease.take)) and time.monotonic() < deadline:
+            time.sleep(ASK_SECONDS)
+        if not held:
+            yield False
+            return
+        self._leases[name] = lease
+        lease.keep()
+        try:
+            yield True
+        finally:
+            del self._leases[name]
+            lease.release()
+
+    def is_locked(self, name: str) -> bool:
+        return self._patiently(name, Lease(self.objects, name).is_live)
+
+    def _change(self, name: str, act: Callable[[], None]) -> None:
+        """Write or delete, each try only while the lock that was taken here is still held."""
+
+        def attempt() -> None:
+            for folder, lease in self._leases.items():
+                if f"{name}/".startswith(f"{folder}/"):
+                    lease.confirm()
+            act()
+
+        try:
+            self._patiently(name, attempt)
+        except FileNotFoundError as error:
+            raise refused(error, self.place(name)) from error
+
+    def _patiently(self, name: str, act: Callable[[], T]) -> T:
+        """The request, repeated with growing waits while the store is unreachable.
+
+        Raises FileNotFoundError where the file is not there, LockLost, UseError in one line for all else.
+        """
+        import tenacity
+
+        too_long = tenacity.stop_after_delay(PATIENCE)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+            stop=lambda state: self._stop() or too_long(state),
+            sleep=self._sleep,
+            before_sleep=self._say_once,
+            reraise=True,
+        )
+        try:
+            return retrying(act)
+        except UseError:
+            raise
+        except Exception as error:
+            if is_missing(error):
+                raise
+            raise self._given_up(error) if is_transient(error) else refused(error, self.place(name)) from error
+
+    def _given_up(self, error: Exception) -> UseError:
+        waited = "and a stop was asked for" if self._stop() else f"for {PATIENCE:.0f} seconds"
+        return UseError(
+            f"{self.root}: the store is unreachable {waited} ({reason(error)}). What is done so far is kept: run again."
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stop() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, WAKE_SECONDS))
+
+    def _say_once(self, state: "RetryCallState") -> None:
+        if state.attempt_number == 1 and state.outcome and (error := state.outcome.exception()):
+            since = time.strftime("%H:%M:%S")
+            self._say(f"{self.root}: the store is unreachable since {since}, trying on ({reason(error)})")
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _find_tenacity(root: Url) -> None:
+    try:
+        import tenacity  # noqa: F401
+    except ImportError as error:
+        raise UseError(f"{root}: the package tenacity is missing: pip install 'degradation[cluster]'") from error
