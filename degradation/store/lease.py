@@ -78,7 +78,7 @@ class Lease:
         Raises LockLost where somebody did.
         """
         with self._mutex:
-            if self._lost or self.clock() >= self._believed:
+            if self._lost or self.clock() >= self.believed:
                 self.renew()
 
     def renew(self) -> None:
@@ -86,7 +86,7 @@ class Lease:
         with self._mutex:
             if self._lost or not self._is_ours(self._highest()):
                 self._lose()
-            if self.clock() < self._believed:
+            if self.clock() < self.believed:
                 self.expires = self._write(self.clock() + self.ttl)
             elif not self._advance(self.number + 1):
                 self._lose()
@@ -95,11 +95,11 @@ class Lease:
         """Let the next one in at once; where the store cannot be reached now, the lease expires by itself."""
         self._ended.set()
         with self._mutex, suppress(Exception):
-            if not self._lost and self.clock() < self._believed:
+            if not self._lost and self.clock() < self.believed:
                 self._write(0.0)
 
     @property
-    def _believed(self) -> float:
+    def believed(self) -> float:
         """Until when nobody else can have taken it."""
         return self.expires - MARGIN * self.ttl
 
