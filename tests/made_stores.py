@@ -44,7 +44,8 @@ class S3Server:
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[S3Server]:
     """The server, named in the environment as users name theirs, with one bucket."""
-    pytest.importorskip("s3fs")
+    files = pytest.importorskip("s3fs").S3FileSystem
+    files.clear_instance_cache()  # of the server before this one
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = S3Server()
     with pytest.MonkeyPatch.context() as patch:

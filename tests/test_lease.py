@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,6 +85,17 @@ def test_who_was_overtaken_finds_it_out_and_leaves_the_other_alone(objects, cloc
         first.renew()
     first.release()
     assert second.is_live()
+    second.confirm()
+
+
+def test_who_was_overtaken_because_clocks_differ_finds_it_out_at_the_next_renewal(objects, clock):
+    ahead = Clock()
+    ahead.now += lease.TTL + 1
+    first, second = Lease(objects, "s/r", clock), Lease(objects, "s/r", ahead)
+    first.take()
+    assert second.take()
+    with pytest.raises(LockLost):
+        first.renew()
     second.confirm()
 
 
@@ -176,7 +188,9 @@ def test_no_two_ever_believe_that_they_hold_it(acts, unique):
         assert sum(clock() < takers[each].believed for each in holding) <= 1
 
 
-def test_of_many_threads_one_wins(memory_root):
+def test_of_many_threads_one_wins(memory_root, monkeypatch):
+    exists = MemoryFileSystem.exists
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda *given: (exists(*given), time.sleep(0.02))[0])
     stores, won = [store_at(memory_root) for _ in range(8)], []
     start, done = threading.Barrier(8), threading.Barrier(8)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
 from degradation import runner
 from degradation.errors import DamagedError, UseError
@@ -51,14 +52,16 @@ def test_what_is_removed_is_gone_and_its_neighbours_stay(store):
 
 
 def test_what_another_process_changes_is_seen_at_once(store, root):
-    other = store_at(root)
+    S3FileSystem.clear_instance_cache()
+    other = store_at(root)  # with a file system of its own, as in another process
     assert (store.list("s"), store.exists("s/a"), dict(store.below("s"))) == ((), False, {})
     other.write("s/a", b"1")
     assert (store.list("s"), store.exists("s/a"), dict(store.below("s"))) == (("a",), True, {"a": 1})
     other.write("s/a", b"22")
-    assert (store.size("s/a"), store.read("s/a")) == (2, b"22")
+    other.write("s/b", b"3")
+    assert (store.list("s"), store.size("s/a"), store.read("s/a")) == (("a", "b"), 2, b"22")
     other.remove("s/a")
-    assert (store.list("s"), store.exists("s/a"), dict(store.below("s"))) == ((), False, {})
+    assert (store.list("s"), store.exists("s/a"), dict(store.below("s"))) == (("b",), False, {"b": 1})
 
 
 def test_a_lock_is_held_once_and_free_at_once_when_it_is_let_go(store, root):
@@ -129,6 +132,8 @@ def test_a_file_is_read_with_one_request_and_written_with_one(s3_root, monkeypat
     store.write("s/a", b"1" * 100)
     store.read("s/a")
     assert counts == ["put_object", "get_object"]
+    StudyFolder(s3_root, "s").commit("r", "finished", {"a": b"1"})
+    assert counts[2:] == ["put_object", "list_objects_v2", "get_object", "put_object"]  # nothing to forget
 
 
 def counted(store, monkeypatch):
