@@ -148,6 +148,8 @@ def run(
 ) -> "Results":
     """Train what is pending of a study into ``root/name`` and return its frames; the command's Python twin.
 
+    ``root`` is a path or a URL, as ``s3://bucket/runs`` (``degradation.store.remote`` says where its options stand).
+
     One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
     them needs the usual ``if __name__ == "__main__":``.
 

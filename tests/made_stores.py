@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +22,12 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_MAX_ATTEMPTS": "1",
 }
+
+
+def forget_file_systems() -> None:
+    """A store made from now on has a file system of its own, as in another process."""
+    if "s3fs" in sys.modules:
+        sys.modules["s3fs"].S3FileSystem.clear_instance_cache()
 
 
 class S3Server:
@@ -44,8 +51,8 @@ class S3Server:
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[S3Server]:
     """The server, named in the environment as users name theirs, with one bucket."""
-    files = pytest.importorskip("s3fs").S3FileSystem
-    files.clear_instance_cache()  # of the server before this one
+    pytest.importorskip("s3fs")
+    forget_file_systems()  # those of the server before this one
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = S3Server()
     with pytest.MonkeyPatch.context() as patch:

@@ -1,19 +1,11 @@
 """A study behind s3://: carried out, killed, continued, shown and read by the real command; a store that goes away."""
 
 import errno
+import importlib
 import threading
 
 import pandas as pd
 import pytest
-from botocore.exceptions import (
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    ReadTimeoutError,
-)
-from botocore.exceptions import SSLError as CertificateError
-from s3fs.errors import translate_boto_error
 
 import degradation
 from degradation import runner
@@ -24,6 +16,10 @@ from degradation.store.faults import is_missing, is_taken, is_transient, refused
 from tests import calling, made, made_stores
 from tests.calling import Command
 from tests.test_runner import SCRIPT, assert_same_frames, start, wait_for
+
+s3fs = pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+botocore = importlib.import_module("botocore.exceptions")
 
 command = calling.command
 s3_server, s3_root, memory_root = made_stores.s3_server, made_stores.s3_root, made_stores.memory_root
@@ -165,7 +161,7 @@ def answer(status: int, code: str = "") -> Exception:
         "Error": {"Code": code or str(status), "Message": "said"},
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
-    return translate_boto_error(ClientError(response, "PutObject"))
+    return s3fs.errors.translate_boto_error(botocore.ClientError(response, "PutObject"))
 
 
 @pytest.mark.parametrize(
@@ -177,9 +173,9 @@ def answer(status: int, code: str = "") -> Exception:
         answer(429),
         answer(400, "RequestTimeout"),
         answer(409, "ConditionalRequestConflict"),
-        EndpointConnectionError(endpoint_url="http://x"),
-        ConnectTimeoutError(endpoint_url="http://x"),
-        ReadTimeoutError(endpoint_url="http://x"),
+        botocore.EndpointConnectionError(endpoint_url="http://x"),
+        botocore.ConnectTimeoutError(endpoint_url="http://x"),
+        botocore.ReadTimeoutError(endpoint_url="http://x"),
         ConnectionResetError(),
         TimeoutError(),
         OSError(errno.EHOSTUNREACH, "no route"),
@@ -199,8 +195,8 @@ def test_what_may_pass_is_tried_again(error):
         (answer(404, "NoSuchBucket"), "no such bucket"),
         (answer(400, "InvalidBucketName"), "OSError"),
         (answer(501, "NotImplemented"), "OSError"),
-        (NoCredentialsError(), "no credentials found"),
-        (CertificateError(endpoint_url="https://x", error="self-signed"), "SSLError"),
+        (botocore.NoCredentialsError(), "no credentials found"),
+        (botocore.SSLError(endpoint_url="https://x", error="self-signed"), "SSLError"),
         (OSError("Forbidden: b/o"), "access denied"),
         (ValueError("odd"), "ValueError: odd"),
     ],

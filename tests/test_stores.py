@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from s3fs import S3FileSystem
 
 from degradation import runner
 from degradation.errors import DamagedError, UseError
@@ -52,7 +51,7 @@ def test_what_is_removed_is_gone_and_its_neighbours_stay(store):
 
 
 def test_what_another_process_changes_is_seen_at_once(store, root):
-    S3FileSystem.clear_instance_cache()
+    made_stores.forget_file_systems()
     other = store_at(root)  # with a file system of its own, as in another process
     assert (store.list("s"), store.exists("s/a"), dict(store.below("s"))) == ((), False, {})
     other.write("s/a", b"1")

@@ -22,7 +22,7 @@ class Item:
 
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
-    items: list[Item] = []
+    folder, items = folder.listed(), list[Item]()
     for run_id in folder.store.tree(folder.name):
         if not is_running(folder, run_id):
             items += _of_run(folder, run_id)
@@ -85,6 +85,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
     """The study with everything in its folder. UseError while a process works on one of its runs."""
+    folder = folder.listed()
     if busy := [run_id for run_id in folder.run_ids() if is_running(folder, run_id)]:
         raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)

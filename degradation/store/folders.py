@@ -90,7 +90,7 @@ class StudyFolder:
 
     def is_empty(self, run_id: str) -> bool:
         """Whether nothing but its lock is left in a run's folder."""
-        files = self.store.below(f"{self.name}/{run_id}")
+        files = self.store.tree(self.name).get(run_id, ())
         return bool(files) and all(file.startswith((LOCK, LEASE)) for file in files)
 
     def spec(self, run_id: str) -> dict[str, Any]:

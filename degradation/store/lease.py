@@ -114,7 +114,8 @@ class Lease:
 
     def _lose(self) -> None:
         self._lost = True
-        raise LockLost(f"{self.objects.root / self.folder}: another process has taken over: it was silent for too long")
+        place = self.objects.root / self.folder
+        raise LockLost(f"{place}: another process has taken over: this one did not renew its lease in time")
 
     def _is_ours(self, number: int) -> bool:
         """Whether a lease is this object's: also one that was created though the answer got lost on its way."""
