@@ -196,7 +196,7 @@ class StudyFolder:
 
     def _found(self, name: str) -> bytes | None:
         """A file, asked for once; None where there is none."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return self.store.read(name)
         return None
 
