@@ -9,7 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from degradation.errors import LockLost, UseError
+from degradation.errors import LockLost
 from degradation.execute import execute
 from degradation.progress import silent
 from degradation.store import StudyFolder, Url, lease, remote, store_at
@@ -284,26 +284,3 @@ def test_a_lease_names_its_holder_and_nothing_secret(s3_root):
         terms = json.loads(folder.store.read("s/r/.lease-1"))
     assert set(terms) == {"holder", "host", "expires"}
     assert "for-a-test" not in str(terms)
-
-
-# stores in which no lock is possible
-
-
-def test_a_store_that_creates_over_what_is_there_is_refused(s3_root, monkeypatch):
-    folder = StudyFolder(s3_root, "s")
-    call = folder.store.objects.fs._call_s3
-
-    async def without_condition(method, *arguments, **named):
-        named.pop("IfNoneMatch", None)
-        return await call(method, *arguments, **named)
-
-    monkeypatch.setattr(folder.store.objects.fs, "_call_s3", without_condition)
-    with pytest.raises(UseError, match="creates a file where there is one already"), folder.lock("r"):
-        pass
-
-
-def test_a_protocol_that_cannot_create_exclusively_is_read_and_refused_for_work(tmp_path):
-    store = store_at(f"dir::file://{tmp_path}")
-    with pytest.raises(UseError, match="can be read, but two processes cannot be kept apart"), store.lock("r"):
-        pass
-    assert not store.is_locked("r")

@@ -147,6 +147,29 @@ def counted(store, monkeypatch):
     return made
 
 
+# stores in which no lock is possible
+
+
+def test_a_store_that_creates_over_what_is_there_is_refused(s3_root, monkeypatch):
+    folder = StudyFolder(s3_root, "s")
+    call = folder.store.objects.fs._call_s3
+
+    async def without_condition(method, *arguments, **named):
+        named.pop("IfNoneMatch", None)
+        return await call(method, *arguments, **named)
+
+    monkeypatch.setattr(folder.store.objects.fs, "_call_s3", without_condition)
+    with pytest.raises(UseError, match="creates a file where there is one already"), folder.lock("r"):
+        pass
+
+
+def test_a_protocol_that_cannot_create_exclusively_is_read_and_refused_for_work(tmp_path):
+    store = store_at(f"dir::file://{tmp_path}")
+    with pytest.raises(UseError, match="can be read, but two processes cannot be kept apart"), store.lock("r"):
+        pass
+    assert not store.is_locked("r")
+
+
 # places
 
 
