@@ -9,6 +9,17 @@ class DamagedError(UseError):
     """A file of a run does not hold what was written to it."""
 
 
+class Parted(Exception):
+    """The processes that train one network together cannot go on: the command of each ends with status 1.
+
+    ``own``: whether this process says so; process 0 does, and the one that failed.
+    """
+
+    def __init__(self, message: str, *, own: bool) -> None:
+        super().__init__(message)
+        self.own = own
+
+
 class Interrupted(Exception):
     """The work was asked to stop; everything done so far is in a checkpoint.
 
