@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from degradation import plan, schedules
 from degradation.environment import Options, choose_environment, choose_jobs
 from degradation.errors import UseError
+from degradation.processes import check_shares, here
 from degradation.progress import silent
 from degradation.spec import RunSpec, StudyRecipe, StudySpec
 
@@ -42,6 +43,8 @@ class Costs:
     step: Line
     evaluation: Line
     jobs: int
+    processes: int = 1
+    """That share the batches of each run."""
 
     def seconds(self, runs: Iterable[RunSpec]) -> float:
         """Wall seconds for the runs: their sum shared by the jobs, but no less than the longest."""
@@ -49,7 +52,8 @@ class Costs:
         return START_SECONDS + max(sum(each) / self.jobs, max(each)) if each else 0.0
 
     def _run_seconds(self, run: RunSpec) -> float:
-        return run.recipe.steps * self.step(run) + evaluated_batches(run) * self.evaluation(run)
+        evaluated = evaluated_batches(run) / self.processes
+        return run.recipe.steps * self.step(run) + evaluated * self.evaluation(run)
 
     def steps_within(self, study: StudySpec, seconds: float) -> int:
         """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
@@ -82,7 +86,7 @@ def evaluated_batches(run: RunSpec) -> float:
     on_the_way = len(schedules.evaluations(run.measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
     sizes = [size for size in (run.dataset.train_examples, run.dataset.validation, run.dataset.test_examples) if size]
     part = sum(min(size, run.measure.eval_examples or size) for size in sizes)
-    return 2 * (on_the_way * part + sum(sizes)) / run.recipe.batch
+    return 2 * (on_the_way * part + sum(sizes)) / run.recipe.normalized_together
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
@@ -97,7 +101,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     low = _time(least, images, environment)
     high = low if _multiply_adds(least) == _multiply_adds(greatest) else _time(greatest, images, environment)
     step, evaluation = (_line(least, greatest, a, b) for a, b in zip(low, high, strict=True))
-    return Costs(step=step, evaluation=evaluation, jobs=jobs)
+    return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
 
 
 def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
@@ -109,13 +113,16 @@ def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
 
 
 def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[float, float]:
-    """Seconds of one training step and of the evaluation of one batch."""
+    """Seconds of one training step and of the evaluation of one batch; of several processes, of one's share alone."""
     from degradation.training.evaluate import Watched
     from degradation.training.loop import Training
+    from degradation.training.team import Team
 
-    training = Training(run, images, environment, silent)
+    check_shares(run, environment.processes, environment.sync_batch_norm)
+    share = Team(processes=here())  # not connected: the others are not asked, and what messages take is not in it
+    training = Training(run, images, replace(environment, sync_batch_norm=False), silent, share)
     training.batches.ready(0)
-    part = Watched(batches=training.clean["test"], examples=run.recipe.batch)
+    part = Watched(batches=training.clean["test"], examples=run.recipe.normalized_together)
 
     def step() -> None:
         training.stepper.train()

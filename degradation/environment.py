@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from degradation import processes
 from degradation.errors import UseError
 from degradation.spec import Precision
 from degradation.version import __version__
@@ -32,6 +33,8 @@ class Options:
     """Whether the step is replayed as a CUDA graph; None: where there is CUDA."""
     compile: bool = False
     """Whether the blocks are compiled with torch.compile: other results, by rounding."""
+    sync_batch_norm: bool = False
+    """Whether batch norm sees the images of all processes that share a batch."""
     jobs: int | None = None
     """Runs at a time."""
     data_dir: Path | None = None
@@ -48,6 +51,11 @@ class Environment:
     deterministic: bool = False
     capture: bool = False
     compile: bool = False
+    processes: int = 1
+    """That train one network together."""
+    backend: str = ""
+    """What they talk through: gloo, nccl; nothing for one process."""
+    sync_batch_norm: bool = False
 
     @property
     def torch_device(self) -> "torch.device":
@@ -71,7 +79,8 @@ class Environment:
         torch.use_deterministic_algorithms(self.deterministic)
 
     def as_facts(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields; without those of several processes where there is one, as it was before there could be more."""
+        return {name: value for name, value in asdict(self).items() if self.processes > 1 or name not in OF_SEVERAL}
 
 
 def keep_freed_memory() -> None:
@@ -111,7 +120,10 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
     device = choose_device(options.device)
     chosen = precision if precision != "auto" else ("bf16" if device == "cuda" else "fp32")
     threads = options.threads or max(1, cores() // jobs)
-    capture = device == "cuda" if options.capture is None else options.capture
+    started = processes.here()
+    _check_processes(started, options, device)
+    several = started.several
+    capture = device == "cuda" and not several if options.capture is None else options.capture
     if capture and device != "cuda":
         raise UseError(f"--capture needs CUDA graphs, which device {device} does not have: leave it away")
     return Environment(
@@ -121,7 +133,37 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
         deterministic=options.deterministic,
         capture=capture,
         compile=options.compile,
+        processes=started.count,
+        backend=BACKENDS[device] if several else "",
+        sync_batch_norm=options.sync_batch_norm and several,
     )
+
+
+OF_SEVERAL = ("processes", "backend", "sync_batch_norm")
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+
+def _check_processes(started: processes.Processes, options: Options, device: str) -> None:
+    """UseError for what several processes on one network cannot do, or one alone need not."""
+    if options.sync_batch_norm and device != "cuda":
+        raise UseError(
+            f"--sync-batch-norm: torch has a synchronized batch norm for CUDA only, not for device {device}: leave it "
+            "away, and the processes normalize their own images (recipe.ghost_batches)"
+        )
+    if not started.several:
+        return
+    if device not in BACKENDS:
+        raise UseError(f"{started.count} processes: torch has no way to share device {device}: take --device cpu")
+    if options.capture:
+        raise UseError("--capture: a step that several processes share is not captured: leave it away")
+    if device == "cuda":
+        import torch
+
+        if (there := torch.cuda.device_count()) < started.local_count:
+            raise UseError(
+                f"{started.local_count} processes on a machine with {there} CUDA devices, one each is needed: "
+                f"torchrun --nproc-per-node {there}"
+            )
 
 
 CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
@@ -132,6 +174,10 @@ def choose_jobs(options: Options, runs: int) -> int:
 
     On a CUDA device up to four, as its free memory and the cores allow; one on any other.
     """
+    if processes.here().several:
+        if options.jobs not in (None, 1):
+            raise UseError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: leave it away")
+        return 1
     if options.jobs is not None:
         return max(1, min(options.jobs, runs))
     device = choose_device(options.device)
@@ -145,8 +191,9 @@ def choose_jobs(options: Options, runs: int) -> int:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use: an equal share where torchrun started several on the machine."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // processes.here().local_count)
 
 
 def continued(environment: Environment, facts: dict[str, Any]) -> Environment:

@@ -13,6 +13,17 @@ class LockLost(UseError):
     """The lock of a folder was held here and is no more: another process has taken over, and nothing is written."""
 
 
+class Parted(Exception):
+    """The processes that train one network together cannot go on: the command of each ends with status 1.
+
+    ``own``: whether this process says so; process 0 does, and the one that failed.
+    """
+
+    def __init__(self, message: str, *, own: bool) -> None:
+        super().__init__(message)
+        self.own = own
+
+
 class Interrupted(Exception):
     """The work was asked to stop; everything done so far is in a checkpoint.
 

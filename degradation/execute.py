@@ -1,7 +1,13 @@
-"""`execute`: one RunSpec -> its run folder, from the start or from its checkpoint. The unit of work of any launcher."""
+"""`execute`: one RunSpec -> its run folder, from the start or from its checkpoint. The unit of work of any launcher.
+
+Where several processes share a run, the leader executes it and the others `assist`.
+"""
 
 import json
+import math
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -10,12 +16,13 @@ from degradation import frames
 from degradation.data import load_images
 from degradation.data.images import Images
 from degradation.environment import Environment, continued
-from degradation.errors import DamagedError, LockLost
-from degradation.progress import Progress, Report
+from degradation.errors import DamagedError, LockLost, Parted
+from degradation.progress import Progress, Report, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
 from degradation.training.loop import Host, Stopped, Training
+from degradation.training.team import Team, team_of
 
 Ending = Literal["finished", "diverged", "held", "stopped"]
 
@@ -26,6 +33,23 @@ def images_of(dataset: Dataset, data_dir: Path | None) -> Images:
     return load_images(dataset, data_dir)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What each of several processes must know to take part in a run."""
+
+    run: RunSpec
+    environment: Environment
+    checkpoint: Checkpoint | None
+    data_dir: Path | None
+
+    def training(self, images: Images, report: Report, team: Team) -> Training:
+        """The run's training, from its start or from the checkpoint."""
+        training = Training(self.run, images, self.environment, report, team)
+        if self.checkpoint is not None:
+            training.resume(self.checkpoint)
+        return training
+
+
 class Execution:
     """One run in its folder, between the training that knows no disk and the store that knows no training."""
 
@@ -33,18 +57,19 @@ class Execution:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
         self.run_id = run.run_id
 
-    def carry_out(self, environment: Environment, images: Images, save_seconds: float) -> Ending:
+    def carry_out(self, environment: Environment, images: Images, data_dir: Path | None, save_seconds: float) -> Ending:
         """Train to the end or to a stop; the run's lock is held by the caller."""
         self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))
         found = self._checkpoint()
         if found is not None:
             environment = continued(environment, found.facts["environment"])
-        training = Training(self.run, images, environment, self.report)
-        if found is not None:
-            training.resume(found)
+        job = Job(run=self.run, environment=environment, checkpoint=found, data_dir=data_dir)
+        team = team_of(environment)
+        team.hand_out(job)
+        training = job.training(images, self.report, team)
         self._tell("started", training, f"continued from step {training.position}" if found else "")
         host = Host(
-            should_stop=self.should_stop,
+            should_stop=team.stop(self.should_stop),
             save=lambda: self._save(training),
             keep_snapshot=lambda step: self.folder.write_file(self.run_id, snapshot_file(step), training.weights()),
             save_seconds=save_seconds,
@@ -115,6 +140,22 @@ def execute(
                 status: Ending = folder.done(run.run_id)["status"]
                 return status
             images = images_of(run.dataset, data_dir)
-            return Execution(run, folder, report, should_stop).carry_out(environment, images, save_seconds)
-    except LockLost:
+            return Execution(run, folder, report, should_stop).carry_out(environment, images, data_dir, save_seconds)
+    except LockLost as error:
+        if environment.processes > 1:  # the others are left in the midst of a step
+            raise Parted(f"{run.run_id}: {error}", own=True) from error
         return "held"
+
+
+def assist(team: Team, should_stop: Callable[[], bool]) -> None:
+    """What all processes but the leader do: take part in run after run, write and say nothing; until dismissed."""
+    while (job := team.receive()) is not None:
+        training = job.training(images_of(job.run.dataset, job.data_dir), silent, team)
+        host = Host(
+            should_stop=team.stop(should_stop),
+            save=lambda: None,
+            keep_snapshot=lambda step: None,
+            save_seconds=math.inf,
+        )
+        with suppress(Stopped):
+            training.train(host)

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from degradation.environment import Environment, Options, choose_environment, choose_jobs
-from degradation.errors import UseError
+from degradation.errors import Parted, UseError
 from degradation.execute import Ending, execute
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
@@ -41,10 +41,18 @@ class Work:
             return execute(
                 run, folder, self.environment, report, stop, data_dir=self.data_dir, save_seconds=self.save_seconds
             ), ""
+        except Parted:
+            raise
         except UseError as error:
-            return None, str(error)
+            return self._failed(run, str(error))
         except Exception as error:
-            return None, _remember(folder, run, error)
+            return self._failed(run, _remember(folder, run, error))
+
+    def _failed(self, run: RunSpec, why: str) -> tuple[None, str]:
+        """The others of several processes are left in the midst of a step: there no further run can begin."""
+        if self.environment.processes > 1:
+            raise Parted(f"{run.run_id} failed: {why}", own=True)
+        return None, why
 
 
 def _remember(folder: StudyFolder, run: RunSpec, error: Exception) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from degradation import frames
-from degradation.data.batches import CleanBatches
+from degradation.data.batches import ALL, CleanBatches
 from degradation.data.images import Images, Split
 from degradation.environment import Environment
 from degradation.errors import UseError
@@ -41,9 +41,9 @@ class ScaledBatches(CleanBatches):
         super().__init__(split, normalization.mean, batch)
         self.std = normalization.std[:, None, None]
 
-    def __call__(self, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    def __call__(self, examples: int | None, numbers: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (up to batch, 3, H, W; float32) and labels, to the end of the stated part."""
-        for images, labels in super().__call__(examples):
+        for images, labels in super().__call__(examples, numbers):
             yield images / self.std, labels
 
 

@@ -11,6 +11,7 @@ from degradation import plan
 from degradation.costs import Costs, time_costs
 from degradation.environment import Options, choose_jobs, cores
 from degradation.errors import Interrupted, UseError
+from degradation.processes import check_shares, here
 from degradation.progress import Report, silent
 from degradation.refusals import refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
@@ -18,6 +19,7 @@ from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
 from degradation.studies import stored
+from degradation.together import leading
 
 if TYPE_CHECKING:
     from degradation.results import Results
@@ -86,6 +88,8 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
     damaged = _damaged(folder)
     todo = pending(folder, study)
     failed: dict[str, str] = {}
+    for run in todo:
+        check_shares(run, here().count, options.sync_batch_norm)
     if todo:
         load_images(study.dataset, options.data_dir)  # what is missing or damaged is said before any training
         with stop_requests() as stop:
@@ -153,12 +157,15 @@ def run(
     One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
     them needs the usual ``if __name__ == "__main__":``.
 
+    A script that torchrun starts calls it in every process.
+
     Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
     """
     from degradation.results import Results
 
     folder = StudyFolder(root, name)
-    outcome = carry_out(folder, study, options or Options(jobs=1), report)
+    with leading() as leads:
+        outcome = carry_out(folder, study, options or Options(jobs=1), report) if leads else Outcome()
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)

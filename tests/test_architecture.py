@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "degradation"
 FLOORS = [
     {"version", "errors", "schedules", "progress", "stopping", "parquet"},
     {"spec"},
+    {"processes"},
     {"plan", "store", "frames", "environment"},
     {"results", "data", "layout"},
     {"networks", "figures", "refusals", "standing"},
@@ -24,6 +25,7 @@ FLOORS = [
     {"training"},
     {"execute", "probing"},
     {"mechanisms", "launcher", "costs"},
+    {"together"},
     {"runner"},
     {"commands"},
     {"__init__", "__main__"},

@@ -104,8 +104,8 @@ def test_a_file_becomes_the_study_it_describes() -> None:
 
 
 RECIPE_FIELDS = (
-    "optimizer, learning_rate, momentum, beta2, weight_decay, batch, steps, warmup_steps, warmup_learning_rate, "
-    "padding, flip"
+    "optimizer, learning_rate, momentum, beta2, weight_decay, batch, ghost_batches, steps, warmup_steps, "
+    "warmup_learning_rate, padding, flip"
 )
 
 

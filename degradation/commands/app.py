@@ -3,16 +3,18 @@
 Modules that need tables, pandas or torch are imported inside the commands, so that the help is instant.
 """
 
+import io
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, USE_ERROR
+from degradation.commands.endings import BROKEN_PIPE, DONE, INTERRUPTED, RUN_FAILED, USE_ERROR
 from degradation.commands.experimenting import mechanism
 from degradation.commands.freeing import clean
 from degradation.commands.inspecting import probe
@@ -21,7 +23,8 @@ from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
 from degradation.commands.tokens import MultiValueCommand
 from degradation.commands.writing import export, plot
-from degradation.errors import Interrupted, UseError
+from degradation.errors import Interrupted, Parted, UseError
+from degradation.processes import here, launching
 from degradation.version import __version__
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -80,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command; ends with an exit status: 0 done, 1 a run failed, 2 error of use, 130/143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _carried_out(arguments)
+        status = _carried_out(arguments) if here().rank == 0 else _taken_part_in(arguments)
         sys.stdout.flush()
     except (ReaderGone, BrokenPipeError):
         # Nobody reads stdout any more. Python flushes it once more at exit, which must not fail aloud.
@@ -89,13 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
+def _taken_part_in(arguments: list[str]) -> int:
+    """What the processes of torchrun but the first do, in silence: share a run; the first alone does all else."""
+    if arguments[:1] != ["run"]:
+        return DONE
+    with redirect_stdout(io.StringIO()):
+        return _carried_out(arguments)
+
+
 def _carried_out(arguments: list[str]) -> int:
     try:
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
         return returned if isinstance(returned, int) else DONE
     except UseError as error:
-        return _say(str(error), USE_ERROR)
+        return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
+    except Parted as error:
+        return _say(str(error), RUN_FAILED) if error.own else RUN_FAILED
     except Interrupted as error:
         return _say(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
     except (KeyboardInterrupt, typer.Abort):
@@ -104,11 +117,11 @@ def _carried_out(arguments: list[str]) -> int:
         # The parser's own errors: their class is click's or typer's own copy, so a method tells them.
         if not hasattr(error, "format_message"):
             raise
-        return _say(error.format_message(), USE_ERROR)
+        return _say(error.format_message(), USE_ERROR) if not here().rank else USE_ERROR
 
 
 def _again(arguments: list[str]) -> str:
-    return shlex.join(["degradation", *arguments])
+    return f"{launching(here())} {shlex.join(arguments)}"
 
 
 def _say(message: str, status: int) -> int:

@@ -113,9 +113,10 @@ def recipe_lines(study: StudySpec) -> tuple[str, str]:
     first, second = recipe.milestones
     epochs = recipe.batch * recipe.steps / study.dataset.train_examples
     sgd = recipe.optimizer == "sgd"
+    ghosts = f" in {recipe.ghost_batches} ghost batches" if recipe.ghost_batches > 1 else ""
     moments = f"momentum {recipe.momentum:g}" if sgd else f"beta1 {recipe.momentum:g}, beta2 {recipe.beta2:g}"
     return (
-        f"{'SGD' if sgd else 'Adam'}, batch {recipe.batch}, {moments}, weight decay {recipe.weight_decay:g}, "
+        f"{'SGD' if sgd else 'Adam'}, batch {recipe.batch}{ghosts}, {moments}, weight decay {recipe.weight_decay:g}, "
         f"{augmentation(study)}",
         f"{recipe.steps:,} steps ({epochs:,.1f} epochs): learning rate {recipe.learning_rate:g}, "
         f"a tenth from {first:,}, a hundredth from {second:,}; {warmup(study)}",

@@ -250,6 +250,12 @@ class MachineOptions:
         bool,
         typer.Option("--compile", help="Compile the blocks: other results, by rounding.", rich_help_panel=MACHINE),
     ] = False
+    sync_batch_norm: Annotated[
+        bool,
+        typer.Option(
+            "--sync-batch-norm", help="Batch norm over all processes of torchrun (CUDA).", rich_help_panel=MACHINE
+        ),
+    ] = False
     data_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE),
@@ -268,6 +274,7 @@ class MachineOptions:
             deterministic=self.deterministic,
             capture=self.capture,
             compile=self.compile,
+            sync_batch_norm=self.sync_batch_norm,
             data_dir=self.data_dir,
         )
 

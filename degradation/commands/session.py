@@ -14,6 +14,7 @@ from degradation.commands.watching import watching
 from degradation.environment import Options
 from degradation.errors import DamagedError, UseError
 from degradation.matching import matches, sentence
+from degradation.processes import here
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
 from degradation.standing import FinalError, standings
@@ -37,7 +38,8 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
     out.print("timing a few steps ...")
     seconds = runner.time_costs(study, where).seconds(todo)
     out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
-    if ask and seconds > ASK_SECONDS and out.is_terminal and sys.stdin.isatty():
+    at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
+    if ask and seconds > ASK_SECONDS and at_terminal:
         typer.confirm("Start?", default=True, abort=True, err=out.stderr)
     with watching(out, todo) as report:
         return runner.carry_out(folder, study, where, report)

@@ -2,10 +2,11 @@
 
 from rich.console import Console
 
-from degradation import studies
+from degradation import plan, studies
 from degradation.commands.options import StudyOptions, seconds
 from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.processes import here
 from degradation.spec import StudySpec
 from degradation.store import StudyFolder
 
@@ -24,9 +25,25 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
     study = resolved.study
+    if "recipe.ghost_batches" not in fields and folder.study() is None:
+        study = _shared(study, where, out)
     if asked.budget is not None:
         study = _within_budget(folder, study, seconds(asked.budget), where, out)
     return folder, runner.grow(folder, study)
+
+
+def _shared(study: StudySpec, where: Options, out: Console) -> StudySpec:
+    """A new study for the processes that torchrun started: each normalizes its part of a batch, which the study says.
+
+    One that has ghost batches of its own keeps them.
+    """
+    count = here().count
+    normalizes = any(run.norm == "batch" for run in plan.runs(study))
+    if count == 1 or where.sync_batch_norm or study.recipe.ghost_batches > 1 or not normalizes:
+        return study
+    shared = studies.override(study, {"recipe.ghost_batches": count}, {"recipe.ghost_batches": f"{count} processes"})
+    out.print(f"recipe.ghost_batches = {count}: each of {count} processes normalizes its part of a batch by itself")
+    return shared
 
 
 def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:

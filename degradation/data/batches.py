@@ -14,6 +14,9 @@ PERMUTATION, CROPS, FLIPS = range(3)  # streams of the counter-based generator
 CHECKSUM_FACTOR = 6364136223846793005  # odd, so that multiplication modulo 2^64 loses nothing (Knuth's MMIX)
 
 
+ALL = slice(None)
+
+
 def generator(seed: int, stream: int, epoch: int) -> np.random.Generator:
     """Philox keyed by (seed, stream), with the epoch in the highest word of its counter.
 
@@ -40,9 +43,12 @@ class Batches:
 
     Always of full size, across epoch ends. The order of two epochs lives in buffers on the device (position p in
     slot p modulo 2 epochs), so that filling a batch is arithmetic on a step counter there.
+    ``rows`` are those of every batch that are filled, where several processes share it; all of them without.
     """
 
-    def __init__(self, images: Images, recipe: Recipe, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, images: Images, recipe: Recipe, seed: int, device: torch.device, rows: range | None = None
+    ) -> None:
         self.images, self.labels = pixels(images.train, device)
         self.mean = torch.from_numpy(images.mean_image).to(device)
         self.recipe, self.seed, self.device = recipe, seed, device
@@ -51,7 +57,8 @@ class Batches:
             raise UseError(f"recipe.batch is {recipe.batch}, above the {self.examples} training examples: lower it")
         self.order = torch.zeros(4, 2 * self.examples, dtype=torch.int64, device=device)
         self._held = [-1, -1]
-        self._slots = torch.arange(recipe.batch, device=device)
+        rows = range(recipe.batch) if rows is None else rows
+        self._slots = torch.arange(rows.start, rows.stop, device=device)
         self._side = torch.arange(images.train.images.shape[1], device=device)
         self._weights = 2 * self._slots + 1
 
@@ -68,8 +75,9 @@ class Batches:
     def fill(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Batch of the step in the counter ``step`` (int64 scalar on the device; call ``ready`` before).
 
-        Returns images (batch, 3, H, W; float32, channels last), labels (batch), and the checksum of what was
-        really used: indices, crops and flips, each weighted by its place in the batch (int64 scalar).
+        Returns images (rows, 3, H, W; float32, channels last), labels (rows), and the checksum of what was
+        really used: indices, crops and flips, each weighted by its place in the batch (int64 scalar). The checksums
+        of rows that make up a batch add up to that of the batch.
         """
         slot = (step * self.recipe.batch + self._slots) % (2 * self.examples)
         index, down, right, flip = self.order[:, slot]
@@ -95,9 +103,16 @@ class CleanBatches:
         self.images, self.labels = pixels(split, mean.device)
         self.mean, self.batch = mean, batch
 
-    def __call__(self, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (up to batch, 3, H, W; float32, channels last) and labels, to the end of the stated part."""
+    def count(self, examples: int | None) -> int:
+        """Batches of the stated part."""
+        return -(-min(examples or len(self.labels), len(self.labels)) // self.batch)
+
+    def __call__(self, examples: int | None, numbers: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (up to batch, 3, H, W; float32, channels last) and labels, to the end of the stated part.
+
+        ``numbers`` chooses among the batches: ``slice(1, None, 4)`` yields batch 1, 5, 9, ...
+        """
         count = min(examples or len(self.labels), len(self.labels))
-        for first in range(0, count, self.batch):
+        for first in range(0, count, self.batch)[numbers]:
             part = slice(first, min(first + self.batch, count))
             yield (self.images[part].float() / 255 - self.mean).permute(0, 3, 1, 2), self.labels[part]

@@ -20,8 +20,8 @@ class Transform(nn.Module):
     def begin(self, seed: int, name: str) -> None:
         """What is to be set once the weights of the block of that name are drawn from the seed."""
 
-    def follow(self, step: Tensor) -> None:
-        """The tensor that counts the steps of the training, on its device."""
+    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+        """The tensors that hold the step of the training and the first image's row of its batch, on its device."""
 
 
 class Scaling(Transform):
@@ -65,30 +65,35 @@ class Dropout(Transform):
         super().__init__()
         self.share, self.number = share, 0
         self.step: Tensor | None = None
+        self.row: Tensor | None = None
         self.key: Tensor | None = None  # the number on the device: blocks that differ in it share their compilation
 
     def begin(self, seed: int, name: str) -> None:
         """The key of the masks: 62 bits of the SHA-256 of seed and block."""
         self.number = int.from_bytes(hashlib.sha256(f"{seed}/{name}/dropout".encode()).digest()[:8], "little") >> 2
 
-    def follow(self, step: Tensor) -> None:
+    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
         self.step, self.key = step, torch.full_like(step, self.number)
+        self.row = torch.zeros_like(step) if row is None else row
 
     def forward(self, _x: Tensor, branch: Tensor, shortcut: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
-            if self.step is None or self.key is None:
+            if self.step is None or self.key is None or self.row is None:
                 raise RuntimeError("dropout draws from the number of the step: call network.follow(step) first")
-            shortcut = shortcut * (kept(shortcut, self.key, self.step, self.share) / (1 - self.share))
+            mask = kept(shortcut, self.key, self.step, self.share, self.row)
+            shortcut = shortcut * (mask / (1 - self.share))
         return self.branch(branch), self.shortcut(shortcut)
 
 
-def kept(like: Tensor, key: Tensor, step: Tensor, share: float) -> Tensor:
+def kept(like: Tensor, key: Tensor, step: Tensor, share: float, row: Tensor | int = 0) -> Tensor:
     """Ones, and zeros in ``share`` of the places, in the shape and type of ``like``: equal on every device.
 
-    Place p of step s gets the number p of SplitMix64 (Steele et al. 2014) begun at a hash of key and s.
+    Place p of step s gets the number p of SplitMix64 (Steele et al. 2014) begun at a hash of key and s. Places are
+    those of the whole batch, in which ``like`` begins at ``row``: parts of a batch drop what the batch would.
     """
     places = torch.arange(1, like.numel() + 1, device=like.device)  # 64-bit integers, which wrap around
-    drawn = _mixed(places * GOLDEN + _mixed(step * GOLDEN + key))
+    before = row * like[:1].numel()
+    drawn = _mixed(places * GOLDEN + (before * GOLDEN + _mixed(step * GOLDEN + key)))
     return ((drawn >> 40 & 0xFFFFFF) >= round(share * 2**24)).to(like.dtype).reshape(like.shape)
 
 

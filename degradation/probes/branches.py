@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from degradation.layout import Block, Layout
-from degradation.probes.probe import Measurement, Probe, moments
+from degradation.probes.probe import Measurement, Probe, moments, pooled_std
 
 
 def needs(layout: Layout) -> tuple[str, ...]:
@@ -15,12 +15,25 @@ def needs(layout: Layout) -> tuple[str, ...]:
 
 
 def measure(seen: Measurement) -> Tensor:
-    """(blocks with a shortcut, 3): std of the branch, std of the shortcut, their ratio (NaN over a shortcut of 0)."""
+    """(blocks with a shortcut, 5): std of the branch, std of the shortcut, their ratio; and the means of both."""
     names = needs(seen.layout)
     if not names:
-        return torch.zeros(0, 3, device=seen.weights[0].device)
-    branch, shortcut = moments(seen, names)[:, 1].reshape(-1, 2).unbind(1)
-    return torch.stack([branch, shortcut, torch.where(shortcut > 0, branch / shortcut, torch.nan)], dim=1)
+        return torch.zeros(0, 5, device=seen.weights[0].device)
+    found = moments(seen, names).reshape(-1, 2, 2)
+    return _columns(found[..., 1], found[..., 0])
+
+
+def pool(parts: Tensor) -> Tensor:
+    """Std of branch and shortcut over the values of all parts, and their ratio."""
+    stds, means = parts[..., :2], parts[..., 3:]
+    return _columns(pooled_std(means, stds), means.mean(0))
+
+
+def _columns(stds: Tensor, means: Tensor) -> Tensor:
+    """(blocks, 2) each, of branch and shortcut; a ratio over a shortcut of 0 is NaN."""
+    branch, shortcut = stds.unbind(1)
+    ratio = torch.where(shortcut > 0, branch / shortcut, torch.nan)
+    return torch.cat([stds, ratio[:, None], means], dim=1)
 
 
 def entries(layout: Layout) -> list[dict[str, Any]]:
@@ -39,4 +52,5 @@ BRANCHES = Probe(
     needs=needs,
     entries=entries,
     measure=measure,
+    pool=pool,
 )

@@ -30,6 +30,13 @@ def measure(seen: Measurement) -> Tensor:
     return torch.stack([weight_gradients, weights, updates, response_gradients, rms], dim=1)
 
 
+def pool(parts: Tensor) -> Tensor:
+    """Weights, their gradients and updates are those of the whole batch in every part; responses are each part's."""
+    norms, rms = parts[..., 3], parts[..., 4]
+    responses = torch.stack([norms.square().sum(0).sqrt(), rms.square().mean(0).sqrt()], dim=1)
+    return torch.cat([parts[0, :, :3], responses], dim=1)
+
+
 def entries(layout: Layout) -> list[dict[str, Any]]:
     """One entry per weighted layer."""
     return [{"layer": layer.number, "name": layer.name, "stage": layer.stage} for layer in layout.layers]
@@ -42,4 +49,5 @@ GRADIENTS = Probe(
     needs=needs,
     entries=entries,
     measure=measure,
+    pool=pool,
 )

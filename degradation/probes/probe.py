@@ -33,7 +33,9 @@ class Probe:
 
     ``needs`` names the modules whose outputs it reads; ``gradients`` says whether it reads the gradients with
     respect to them; ``entries`` gives the columns that tell its entries apart (one entry a layer or block);
-    ``measure`` returns float32 (entries, len(columns)) on the device, the values of ``columns``.
+    ``measure`` returns float32 (entries, n) on the device, the values of ``columns`` and behind them what only
+    ``pool`` needs. ``pool`` turns such readings of equal parts of a batch, (parts, entries, n), into that of the
+    batch, (entries, n).
     """
 
     frame: str
@@ -42,6 +44,7 @@ class Probe:
     needs: Callable[[Layout], tuple[str, ...]]
     entries: Callable[[Layout], list[dict[str, Any]]]
     measure: Callable[[Measurement], Tensor]
+    pool: Callable[[Tensor], Tensor]
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:
@@ -57,6 +60,12 @@ def moments(seen: Measurement, names: Sequence[str]) -> Tensor:
     """
     closed = _closed_form({name: seen.normalized[name] for name in names if name in seen.normalized})
     return torch.stack([closed[name] if name in closed else _measured(seen.outputs[name]) for name in names])
+
+
+def pooled_std(means: Tensor, stds: Tensor) -> Tensor:
+    """Of equal parts, (parts, ...) each, the standard deviation of all their values: the law of total variance."""
+    between = (means - means.mean(0)).square().mean(0)
+    return (stds.square().mean(0) + between).sqrt()
 
 
 def _closed_form(known: Mapping[str, Normalized]) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """What the probes measured, one flat tensor a step -> frames."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import Tensor
 from degradation import frames
 from degradation.layout import Layout
 from degradation.probes.probe import Measurement, Probe
+
+Gather = Callable[[Tensor], Tensor]
 
 
 class Readings:
@@ -25,7 +27,17 @@ class Readings:
     @staticmethod
     def read(probes: Sequence[Probe], seen: Measurement) -> Tensor:
         """What the probes make of a measurement, end to end in one float32 tensor on its device."""
-        return torch.cat([probe.measure(seen).reshape(-1) for probe in probes])
+        return torch.cat([probe.measure(seen)[:, : len(probe.columns)].reshape(-1) for probe in probes])
+
+    @staticmethod
+    def read_parts(probes: Sequence[Probe], seen: Sequence[Measurement], gather: Gather) -> Tensor:
+        """The same of a batch measured in equal parts; ``gather`` adds those of other processes, (parts, ...) each."""
+
+        def read(probe: Probe) -> Tensor:
+            parts = gather(torch.stack([probe.measure(part) for part in seen]))
+            return probe.pool(parts)[:, : len(probe.columns)].reshape(-1)
+
+        return torch.cat([read(probe) for probe in probes])
 
     def add(self, step: int, numbers: Tensor) -> None:
         """Keep what ``read`` returned: the one transfer of a measured step to the host."""

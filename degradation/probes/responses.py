@@ -7,7 +7,7 @@ from torch import Tensor
 
 from degradation.layout import Layout
 from degradation.probes.gradients import needs
-from degradation.probes.probe import Measurement, Probe, moments
+from degradation.probes.probe import Measurement, Probe, moments, pooled_std
 
 
 def measure(seen: Measurement) -> Tensor:
@@ -29,6 +29,12 @@ def _zero_fractions(responses: list[Tensor]) -> Tensor:
     return torch.stack(found)
 
 
+def pool(parts: Tensor) -> Tensor:
+    """Mean, std and zero fraction over the values of all parts."""
+    mean, std, zeros = parts.unbind(-1)
+    return torch.stack([mean.mean(0), pooled_std(mean, std), zeros.mean(0)], dim=1)
+
+
 def entries(layout: Layout) -> list[dict[str, Any]]:
     """One entry per layer that has a response."""
     return [{"layer": layer.number, "name": layer.name, "stage": layer.stage} for layer in layout.responding]
@@ -41,4 +47,5 @@ RESPONSES = Probe(
     needs=needs,
     entries=entries,
     measure=measure,
+    pool=pool,
 )

@@ -23,12 +23,20 @@ class Recipe(Frozen):
     weight_decay: float = Field(default=1e-4, ge=0)
     """Times the weight, added to its gradient, for either optimizer."""
     batch: int = Field(default=128, ge=2, le=65_536)
+    ghost_batches: int = Field(default=1, ge=1)
+    """Equal parts of a batch, each of which batch norm normalizes by itself (Hoffer et al. 2017, arXiv:1705.08741,
+    algorithm 1), as processes do that share a batch. How many processes there are is no part of a recipe."""
     steps: int = Field(default=PAPER_STEPS, ge=1, le=10_000_000)
     warmup_steps: int = Field(default=0, ge=0)
     warmup_learning_rate: float = Field(default=0.01, gt=0)
     padding: int = Field(default=4, ge=0, le=16)
     """Zero pixels on each side before the random crop; 0 for no crop."""
     flip: bool = True
+
+    @property
+    def normalized_together(self) -> int:
+        """Images that batch norm sees at once."""
+        return self.batch // self.ghost_batches
 
     @property
     def milestones(self) -> tuple[int, int]:
@@ -48,6 +56,15 @@ class Recipe(Frozen):
     def warmup_ends_in_time(self) -> Self:
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def ghost_batches_are_equal(self) -> Self:
+        if self.batch % self.ghost_batches or self.normalized_together < 2:
+            raise ValueError(
+                f"batch {self.batch} cannot be divided into ghost_batches {self.ghost_batches} of equally many images, "
+                "two or more"
+            )
         return self
 
     @model_validator(mode="after")

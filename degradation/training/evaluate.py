@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from degradation.data.batches import CleanBatches
 from degradation.environment import Environment
 from degradation.training.capture import Capture, Say
 from degradation.training.step import forward, statistics_of
+from degradation.training.synchronized import apart
+from degradation.training.team import ALONE, Team
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +31,36 @@ STATISTICS = ("batch", "running")
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation."""
+    """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation.
+
+    Processes that evaluate together call it equally often, whatever batches they have.
+    """
 
     batches: CleanBatches
     examples: int | None = None
     watch: Callable[[], None] = lambda: None
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.batches(self.examples):
+    @property
+    def number(self) -> int:
+        """Of batches."""
+        return self.batches.count(self.examples)
+
+    def share(self, team: Team) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of this process, every ``team.count``-th."""
+        own = iter(self.batches(self.examples, slice(team.rank, None, team.count)))
+        for _ in range(team.turns(self.number)):
             self.watch()
-            yield batch
+            yield from islice(own, 1)
 
 
 class Evaluator:
-    """Evaluates one network, in index order and in batches of the training size, and leaves it exactly as it was."""
+    """Evaluates one network, in index order and in the batches that it is given, and leaves it exactly as it was.
 
-    def __init__(self, network: nn.Module, environment: Environment, say: Say) -> None:
-        self.network, self.environment = network, environment
+    Several processes take batches in turn; what they find is added in the order of the batches, as by one.
+    """
+
+    def __init__(self, network: nn.Module, environment: Environment, say: Say, team: Team = ALONE) -> None:
+        self.network, self.environment, self.team = network, environment, team
         # A forward in either mode changes nothing, so a capture needs nothing put back.
         self._capture = Capture(environment=environment, rehearsal=nullcontext, say=say)
         self._forwards: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -52,18 +68,24 @@ class Evaluator:
     @torch.inference_mode()
     def __call__(self, part: Watched, statistics: str) -> Evaluation:
         """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
-        with statistics_of(self.network, statistics):
+        with statistics_of(self.network, statistics), apart(self.network):
             return self._totals(part, statistics)
 
     def _totals(self, part: Watched, statistics: str) -> Evaluation:
         device = part.batches.mean.device
-        loss, errors, count = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device), 0
-        for images, labels in part:
-            logits = self._forward(images, statistics, full=len(images) == part.batches.batch)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            errors += (logits.argmax(1) != labels).sum()
-            count += len(labels)
-        return Evaluation(loss=float(loss) / count, error=int(errors) / count, examples=count)
+        sums = torch.zeros(3, device=device)
+        own = (self._sums(images, labels, statistics, part.batches.batch) for images, labels in part.share(self.team))
+        for found in self.team.in_turn(own, part.number, nothing=sums.clone()):
+            sums += found
+        loss, errors, examples = sums.tolist()
+        return Evaluation(loss=loss / examples, error=errors / examples, examples=int(examples))
+
+    def _sums(self, images: Tensor, labels: Tensor, statistics: str, full: int) -> Tensor:
+        """Of one batch: loss, wrong answers, examples; counts are exact in float32 to 16 million."""
+        logits = self._forward(images, statistics, full=len(images) == full)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        wrong = (logits.argmax(1) != labels).sum()
+        return torch.stack([loss, wrong, torch.full_like(wrong, len(labels))])
 
     def _forward(self, images: Tensor, statistics: str, full: bool) -> Tensor:
         """The network's logits; full batches go through one captured forward for each kind of statistics."""

@@ -17,8 +17,11 @@ from degradation.progress import Progress, Report
 from degradation.spec import RunSpec, canonical
 from degradation.training.checkpoint import Checkpoint, encode_weights
 from degradation.training.evaluate import STATISTICS, Evaluator, Watched
+from degradation.training.parts import Parts
 from degradation.training.recipe import learning_rate
 from degradation.training.step import NEVER, State, Stepper
+from degradation.training.synchronized import synchronized
+from degradation.training.team import ALONE, Team
 
 REPORT_SECONDS = 0.5
 CURVE_ROWS = 64  # the running training error is nearly free, so it has rows beyond the probes' cadence
@@ -71,19 +74,28 @@ class Clock:
 
 
 class Training:
-    """The training of one run. ``position`` is the next step; nothing is written to disk from here."""
+    """The training of one run. ``position`` is the next step; nothing is written to disk from here.
 
-    def __init__(self, run: RunSpec, images: Images, environment: Environment, report: Report) -> None:
+    Of several processes each does its share and has the whole state: rows and weights are the same in all of them.
+    """
+
+    def __init__(
+        self, run: RunSpec, images: Images, environment: Environment, report: Report, team: Team = ALONE
+    ) -> None:
         environment.enter()
         device = environment.torch_device
-        self.run, self.environment, self.report = run, environment, report
-        self.state = State(networks.for_run(run), run.recipe, device)
-        self.batches = Batches(images, run.recipe, run.seed, device)
-        self.stepper = Stepper(self.state, self.batches, run, environment, self._say)
-        self.evaluate = Evaluator(self.state.network, environment, self._say)
+        self.run, self.environment, self.report, self.team = run, environment, report, team
+        network = networks.for_run(run)
+        if environment.sync_batch_norm:
+            synchronized(network)
+        self.state = State(network, run.recipe, device)
+        parts = Parts.of(run, team)
+        self.batches = Batches(images, run.recipe, run.seed, device, parts.rows)
+        self.stepper = Stepper(self.state, self.batches, run, environment, self._say, parts)
+        self.evaluate = Evaluator(self.state.network, environment, self._say, team)
         splits = {"train": images.train, "val": images.val, "test": images.test}
         self.clean = {
-            name: CleanBatches(split, self.batches.mean, run.recipe.batch)
+            name: CleanBatches(split, self.batches.mean, run.recipe.normalized_together)
             for name, split in splits.items()
             if split is not None
         }
@@ -128,6 +140,9 @@ class Training:
         facts = dict(checkpoint.facts)
         self.position, self.previous_row = facts.pop("position"), facts.pop("previous_row")
         facts.pop("environment"), facts.pop("run")
+        if (count := self.environment.processes) != facts["provenance"].get("processes", 1):
+            said = f"by {count} process{'es' * (count > 1)} from step {self.position}"
+            facts["provenance"] = facts["provenance"] | {"continued": said}
         self.facts = facts
         self.curves = checkpoint.rows
         self.state.restore(checkpoint.tensors)
@@ -137,6 +152,7 @@ class Training:
 
     def train(self, host: Host) -> None:
         """Take every step that is left, saving on the host's schedule. Raises Stopped where asked to stop."""
+        self.team.same(self.state.tensors().values())
         saved = last = time.monotonic()
         while self.position <= self.run.recipe.steps and self.diverged_step is None:
             now = time.monotonic()

@@ -5,7 +5,6 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from degradation.data.batches import CHECKSUM_FACTOR, Batches
 from degradation.environment import Environment
@@ -16,6 +15,7 @@ from degradation.spec import Recipe, RunSpec
 from degradation.training.capture import Capture, Say
 from degradation.training.compiled import compiled
 from degradation.training.optimizers import OPTIMIZERS
+from degradation.training.parts import Parts, Pass, RunningStatistics, Sum, share_of_loss
 from degradation.training.recipe import LearningRate
 
 NEVER = -1
@@ -29,7 +29,8 @@ class State:
         self.weights: list[Tensor] = list(self.network.parameters())
         self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
-        self.network.follow(self.step)
+        self.row = torch.zeros((), dtype=torch.int64, device=device)  # of the batch: where a part of it begins
+        self.network.follow(self.step, self.row)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.checksum = torch.zeros((), dtype=torch.int64, device=device)
@@ -69,8 +70,18 @@ class Stepper:
     that is not possible, and the same function is called instead.
     """
 
-    def __init__(self, state: State, batches: Batches, run: RunSpec, environment: Environment, say: Say) -> None:
+    def __init__(
+        self,
+        state: State,
+        batches: Batches,
+        run: RunSpec,
+        environment: Environment,
+        say: Say,
+        parts: Parts | None = None,
+    ) -> None:
         self.state, self.batches, self.environment = state, batches, environment
+        self.parts = parts or Parts.of(run)
+        self._statistics = RunningStatistics(state.network, self.parts, environment.sync_batch_norm)
         self.layout = state.network.layout
         self.probes = tuple(PROBES[name] for name in run.measure.probes)
         self._rate = LearningRate(run.recipe, environment.torch_device)
@@ -87,31 +98,54 @@ class Stepper:
         """What the probes read at the last step: its batch is drawn and not trained on, buffers untouched."""
         images, labels, _ = self.batches.fill(self.state.step)
         with batch_statistics(self.state.network):
-            loss, _, taps = self._forward(images, labels, self.probes)
-            gradients, output_gradients = self._backward(loss, taps, self.probes)
-            return self._read(self.probes, taps, gradients, output_gradients, None)
+            passes, _, gradients, _ = self._passes(images, labels, self.probes)
+            return self._read(self.probes, passes, gradients, None)
 
     def _update(self, probes: Sequence[Probe]) -> Tensor:
         """Batch, forward, backward, then the probes before the weights change; all work is on the device."""
         state = self.state
         images, labels, used = self.batches.fill(state.step)
-        loss, logits, taps = self._forward(images, labels, probes)
-        gradients, output_gradients = self._backward(loss, taps, probes)
+        passes, loss, gradients, statistics = self._passes(images, labels, probes)
         updates = state.optimizer.updates(state.weights, gradients, self._rate(state.step), state.step)
-        reading = self._read(probes, taps, gradients, output_gradients, updates) if probes else loss.detach()
+        reading = self._read(probes, passes, gradients, updates) if probes else loss
         with torch.no_grad():
             torch._foreach_sub_(state.weights, updates)
-        self._account(loss, logits, labels, used)
+        self._statistics.set(statistics)
+        self._account(loss, torch.cat([each.logits for each in passes]), labels, used)
         return reading
 
+    def _passes(
+        self, images: Tensor, labels: Tensor, probes: Sequence[Probe]
+    ) -> tuple[list[Pass], Tensor, list[Tensor], list[Tensor]]:
+        """Forward and backward of this process's parts of the batch.
+
+        Returns what each of them left, and of the whole batch the mean loss, its gradients, and the sum of the running
+        statistics that its parts left.
+        """
+        total = Sum(parts=self.parts)
+        passes = [self._pass(part, probes, total) for part in self.parts.split(images, labels)]
+        loss, *summed = total.of_all()
+        count = len(self.state.weights)
+        return passes, loss, summed[:count], summed[count:]
+
+    def _pass(self, part: tuple[int, Tensor, Tensor], probes: Sequence[Probe], total: Sum) -> Pass:
+        first, images, labels = part
+        if not self.parts.one:
+            self.state.row.fill_(first)
+        with self._statistics.of_a_part() as statistics:
+            loss, logits, taps = self._forward(images, labels, probes)
+            gradients, output_gradients = self._backward(loss, taps, probes)
+        total.add([loss.detach(), *gradients, *statistics])
+        return Pass(logits=logits.detach(), taps=taps, output_gradients=output_gradients)
+
     def _forward(self, images: Tensor, labels: Tensor, probes: Sequence[Probe]) -> tuple[Tensor, Tensor, Taps]:
-        """Mean loss, logits, and what the probes need of the layers' outputs."""
+        """Share of the mean loss, logits, and what the probes need of the layers' outputs."""
         network = self.state.network
         # A compiled block has no modules left to hook, so a measured step goes without.
         compiling = compiled(network) if self.environment.compile and not probes else nullcontext()
         with compiling, Taps(network, [name for probe in probes for name in probe.needs(self.layout)]) as taps:
             logits = forward(network, images, self.environment)
-        return F.cross_entropy(logits, labels), logits, taps
+        return share_of_loss(logits, labels, self.parts), logits, taps
 
     def _backward(self, loss: Tensor, taps: Taps, probes: Sequence[Probe]) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Gradients of the mean loss: of every weight, and of the outputs that a probe wants them of, by name."""
@@ -124,31 +158,38 @@ class Stepper:
     def _read(
         self,
         probes: Sequence[Probe],
-        taps: Taps,
+        passes: Sequence[Pass],
         gradients: list[Tensor],
-        output_gradients: dict[str, Tensor],
         updates: list[Tensor] | None,
     ) -> Tensor:
-        seen = Measurement(
-            layout=self.layout,
-            outputs={name: output.detach() for name, output in taps.outputs.items()},
-            normalized=taps.normalized,
-            output_gradients=output_gradients,
-            weights=tuple(weight.detach() for weight in self._layers),
-            weight_gradients=self._of_layers(gradients),
-            updates=None if updates is None else self._of_layers(updates),
-        )
-        return Readings.read(probes, seen)
+        seen = [
+            Measurement(
+                layout=self.layout,
+                outputs={name: output.detach() for name, output in each.taps.outputs.items()},
+                normalized=each.taps.normalized,
+                output_gradients=each.output_gradients,
+                weights=tuple(weight.detach() for weight in self._layers),
+                weight_gradients=self._of_layers(gradients),
+                updates=None if updates is None else self._of_layers(updates),
+            )
+            for each in passes
+        ]
+        if self.parts.one:
+            return Readings.read(probes, seen[0])
+        return Readings.read_parts(probes, seen, self.parts.team.gather)
 
     def _of_layers(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensors[place] for place in self._places)
 
     @torch.no_grad()
     def _account(self, loss: Tensor, logits: Tensor, labels: Tensor, used: Tensor) -> None:
-        """Running sums, the first non-finite loss, the order checksum and the step counter, all on the device."""
-        state = self.state
-        wrong = (logits.argmax(1) != labels).sum()
-        state.sums += torch.stack([loss.detach() * len(labels), wrong])
+        """Running sums, the first non-finite loss, the order checksum and the step counter, all on the device.
+
+        ``loss`` is the whole batch's, the others this process's: the state is that of the whole batch in every process.
+        """
+        state, team = self.state, self.parts.team
+        wrong, used = team.sum(torch.stack([(logits.argmax(1) != labels).sum(), used])).unbind()
+        state.sums += torch.stack([loss * (len(labels) * team.count), wrong])
         first = (state.first_nonfinite == NEVER) & ~torch.isfinite(loss)
         state.first_nonfinite.copy_(torch.where(first, state.step, state.first_nonfinite))
         state.checksum.mul_(CHECKSUM_FACTOR).add_(used)

@@ -1,0 +1,66 @@
+"""torchrun's environment variables -> which of how many processes this is, and what it may share with them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from degradation.errors import UseError
+
+if TYPE_CHECKING:
+    from degradation.spec import RunSpec
+
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""torchrun sets them all; a scheduler that sets some of them starts processes that know nothing of each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes that train one network together: ``rank`` is this one's number among ``count``."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+    """How many of them are on this machine, and this one's number there: that of its CUDA device."""
+
+    @property
+    def several(self) -> bool:
+        return self.count > 1
+
+
+def here(variables: Mapping[str, str] | None = None) -> Processes:
+    """What torchrun said to this process; one process alone where it did not start it."""
+    said = os.environ if variables is None else variables
+    if any(name not in said for name in VARIABLES):
+        return Processes()
+    rank, count, local_rank, local_count = (int(said[name]) for name in VARIABLES[:4])
+    return Processes(rank=rank, count=count, local_rank=local_rank, local_count=local_count)
+
+
+def launching(processes: Processes) -> str:
+    """How the command was started: the words before its arguments."""
+    if not processes.several:
+        return "degradation"
+    one_machine = processes.count == processes.local_count
+    return f"torchrun --nproc-per-node {processes.local_count} {'' if one_machine else '... '}-m degradation"
+
+
+def check_shares(run: "RunSpec", count: int, sync_batch_norm: bool) -> None:
+    """UseError where ``count`` processes cannot train the run without changing what it is."""
+    recipe = run.recipe
+    if recipe.batch % count:
+        raise UseError(f"{count} processes: recipe.batch {recipe.batch} cannot be divided evenly among them")
+    if run.norm != "batch":
+        return
+    if sync_batch_norm and recipe.ghost_batches > 1:
+        raise UseError(
+            f"--sync-batch-norm normalizes over the whole batch, and recipe.ghost_batches is {recipe.ghost_batches}: "
+            "leave one out"
+        )
+    if recipe.ghost_batches % count and not sync_batch_norm:
+        raise UseError(
+            f"{count} processes: the number of parts in which batch norm sees a batch, recipe.ghost_batches, is "
+            f"{recipe.ghost_batches} in this study and no multiple of {count}: take --name NEW with "
+            f"--set recipe.ghost_batches={count}, another number of processes, or --sync-batch-norm where it is 1"
+        )
