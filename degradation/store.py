@@ -64,6 +64,11 @@ class Store:
         folder = self.root / name
         return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
 
+    def tree(self, name: str = "") -> dict[str, frozenset[str]]:
+        """The visible folders directly below ``name``, sorted, each with the names of what is in it."""
+        below = [path for path in map((self.root / name).joinpath, self.list(name)) if path.is_dir()]
+        return {path.name: frozenset(os.listdir(path)) for path in below}
+
     def size(self, name: str) -> int:
         """Bytes of a file or of everything below a folder."""
         path = self.root / name
@@ -159,11 +164,8 @@ class StudyFolder:
     # its runs
 
     def run_ids(self) -> tuple[str, ...]:
-        """The runs on disk, done or not, sorted by name."""
-        # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
-        return tuple(
-            n for n in self.store.list(self.name) if any(self.store.exists(self._file(n, f)) for f in (SPEC, DONE))
-        )
+        """The runs on disk, done or not, sorted; a done one that lost its spec.json is damaged, not trained over."""
+        return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
 
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""
