@@ -67,7 +67,7 @@ class Store:
     def tree(self, name: str = "") -> dict[str, frozenset[str]]:
         """The visible folders directly below ``name``, sorted, each with the names of what is in it."""
         below = [path for path in map((self.root / name).joinpath, self.list(name)) if path.is_dir()]
-        return {path.name: frozenset(os.listdir(path)) for path in below}
+        return {path.name: frozenset(found.name for found in path.iterdir()) for path in below}
 
     def size(self, name: str) -> int:
         """Bytes of a file or of everything below a folder."""

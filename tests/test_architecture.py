@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "degradation"
 FLOORS = [
     {"version", "errors", "schedules", "progress", "stopping", "parquet"},
     {"spec"},
-    {"plan", "store", "frames", "environment"},
-    {"results", "data", "layout"},
+    {"plan", "store", "frames", "environment", "survey"},
+    {"results", "joining", "data", "layout"},
     {"networks", "figures", "refusals", "standing"},
     {"studies", "matching"},
     {"analysis"},

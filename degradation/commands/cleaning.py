@@ -1,13 +1,15 @@
 """A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
 from degradation.store import CHECKPOINT, DAMAGED, LOCK, StudyFolder
+from degradation.survey import Survey, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,29 +24,27 @@ class Item:
 
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
+    survey = Survey(folder)
+    free = [run_id for run_id in survey.files if not _busy(folder, run_id)]
+    notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
+    damaged = {run_id for run_id, note in zip(free, notes, strict=True) if note}
+    half_written = folder.leftovers()
     items: list[Item] = []
-    for run_id in folder.store.list(folder.name):
-        if folder.run_path(run_id).is_dir() and not _busy(folder, run_id):
-            items += _of_run(folder, run_id)
-    return (*items, *_temporary(folder, ""))
-
-
-def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    if _is_empty(folder, run_id) or damage(folder, run_id):
-        what = "empty folder of a run" if _is_empty(folder, run_id) else "damaged run; it will be trained again"
-        return (_whole_run(folder, run_id, what),)
-    return (*_checkpoints(folder, run_id), *_temporary(folder, run_id))
-
-
-def _is_empty(folder: StudyFolder, run_id: str) -> bool:
-    return [file.name for file in folder.run_path(run_id).iterdir()] == [LOCK]
+    for run_id in free:
+        empty = survey.files[run_id] == {LOCK}
+        if empty or run_id in damaged:
+            what = "empty folder of a run" if empty else "damaged run; it will be trained again"
+            items.append(_whole_run(folder, run_id, what))
+        else:
+            items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
+    return (*items, *_temporary(folder, "", half_written))
 
 
 def _busy(folder: StudyFolder, run_id: str) -> bool:
     return (folder.run_path(run_id) / LOCK).exists() and is_running(folder, run_id)
 
 
-def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
+def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
     ended = folder.is_done(run_id)
     lost = "checkpoint that a done run left" if ended else "checkpoint: starts again at step 0"
     found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
@@ -57,11 +57,11 @@ def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
             remove=partial(folder.store.remove, name),
         )
         for file, name in names.items()
-        if folder.store.exists(name)
+        if file in folder.files[run_id]
     )
 
 
-def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
+def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[Path]) -> tuple[Item, ...]:
     here = folder.path / run_id
     return tuple(
         Item(
@@ -70,7 +70,7 @@ def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
             size=file.stat().st_size,
             remove=partial(file.unlink, missing_ok=True),
         )
-        for file in folder.leftovers()
+        for file in half_written
         if file.parent == here
     )
 

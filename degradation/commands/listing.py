@@ -1,23 +1,32 @@
 """The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from degradation import studies
 from degradation.commands.endings import DONE
 from degradation.commands.options import JsonOption, MaybeName, RootOption
+from degradation.errors import UseError
 from degradation.store import StudyFolder
 
 
 def status(
     name: MaybeName = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file of its done runs against its hash.")
+    ] = False,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
 ) -> int:
     """Show the studies on disk, or every run of one with its last measurement."""
+    if name is None and verify:
+        raise UseError("--verify: expected the NAME of the study to verify")
     if name is None:
         _status_of_all(root, as_json)
     else:
-        _status_of(studies.locate(name, root), as_json)
+        _status_of(studies.locate(name, root), verify, as_json)
     return DONE
 
 
@@ -36,13 +45,14 @@ def _status_of_all(root: Path, as_json: bool) -> None:
         console().print(f"no study under {root} yet: begin with degradation run quickstart")
 
 
-def _status_of(folder: StudyFolder, as_json: bool) -> None:
+def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> None:
     from degradation.commands.console import console, say_status
     from degradation.commands.documents import print_json, status_document
-    from degradation.standing import last_row, standings
+    from degradation.standing import last_rows
+    from degradation.survey import Survey
 
-    study = studies.stored(folder)
-    rows = [(standing, last_row(folder, standing)) for standing in standings(folder, study, verify=True)]
+    study, survey = studies.stored(folder), Survey(folder)
+    rows = last_rows(survey, study, verify=verify)
     if as_json:
         print_json(status_document(folder, study, rows))
     else:

@@ -1,6 +1,6 @@
 """One quantity by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Quantity:
     figure: str
     frame: str
     column: str
+    columns: tuple[str, ...]
+    """Of the frame, what is read for it."""
     logarithmic: bool
     """Whether a cell is log10 of the mean over seeds, or the mean itself."""
     title: str
@@ -46,7 +48,7 @@ def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 
 def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]:
     """The figure of one quantity and its data. Raises UseError where the study did not record its frame."""
-    frame = measured(results, quantity.frame, quantity.figure)
+    frame = measured(results, quantity.frame, quantity.figure, quantity.columns)
     data = heatmap_data(frame, quantity)
     rows = networks(data)
     cells = {key: cells_of(data, key) for row in rows for key in row}
@@ -56,9 +58,10 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
     figure = page.page(results, words, size)
     same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
+    firsts = frame.groupby(["depth", "stage"])["layer"].min()
     for axes, (key, cell) in zip(grid.flat, cells.items(), strict=True):
         _panel(axes, cell, scales[key.arm])
-        _mark_stages(axes, frame[frame["depth"] == key.depth])
+        _mark_stages(axes, firsts.get(key.depth, []))
         _step_ticks(axes, [int(step) for step in cell.columns])
         name = style.network_name(key._replace(arm="")) + (", one diverged run" if key.diverged else "")
         title = style.in_arm(key.arm, name, mark="\n")
@@ -140,9 +143,9 @@ def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
     image.set_clim(*colours.get_clim())
 
 
-def _mark_stages(axes: Axes, layers: pd.DataFrame) -> None:
-    """A thin line where the stage changes."""
-    for first in layers.groupby("stage")["layer"].min().sort_index().iloc[1:]:
+def _mark_stages(axes: Axes, firsts: Iterable[int]) -> None:
+    """A thin line where the stage changes: below the first layer of each stage but the first."""
+    for first in list(firsts)[1:]:
         axes.axhline(first - 0.5, color="white", linewidth=0.7)
 
 

@@ -9,6 +9,7 @@ from degradation.figures import page, style
 from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
 from degradation.results import Results
 
+COLUMNS = ("step", "layer", "split", "statistics", "std")
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
 COUNTED = {
     "layer order": "layer (1 is next to the image)",
@@ -33,7 +34,11 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
     Panel ``layer order``: position is the layer. Panel ``sorted``: the rank, 1 the largest of each seed.
     """
     last = prefer(last_rows(frame), "batch")
-    rank = last.groupby("run_id")["std"].rank(method="first", ascending=False, na_option="bottom").astype("int64")
+    rank = (
+        last.groupby("run_id", observed=True)["std"]
+        .rank(method="first", ascending=False, na_option="bottom")
+        .astype("int64")
+    )
     ordered = last.assign(panel="layer order", position=last["layer"])
     return over_seeds(pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"])
 
@@ -44,7 +49,7 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
 
     Raises UseError where the study did not record the probe ``responses``.
     """
-    data = responses_data(measured(results, "responses", "responses"))
+    data = responses_data(measured(results, "responses", "responses", COLUMNS))
     notes = [readout(results), page.seed_note(data), *page.divergence_notes(results, "dotted, at the last row")]
     words = page.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
     names = arms(data)

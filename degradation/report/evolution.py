@@ -31,6 +31,7 @@ class Quantity:
     slug: str
     frame: str
     column: str
+    columns: tuple[str, ...]
     logarithmic: bool
     heading: str
     axis: str
@@ -42,6 +43,7 @@ QUANTITIES = (
         slug="gradients",
         frame="gradients",
         column="weight_grad_norm",
+        columns=("step", "layer", "weight_grad_norm"),
         logarithmic=True,
         heading="Gradient norm of each layer's weight",
         axis="gradient norm (logarithmic)",
@@ -52,6 +54,7 @@ QUANTITIES = (
         slug="responses",
         frame="responses",
         column="std",
+        columns=("step", "layer", "split", "statistics", "std"),
         logarithmic=False,
         heading="Standard deviation of each layer's response",
         axis="std of the response",
@@ -112,7 +115,7 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
     found = []
     for quantity in QUANTITIES:
         try:
-            frame = measured(results, quantity.frame, quantity.slug)
+            frame = measured(results, quantity.frame, quantity.slug, quantity.columns)
         except UseError:  # said with the figures that lack the same probe
             continue
         found.append(_evolution(results, quantity, frame))
