@@ -12,6 +12,7 @@ from degradation.analysis.quantities import Quantity, levels
 from degradation.analysis.runs import Runs
 from degradation.results import Results
 
+READ = ("step", "layer", "name", "stage", "response_grad_rms")
 Numbers = np.ndarray[Any, Any]
 
 VANISHING, EXPLODING = 0.1, 10.0
@@ -30,7 +31,7 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
 
     The extremes are taken within each run, so that a network that vanishes for a while cannot hide in a mean.
     """
-    frame = results.frame("gradients", ("step", "layer", "name", "stage", "response_grad_rms"))
+    frame = results.frame("gradients", READ)
     if frame.empty:
         return
     found = factors(frame)

@@ -20,7 +20,6 @@ from degradation.figures.tidy import (
 from degradation.results import Results
 
 STEPS = 3
-COLUMNS = ("step", "block", "stage", "split", "statistics", "ratio")
 
 
 def branches_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
 
     Raises UseError where the study has no residual network or did not record the probe ``branches``.
     """
-    data = branches_data(measured(results, "branches", "branches", COLUMNS))
+    data = branches_data(measured(results, "branches", "branches"))
     panels = kinds(data)
     words = page.Words(
         title="Branch against shortcut, block by block: ratio of their standard deviations",

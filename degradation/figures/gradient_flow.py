@@ -12,7 +12,6 @@ from degradation.figures.tidy import Kind, at_steps_between, kinds, measured, of
 from degradation.results import Results
 
 STEPS = 4
-COLUMNS = ("step", "layer", "weight_grad_norm")
 MEANING = (
     "L2 norm of the mean loss's gradient in the layer's whole weight, before weight decay; the last layer is "
     "the linear one."
@@ -30,7 +29,7 @@ def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
 
     Raises UseError where the study did not record the probe ``gradients``.
     """
-    data = gradient_flow_data(measured(results, "gradients", "gradient-flow", COLUMNS))
+    data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
     panels = kinds(data)
     notes = [MEANING, page.seed_note(data), *page.divergence_notes(results, "dotted, at the steps before")]
     words = page.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)

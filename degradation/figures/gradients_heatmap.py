@@ -12,7 +12,6 @@ GRADIENTS = Quantity(
     figure="gradients-heatmap",
     frame="gradients",
     column="weight_grad_norm",
-    columns=("step", "layer", "stage", "weight_grad_norm"),
     logarithmic=True,
     title="Gradient norm of each layer's weight over training",
     unit="log10 of the gradient's L2 norm",

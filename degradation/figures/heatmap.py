@@ -26,8 +26,6 @@ class Quantity:
     figure: str
     frame: str
     column: str
-    columns: tuple[str, ...]
-    """Of the frame, what is read for it."""
     logarithmic: bool
     """Whether a cell is log10 of the mean over seeds, or the mean itself."""
     title: str
@@ -48,7 +46,7 @@ def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 
 def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]:
     """The figure of one quantity and its data. Raises UseError where the study did not record its frame."""
-    frame = measured(results, quantity.frame, quantity.figure, quantity.columns)
+    frame = measured(results, quantity.frame, quantity.figure)
     data = heatmap_data(frame, quantity)
     rows = networks(data)
     cells = {key: cells_of(data, key) for row in rows for key in row}

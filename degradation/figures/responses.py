@@ -9,7 +9,6 @@ from degradation.figures import page, style
 from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
 from degradation.results import Results
 
-COLUMNS = ("step", "layer", "split", "statistics", "std")
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
 COUNTED = {
     "layer order": "layer (1 is next to the image)",
@@ -49,7 +48,7 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
 
     Raises UseError where the study did not record the probe ``responses``.
     """
-    data = responses_data(measured(results, "responses", "responses", COLUMNS))
+    data = responses_data(measured(results, "responses", "responses"))
     notes = [readout(results), page.seed_note(data), *page.divergence_notes(results, "dotted, at the last row")]
     words = page.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
     names = arms(data)

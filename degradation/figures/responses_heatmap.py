@@ -14,7 +14,6 @@ RESPONSES = Quantity(
     figure="responses-heatmap",
     frame="responses",
     column="std",
-    columns=("step", "layer", "stage", "split", "statistics", "std"),
     logarithmic=False,
     title="Standard deviation of the layer responses over training",
     unit="std of the response",

@@ -16,6 +16,14 @@ SERIES = ["arm", "network", "shortcut", "depth", "status", "run"]
 """What tells one drawn line from another; ``run`` is the id of a diverged run, empty for finished seeds."""
 
 
+DRAWN = {
+    "gradients": ("step", "layer", "stage", "weight_grad_norm"),
+    "responses": ("step", "layer", "stage", "split", "statistics", "std"),
+    "branches": ("step", "block", "stage", "split", "statistics", "ratio"),
+}
+"""What figures show of the frames that have a row for each layer and step: nothing else of them is read."""
+
+
 class Kind(NamedTuple):
     """What has a panel of its own: network and shortcut, in each arm of the study."""
 
@@ -43,13 +51,13 @@ class Series(NamedTuple):
         return self.status == "diverged"
 
 
-def measured(results: Results, frame: str, figure: str, columns: Sequence[str] = ()) -> pd.DataFrame:
+def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     """The named frame with the columns shortcut, status, run and arm (in the study's order) added.
 
-    Of a large frame only ``run_id``, network, depth and the ``columns`` named. Raises UseError, in one line that says
-    what is missing, where the study has no row of it.
+    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UseError, in one line that says what
+    is missing, where the study has no row of it.
     """
-    data = results.frame(frame, columns) if columns else results[frame]
+    data = results.frame(frame, DRAWN[frame]) if frame in DRAWN else results[frame]
     if data.empty:
         raise UseError(f"figure {figure} {_missing(results, frame)}")
     specs, run_ids = results.specs, data["run_id"]
@@ -133,9 +141,9 @@ def arms(data: pd.DataFrame) -> list[str]:
 
 def kinds(data: pd.DataFrame) -> list[Kind]:
     """Network and shortcut of the data in each arm, plain first."""
-    columns = (data[name].astype(str) for name in Kind._fields)
+    present = data[list(Kind._fields)].drop_duplicates().astype(str)
     order = arms(data)
-    return sorted({Kind(*kind) for kind in zip(*columns, strict=True)}, key=lambda kind: (order.index(kind.arm), kind))
+    return sorted(map(Kind._make, present.to_numpy()), key=lambda kind: (order.index(kind.arm), kind))
 
 
 def of_kind(data: pd.DataFrame, kind: Kind) -> pd.DataFrame:

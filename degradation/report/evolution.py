@@ -31,7 +31,6 @@ class Quantity:
     slug: str
     frame: str
     column: str
-    columns: tuple[str, ...]
     logarithmic: bool
     heading: str
     axis: str
@@ -43,7 +42,6 @@ QUANTITIES = (
         slug="gradients",
         frame="gradients",
         column="weight_grad_norm",
-        columns=("step", "layer", "weight_grad_norm"),
         logarithmic=True,
         heading="Gradient norm of each layer's weight",
         axis="gradient norm (logarithmic)",
@@ -54,7 +52,6 @@ QUANTITIES = (
         slug="responses",
         frame="responses",
         column="std",
-        columns=("step", "layer", "split", "statistics", "std"),
         logarithmic=False,
         heading="Standard deviation of each layer's response",
         axis="std of the response",
@@ -115,7 +112,7 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
     found = []
     for quantity in QUANTITIES:
         try:
-            frame = measured(results, quantity.frame, quantity.slug, quantity.columns)
+            frame = measured(results, quantity.frame, quantity.slug)
         except UseError:  # said with the figures that lack the same probe
             continue
         found.append(_evolution(results, quantity, frame))
