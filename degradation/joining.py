@@ -55,7 +55,9 @@ def compact(tables: list[pa.Table]) -> Columns:
 
     Empties the list, as ``stacked`` does: arrow's memory is freed column by column while pandas takes its own.
     """
-    whole = pa.concat_tables([table.replace_schema_metadata() for table in _drained(tables)], promote_options="default")
+    whole = pa.concat_tables(
+        [table.replace_schema_metadata() for table in _drained(tables)], promote_options="permissive"
+    )
     for place, field in enumerate(whole.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             whole = whole.set_column(place, field.name, whole.column(place).dictionary_encode())
