@@ -210,7 +210,8 @@ def _of_group(group: Group, members: Sequence[Run]) -> dict[str, str]:
     first = members[0]
     schedule = "paper" if first.converged else "short"
     fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
-    return fixed | {"norm": first.norm, "arm": group.arm, "steps": str(first.steps), "schedule": schedule}
+    built = {"norm": first.norm, "block": first.block}
+    return fixed | built | {"arm": group.arm, "steps": str(first.steps), "schedule": schedule}
 
 
 def _with_arm(label: str, arm: str) -> str:

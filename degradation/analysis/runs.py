@@ -29,6 +29,8 @@ class Run:
     finished: bool
     steps: int
     norm: str = "batch"
+    block: str = ""
+    """What its blocks have that the paper's have not, as ``gate exclusive``."""
 
     @property
     def converged(self) -> bool:
@@ -94,6 +96,7 @@ def runs(results: Results) -> Runs:
             seed=spec.seed,
             arm=arms[run_id],
             norm=spec.norm,
+            block=", ".join(spec.block.changed),
             finished=results.status[run_id] == "finished",
             steps=spec.recipe.steps,
         )

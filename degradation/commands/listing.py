@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from degradation import studies
-from degradation.commands.endings import DONE
+from degradation.commands.endings import DONE, USE_ERROR
 from degradation.commands.options import JsonOption, MaybeName, RootOption
 from degradation.errors import UseError
 from degradation.store import StudyFolder
@@ -24,25 +24,33 @@ def status(
     if name is None and verify:
         raise UseError("--verify: expected the NAME of the study to verify")
     if name is None:
-        _status_of_all(root, as_json)
-    else:
-        _status_of(studies.locate(name, root), verify, as_json)
+        return _status_of_all(root, as_json)
+    _status_of(studies.locate(name, root), verify, as_json)
     return DONE
 
 
-def _status_of_all(root: Path, as_json: bool) -> None:
-    from degradation.commands.console import console, studies_table
+def _status_of_all(root: Path, as_json: bool) -> int:
+    """What is done of each study; one that cannot be read does not hide the others."""
+    from degradation.commands.console import console, say_error, studies_table
     from degradation.commands.documents import print_json, studies_document
     from degradation.standing import standings
 
-    folders = [StudyFolder(root, name) for name in studies.on_disk(root)]
-    rows = [(folder.name, standings(folder, studies.stored(folder))) for folder in folders]
+    rows, damaged = [], dict[str, str]()
+    for name in studies.on_disk(root):
+        folder = StudyFolder(root, name)
+        try:
+            rows.append((name, standings(folder, studies.stored(folder))))
+        except UseError as error:
+            damaged[name] = str(error)
     if as_json:
-        print_json(studies_document(rows))
+        print_json(studies_document(rows, damaged))
     elif rows:
         console().print(studies_table(rows))
-    else:
+    elif not damaged:
         console().print(f"no study under {root} yet: begin with degradation run quickstart")
+    for why in damaged.values():
+        say_error(why)
+    return USE_ERROR if damaged else DONE
 
 
 def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> None:
