@@ -1,18 +1,20 @@
 """Many runs are read at once: nothing twice, nothing that is not asked for, and as one by one."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from degradation import frames, plan, runner
+from degradation.environment import Options
 from degradation.errors import DamagedError
 from degradation.matching import matches
+from degradation.progress import silent
 from degradation.report.contents import contents
 from degradation.results import NAMES, Results
-from degradation.spec import StudyRecipe, StudySpec
+from degradation.spec import RunSpec, StudyRecipe, StudySpec
 from degradation.standing import final_errors, standings
 from degradation.store import FACTS, SPEC, WEIGHTS, Store, StudyFolder, frame_file
 from degradation.studies import stored
@@ -114,6 +116,25 @@ def test_a_run_with_nothing_pending_hashes_each_file_once_and_no_weights(
     assert "every run is done" in said.out
     assert set(hashed.values()) == {1}
     assert {file for _, file in hashed} == {SPEC, FACTS, *map(frame_file, ("curves", *STUDY.measure.probes))}
+
+
+def test_a_run_that_trains_hashes_what_was_done_once_and_little_of_what_it_wrote(
+    folder: StudyFolder, hashed: Counter[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [lost, *_] = plan.runs(STUDY)
+    folder.remove_run(lost.run_id)
+
+    def launch(folder: StudyFolder, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
+        for run in runs:
+            write_run(folder, run)
+        return {}
+
+    monkeypatch.setattr("degradation.launcher.launch", launch)
+    monkeypatch.setattr("degradation.data.load_images", lambda *_: None)
+    assert len(runner.carry_out(folder, STUDY, Options(jobs=1), silent).finished) == 12
+    assert set(hashed.values()) == {1}
+    assert WEIGHTS not in {file for _, file in hashed}
+    assert {file for run_id, file in hashed if run_id == lost.run_id} == {SPEC}
 
 
 def test_status_verifies_everything_where_it_is_asked_to(
