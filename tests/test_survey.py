@@ -247,11 +247,11 @@ def test_runs_whose_frames_have_other_columns_are_read_as_one_by_one(tmp_path: P
 
 def test_some_columns_hold_what_the_whole_frame_holds(folder: StudyFolder) -> None:
     results = Results(folder)
-    columns = ("statistics", "step", "std", "split")
-    some, whole = results.frame("responses", columns), results["responses"]
-    assert (some["run_id"].astype(str) == whole["run_id"]).all()
-    for column in columns:
-        assert (some[column].astype(object) == whole[column].astype(object)).all()
+    for name, columns in (("responses", ("statistics", "step", "std", "name")), ("curves", ("split", "error"))):
+        some, whole = results.frame(name, columns), results[name]
+        assert (some["run_id"].astype(str) == whole["run_id"]).all()
+        for column in columns:
+            assert (some[column].astype(object) == whole[column].astype(object)).all()
     assert list(some["run_id"].cat.categories) == sorted(results.run_ids)
     assert results.frame("lesion", ("error",)).empty
 
