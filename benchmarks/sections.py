@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.agreement import distances, one_ulp_away
 from benchmarks.floors import arithmetic, bytes_moved, ceilings, kernels
+from benchmarks.folders import folders
 from benchmarks.processes import cost, together
 from benchmarks.reference import NaiveProbe, Reference
 from benchmarks.subjects import Ours, run_spec, whole_run
@@ -222,4 +223,5 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "jobs": jobs,
     "costs": costs,
     "agreement": agreement,
+    "folders": lambda bench: folders(),
 }

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from degradation import plan
-from degradation.spec import RunSpec, StudySpec
+from degradation.errors import DamagedError
+from degradation.spec import StudySpec
 from degradation.standing import ENDED, standings
 from degradation.store import StudyFolder
+from degradation.survey import Survey, each, surveyed
 
 # Facts that may differ between the runs of a pair without changing what they are: none of these enters the numbers.
 INCIDENTAL = ("commit", "system", "python")
@@ -35,19 +37,30 @@ class Match:
 
 
 def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
-    """Every matched pair of the study of which both runs are done and undamaged."""
-    ended = {found.spec: found.run_id for found in standings(folder, study, verify=True) if found.state in ENDED}
-    pairs = plan.pairs(plan.runs(study))
-    return tuple(_match(folder, pair, ended) for pair in pairs if pair.plain in ended and pair.residual in ended)
+    """Every matched pair of the study of which both runs are done and were not found to be damaged.
+
+    Of each run its specification and its facts are read; what is damaged of those that were looked at before is known.
+    """
+    survey = surveyed(folder)
+    ended = {found.spec: found.run_id for found in standings(survey, study) if found.state in ENDED}
+    facts = dict(zip(ended, each(lambda run_id: _facts(survey, run_id), ended.values()), strict=True))
+    whole = [pair for pair in plan.pairs(ended) if facts[pair.plain] and facts[pair.residual]]
+    return tuple(_match((ended[p.plain], ended[p.residual]), facts[p.plain], facts[p.residual]) for p in whole)
 
 
-def _match(folder: StudyFolder, pair: plan.Pair, ids: dict[RunSpec, str]) -> Match:
-    plain, residual = ids[pair.plain], ids[pair.residual]
-    one, other = folder.facts(plain), folder.facts(residual)
+def _facts(survey: Survey, run_id: str) -> dict[str, Any]:
+    """The facts of a run; none of one that is damaged, which is named elsewhere."""
+    try:
+        return survey.facts(run_id)
+    except DamagedError:
+        return {}
+
+
+def _match(runs: tuple[str, str], one: dict[str, Any], other: dict[str, Any]) -> Match:
     whole = one["diverged_step"] is None and other["diverged_step"] is None
     return Match(
-        plain=plain,
-        residual=residual,
+        plain=runs[0],
+        residual=runs[1],
         weights=one["weight_hash"] == other["weight_hash"],
         order=one["order_checksum"] == other["order_checksum"] if whole else None,
         extra_weights=other["extra_weights"],

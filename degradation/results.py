@@ -1,16 +1,20 @@
 """Run folders -> long frames: `load` reads a study, finished or not, without torch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import ValidationError
 
-from degradation import frames, plan
+from degradation import frames, joining, plan
 from degradation.errors import DamagedError, UseError
+from degradation.parquet import read_table
 from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
 from degradation.store import SPEC, STUDY, WEIGHTS, Place, StudyFolder, folder_at, frame_file
+from degradation.survey import Survey, each, surveyed
 
 T = TypeVar("T")
 NAMES = ("runs", *frames.SCHEMAS, *frames.EXPERIMENTS)
@@ -21,21 +25,23 @@ class Results(Mapping[str, pd.DataFrame]):
 
     Only done runs are in them; in those of ``frames.EXPERIMENTS`` the runs that were experimented on. ``study`` is the
     StudySpec, ``provenance`` what made the runs, ``arms`` the name of each run's arm (empty in a study without arms).
+    Of a large study ``frame`` reads only the columns that are asked for.
     """
 
     def __init__(self, folder: StudyFolder) -> None:
         fields = folder.study()
         if fields is None:
             raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
-        self.folder = folder
+        self.folder = surveyed(folder)
         self.name = folder.name
         self.study = _checked(lambda: StudySpec.model_validate(fields), folder.path / STUDY)
-        listed = folder.listed()
-        self.run_ids = tuple(run_id for run_id in listed.run_ids() if listed.is_done(run_id))
-        self.specs: dict[str, RunSpec] = {run_id: self._spec(run_id) for run_id in self.run_ids}
-        planned = plan.arms(self.study)
-        self.arms: dict[str, str] = {run_id: planned.get(spec, "") for run_id, spec in self.specs.items()}
+        self.run_ids = self.folder.ended()
+        self.specs: dict[str, RunSpec] = dict(zip(self.run_ids, each(self._spec, self.run_ids), strict=True))
+        self.planned = plan.arms(self.study)
+        """Every run of the study, done or not, and its arm."""
+        self.arms: dict[str, str] = {run_id: self.planned.get(spec, "") for run_id, spec in self.specs.items()}
         self._read: dict[str, pd.DataFrame] = {}
+        self._columns: dict[str, dict[str, pd.Series[Any]]] = {}
 
     def _spec(self, run_id: str) -> RunSpec:
         return _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
@@ -53,42 +59,80 @@ class Results(Mapping[str, pd.DataFrame]):
     def __len__(self) -> int:
         return len(NAMES)
 
-    @property
+    def frame(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """``run_id`` and some measured columns of a frame; no other is read from disk, and each of them only once.
+
+        Texts are categories in the order of the alphabet: a tenth of the memory, and of the time to group by them.
+        KeyError for a column that no run has; without rows the columns are there, empty.
+        """
+        there = self._columns.setdefault(name, {})
+        if missing := [column for column in columns if column not in there]:
+            run_ids, tables = self._tables(name, missing)
+            there["run_id"] = joining.category(run_ids, [table.num_rows for table in tables])
+            there |= joining.compact(tables) if tables else {}
+        wanted = ("run_id", *columns)
+        if not len(there["run_id"]):
+            return pd.DataFrame(columns=list(wanted))
+        return pd.DataFrame({column: there[column] for column in wanted}, copy=False)
+
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         """Columns beside the keys that differ between runs: ``arm`` where there are any; fields like ``shortcut``."""
-        flat = [flatten(spec) for spec in self.specs.values()]
+        flat = self.fields.values()
         names = dict.fromkeys(name for fields in flat for name in fields)
         varied = {field for changes in self.study.arms.values() for field in leaves(changes)}
         derived = {*frames.KEYS, *({"recipe.warmup_steps"} - varied)}
         varying = [name for name in names if len({str(fields.get(name)) for fields in flat}) > 1]
         return (*(["arm"] if self.study.arms else []), *(name for name in varying if name not in derived))
 
-    @property
+    @cached_property
+    def fields(self) -> dict[str, dict[str, Any]]:
+        """run_id -> every field of its specification under its dotted name."""
+        return {run_id: flatten(spec) for run_id, spec in self.specs.items()}
+
+    @cached_property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """run_id -> what became known of it."""
+        return dict(zip(self.run_ids, each(self.folder.facts, self.run_ids), strict=True))
+
+    @cached_property
+    def status(self) -> dict[str, str]:
+        """run_id -> finished or diverged."""
+        return {run_id: str(self.folder.done(run_id)["status"]) for run_id in self.run_ids}
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """What made the runs: for each fact its value, or the sorted values where runs differ."""
-        facts = [self.folder.facts(run_id)["provenance"] for run_id in self.run_ids]
+        facts = [facts["provenance"] for facts in self.facts.values()]
         names = dict.fromkeys(name for fact in facts for name in fact)
         values = {name: sorted({str(fact.get(name)) for fact in facts}) for name in names}
         return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
 
     def _keys(self, run_id: str) -> dict[str, Any]:
         spec = self.specs[run_id]
-        flat = flatten(spec) | {"arm": self.arms[run_id]}
+        flat = self.fields[run_id] | {"arm": self.arms[run_id]}
         keys = {"study": self.name, "run_id": run_id, "network": spec.network, "depth": spec.depth, "seed": spec.seed}
         return keys | {axis: flat.get(axis) for axis in self.axes}
 
     def _frame(self, name: str) -> pd.DataFrame:
-        parts = []
-        for run_id in self.run_ids:
-            folder = self.folder.experiment(name) if name in frames.EXPERIMENTS else self.folder
-            if self._has(folder, run_id, name):
-                part = frames.from_parquet(folder.file(run_id, frame_file(name)))
-                parts.append(pd.DataFrame(self._keys(run_id), index=part.index).join(part))
-        if not parts:
+        run_ids, tables = self._tables(name)
+        if not tables:
             return pd.DataFrame(columns=[*frames.KEYS, *frames.SCHEMAS.get(name, ())])
-        return pd.concat(parts, ignore_index=True)
+        rows = [table.num_rows for table in tables]
+        measured = joining.stacked(tables)
+        return pd.DataFrame(joining.keys([self._keys(run_id) for run_id in run_ids], rows) | measured, copy=False)
 
-    def _has(self, folder: StudyFolder, run_id: str, name: str) -> bool:
+    def _tables(self, name: str, columns: Sequence[str] | None = None) -> tuple[list[str], list[pa.Table]]:
+        """The runs that have a frame, and the table of each, verified."""
+        folder = self.folder.of_experiment(name) if name in frames.EXPERIMENTS else self.folder
+        have = [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
+
+        def read(run_id: str) -> pa.Table:
+            return read_table(folder.file(run_id, frame_file(name)), columns)
+
+        return have, each(read, have)
+
+    def _has(self, folder: Survey, run_id: str, name: str) -> bool:
         """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""
         if not folder.is_done(run_id) or frame_file(name) not in folder.done(run_id)["files"]:
             return False
@@ -100,16 +144,16 @@ class Results(Mapping[str, pd.DataFrame]):
         return found
 
     def _runs(self) -> pd.DataFrame:
-        rows = [self._run_row(run_id) for run_id in self.run_ids]
+        labels = {"labels": "; ".join(self.study.labels)}
+        rows = [self._run_row(run_id) | labels for run_id in self.run_ids]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*frames.KEYS, "status"])
 
     def _run_row(self, run_id: str) -> dict[str, Any]:
-        facts = self.folder.facts(run_id)
-        provenance = facts.pop("provenance")
-        fields = {name: str(v) if isinstance(v, list) else v for name, v in flatten(self.specs[run_id]).items()}
-        status = {"status": self.folder.done(run_id)["status"]}
-        labels = {"labels": "; ".join(self.study.labels)}
-        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance | labels
+        facts = {name: fact for name, fact in self.facts[run_id].items() if name != "provenance"}
+        provenance = self.facts[run_id]["provenance"]
+        fields = {name: str(v) if isinstance(v, list) else v for name, v in self.fields[run_id].items()}
+        status = {"status": self.status[run_id]}
+        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance
         return row
 
 

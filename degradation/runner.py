@@ -1,6 +1,5 @@
 """Carries out what is pending of a study: plan -> pending -> one `execute` per run, in this process or in several."""
 
-from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
 from degradation.studies import stored
+from degradation.survey import Survey, each, surveyed
 from degradation.together import leading
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
 
     A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
     """
-    folder = folder.listed()
-    done = {run for run, run_id in known(folder).items() if folder.is_done(run_id)}
-    return tuple(run for run in plan.runs(study) if run not in done and not folder.is_done(run.run_id))
+    survey = surveyed(folder)
+    done = {run for run, run_id in known(survey).items() if survey.is_done(run_id)}
+    return tuple(run for run in plan.runs(study) if run not in done and not survey.is_done(run.run_id))
 
 
 def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
@@ -85,28 +85,28 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
     from degradation.data import load_images
 
     study = _keep_study(folder, study)
-    damaged = _damaged(folder)
-    todo = pending(folder, study)
+    survey = surveyed(folder)
+    damaged = _damaged(survey)
+    todo = pending(survey, study)
     failed: dict[str, str] = {}
     for run in todo:
         check_shares(run, here().count, options.sync_batch_norm)
     if todo:
         load_images(study.dataset, options.data_dir)  # what is missing or damaged is said before any training
         with stop_requests() as stop:
-            failed = launcher.launch(folder, todo, _settled(folder, study, options, damaged), report, stop)
+            failed = launcher.launch(folder, todo, _settled(survey, study, options), report, stop)
             if stop.status:
                 raise Interrupted(stop.status)
-    return _outcome(folder, study, damaged | failed)
+        survey.look_again()
+    return _outcome(survey, study, damaged | failed)
 
 
-def _settled(folder: StudyFolder, study: StudySpec, options: Options, damaged: Container[str]) -> Options:
+def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
     """The options with jobs and threads chosen by the whole study, not by what is left of it.
 
     Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
     """
-    folder = folder.listed()
-    intact = [run_id for run_id in folder.run_ids() if folder.is_done(run_id) and run_id not in damaged]
-    facts = (folder.facts(run_id)["provenance"] for run_id in intact)
+    facts = (survey.facts(run_id)["provenance"] for run_id in survey.ended() if run_id not in survey.damaged)
     kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
     options = replace(options, threads=options.threads or kept)
     jobs = choose_jobs(options, len(plan.runs(study)))
@@ -122,19 +122,21 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     return grown
 
 
-def _damaged(folder: StudyFolder) -> dict[str, str]:
-    """Done runs with a file that is not what was written: they are named, and never written again."""
-    folder = folder.listed()
-    found = {run_id: damage(folder, run_id) for run_id in folder.run_ids() if folder.is_done(run_id)}
-    return {run_id: why for run_id, why in found.items() if why}
+def _damaged(survey: Survey) -> dict[str, str]:
+    """Done runs with a file that is not what was written: they are named, and never written again.
+
+    All but their weights is read, which are hashed where they are used: most of a study's bytes.
+    """
+    notes = each(lambda run_id: damage(survey, run_id), survey.ended())
+    return {run_id: why for run_id, why in zip(survey.ended(), notes, strict=True) if why}
 
 
-def _outcome(folder: StudyFolder, study: StudySpec, failed: dict[str, str]) -> Outcome:
-    folder = folder.listed()
-    found = known(folder)
-    planned = (found.get(run, run.run_id) for run in plan.runs(study))
-    done = [run_id for run_id in planned if folder.is_done(run_id) and run_id not in failed]
-    status = {run_id: folder.done(run_id)["status"] for run_id in done}
+def _outcome(survey: Survey, study: StudySpec, failed: dict[str, str]) -> Outcome:
+    """How the runs of the study ended; what was written just now is not read again."""
+    found = known(survey)
+    planned = (found.get(run) or run.run_id for run in plan.runs(study))
+    done = [run_id for run_id in planned if survey.is_done(run_id) and run_id not in failed]
+    status = {run_id: survey.done(run_id)["status"] for run_id in done}
     return Outcome(
         finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
         diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),
@@ -163,7 +165,7 @@ def run(
     """
     from degradation.results import Results
 
-    folder = StudyFolder(root, name)
+    folder = Survey(StudyFolder(root, name))
     with leading() as leads:
         outcome = carry_out(folder, study, options or Options(jobs=1), report) if leads else Outcome()
     if outcome.failed:

@@ -8,13 +8,16 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from degradation import plan
-from degradation.errors import UseError
+from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, upgrade
-from degradation.store import StudyFolder, frame_file
+from degradation.store import CHECKPOINT, StudyFolder, frame_file
+from degradation.survey import Survey, each, surveyed
 
 State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
 STATES: tuple[State, ...] = ("done", "diverged", "running", "partial", "pending", "damaged")
 ENDED: tuple[State, ...] = ("done", "diverged")
+
+Row = dict[str, Any]
 
 # The row that stands for a run: the clean training error if there is one, else that of training batches.
 PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"))
@@ -31,13 +34,20 @@ class Standing:
     arm: str = ""
 
 
-def standings(folder: StudyFolder, study: StudySpec, *, verify: bool = False) -> tuple[Standing, ...]:
-    """Every planned run in the plan's order; ``verify`` reads each done run against its hashes."""
-    folder = folder.listed()
-    found = known(folder)
-    planned = plan.arms(study).items()
+def standings(
+    folder: StudyFolder, study: StudySpec, *, verify: bool = False, weights: bool = False
+) -> tuple[Standing, ...]:
+    """Every planned run in the plan's order; a done run that lost a file is damaged.
+
+    ``verify`` reads each done run against its hashes, its ``weights`` where asked, but for what was compared before.
+    """
+    survey = surveyed(folder)
+    found, planned = known(survey), plan.arms(study)
+    ids = [found.get(spec) or spec.run_id for spec in planned]
+    notes = each(lambda run_id: damage(survey, run_id, verify=verify, weights=weights), ids)
     return tuple(
-        replace(_standing(folder, spec, found.get(spec, spec.run_id), verify), arm=arm) for spec, arm in planned
+        Standing(spec=spec, run_id=run_id, state="damaged" if note else _state(survey, run_id), note=note, arm=arm)
+        for (spec, arm), run_id, note in zip(planned.items(), ids, notes, strict=True)
     )
 
 
@@ -46,29 +56,33 @@ def known(folder: StudyFolder) -> dict[RunSpec, str]:
 
     Where an unfinished run of an older schema was begun anew, the done one stands for both.
     """
-    folder, found = folder.listed(), {}
-    for run_id in sorted(folder.run_ids(), key=folder.is_done):
-        try:
-            found[upgrade(folder.spec(run_id))] = run_id
-        except (UseError, ValidationError):
-            continue  # damaged: it stands under the id that its folder bears
-    return found
+    survey = surveyed(folder)
+    ordered = sorted(survey.run_ids(), key=survey.is_done)
+    specs = each(lambda run_id: _readable(survey, run_id), ordered)  # a damaged one stands under its folder's name
+    return {spec: run_id for spec, run_id in zip(specs, ordered, strict=True) if spec is not None}
 
 
-def _standing(folder: StudyFolder, spec: RunSpec, run_id: str, verify: bool) -> Standing:
-    note = damage(folder, run_id, verify=verify)
-    state: State = "damaged" if note else _state(folder, run_id)
-    return Standing(spec=spec, run_id=run_id, state=state, note=note)
+def _readable(survey: Survey, run_id: str) -> RunSpec | None:
+    try:
+        return upgrade(survey.spec(run_id))
+    except (UseError, ValidationError):
+        return None
 
 
-def damage(folder: StudyFolder, run_id: str, *, verify: bool = True) -> str:
-    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run."""
-    if run_id not in folder.run_ids():
+def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
+    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run.
+
+    A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
+    """
+    survey = surveyed(folder)
+    if run_id in survey.damaged:
+        return survey.damaged[run_id]
+    if run_id not in survey.run_ids():
         return ""
     try:
-        upgrade(folder.spec(run_id))
-        if folder.is_done(run_id) and folder.done(run_id) and verify:
-            folder.verify(run_id)
+        upgrade(survey.spec(run_id))
+        if survey.is_done(run_id):
+            survey.verify(run_id, frames=verify, weights=weights)
     except UseError as error:
         return str(error)
     except ValidationError:
@@ -76,12 +90,14 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True) -> str:
     return ""
 
 
-def _state(folder: StudyFolder, run_id: str) -> State:
-    if folder.is_done(run_id):
-        return "diverged" if folder.done(run_id)["status"] == "diverged" else "done"
-    if is_running(folder, run_id):
+def _state(survey: Survey, run_id: str) -> State:
+    if run_id not in survey.files:
+        return "pending"
+    if survey.is_done(run_id):
+        return "diverged" if survey.done(run_id)["status"] == "diverged" else "done"
+    if is_running(survey, run_id):
         return "running"
-    return "partial" if folder.has_checkpoint(run_id) else "pending"
+    return "partial" if CHECKPOINT in survey.files[run_id] else "pending"
 
 
 def is_running(folder: StudyFolder, run_id: str) -> bool:
@@ -89,16 +105,34 @@ def is_running(folder: StudyFolder, run_id: str) -> bool:
     return folder.is_locked(run_id)
 
 
-def last_row(folder: StudyFolder, standing: Standing) -> dict[str, Any] | None:
-    """``step``, ``loss`` and ``error`` (a fraction) of a run's last measurement; None before the first."""
+def last_rows(
+    folder: StudyFolder, study: StudySpec, *, verify: bool = False
+) -> tuple[tuple[Standing, Row | None], ...]:
+    """Every planned run with ``step``, ``loss`` and ``error`` (a fraction) of its last measurement, None before one.
+
+    A run whose curves turn out to be damaged is damaged. ``verify`` reads every file, weights and all.
+    """
+    survey = surveyed(folder)
+    found = standings(survey, study, verify=verify, weights=verify)
+    return tuple(each(lambda standing: _with_last_row(survey, standing), found))
+
+
+def _with_last_row(survey: Survey, standing: Standing) -> tuple[Standing, Row | None]:
+    try:
+        return standing, _last_row(survey, standing)
+    except DamagedError as error:
+        return replace(standing, state="damaged", note=str(error)), None
+
+
+def _last_row(survey: Survey, standing: Standing) -> Row | None:
     if standing.state in ENDED:
-        return _last(_curves(folder, standing.run_id))
+        return _last(_curves(survey, standing.run_id))
     if standing.state in ("running", "partial"):
-        return _last(_checkpointed(folder, standing.run_id))
+        return _last(_checkpointed(survey, standing.run_id))
     return None
 
 
-def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
+def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
     """The rows of the curves in a run's checkpoint; none where it has no readable one: the run starts anew."""
     from safetensors import SafetensorError
     from safetensors.numpy import load  # the checkpoint's rows are read without torch
@@ -110,17 +144,17 @@ def _checkpointed(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
         return []
 
 
-def _curves(folder: StudyFolder, run_id: str) -> list[dict[str, Any]]:
+def _curves(folder: StudyFolder, run_id: str) -> list[Row]:
     from degradation.parquet import read_table  # not pandas, which takes longer to import than all the rest
 
     try:
         data = folder.file(run_id, frame_file("curves"))
     except FileNotFoundError:
         return []
-    return list(read_table(data).to_pylist())
+    return list(read_table(data, ("step", "split", "statistics", "loss", "error")).to_pylist())
 
 
-def _last(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+def _last(rows: Iterable[Row]) -> Row | None:
     rows = list(rows)
     for wanted in PREFERRED:
         if chosen := [row for row in rows if (row["split"], row["statistics"]) == wanted]:
@@ -143,18 +177,24 @@ class FinalError:
 
 def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
     """The final clean training errors of a study, by arm, depth, network and batch-norm statistics."""
+    survey = surveyed(folder)
     groups: dict[tuple[str, int, str, str, str], list[float]] = {}
-    for standing in standings(folder, study, verify=True):  # a damaged run is left out, and named elsewhere
-        if standing.state == "done":
-            spec = standing.spec
-            for row in _final_rows(folder, standing.run_id, spec.recipe.steps):
-                key = (standing.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
-                groups.setdefault(key, []).append(row["error"])
+    done = [standing for standing in standings(survey, study) if standing.state == "done"]
+    for standing, rows in zip(done, each(lambda standing: _final_rows(survey, standing), done), strict=True):
+        spec = standing.spec
+        for row in rows:
+            key = (standing.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
+            groups.setdefault(key, []).append(row["error"])
     return tuple(_final_error(*key, errors) for key, errors in groups.items())
 
 
-def _final_rows(folder: StudyFolder, run_id: str, steps: int) -> list[dict[str, Any]]:
-    return [row for row in _curves(folder, run_id) if row["split"] == "train" and row["step"] == steps]
+def _final_rows(survey: Survey, standing: Standing) -> list[Row]:
+    """The last clean training errors of a run; none of one that turns out to be damaged, which is named elsewhere."""
+    try:
+        rows = _curves(survey, standing.run_id)
+    except DamagedError:
+        return []
+    return [row for row in rows if row["split"] == "train" and row["step"] == standing.spec.recipe.steps]
 
 
 def _final_error(arm: str, depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:

@@ -181,3 +181,13 @@ def test_no_claim_of_a_page_is_decided_wrongly_in_95_of_100_studies_whose_truth_
         wrong += any(verdict.verdict in ("supported", "contradicted") for verdict in judge(found, tested)[0])
     assert len(tested) >= 8
     assert wrong / 150 < 0.12  # unadjusted it would be 1 - 0.95**8: a third
+
+
+def test_networks_of_other_blocks_have_no_say_in_claims_on_the_papers():
+    claim = BY_ID["residual-does-not-degrade"]
+    of_paper, of_gated = (
+        estimates(claim, around(0.3)),
+        estimates(claim, around(9.0), arm="gate", block="gate exclusive"),
+    )
+    assert only([*of_paper, *of_gated], claim)[claim.id].verdict == "supported"
+    assert only(of_gated, claim)[claim.id].verdict == "not measured"

@@ -7,7 +7,7 @@ import pytest
 import degradation
 from degradation.analysis import compare
 from degradation.errors import UseError
-from degradation.spec import Cifar10, Synthetic
+from degradation.spec import Cifar10, Measure, Synthetic
 from tests.made_frames import make_study
 
 
@@ -91,3 +91,18 @@ def test_diverged_runs_are_counted_in_the_difference(tmp_path):
 def test_a_comparison_is_json(tmp_path):
     found = compare(load(tmp_path, "a", seeds=(0,)), load(tmp_path, "b", seeds=(0, 1)))
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_network_of_which_every_run_of_one_side_diverged_is_named(tmp_path):
+    lost = [("plain", 44, seed) for seed in (0, 1, 2)]
+    found = compare(load(tmp_path, "a"), load(tmp_path, "b", diverged=lost))
+    assert found.left_out == ("plain 44 is left out: no run of b is left, 3 diverged",)
+    assert not any(each.label.startswith("plain 44,") and "step 0" not in each.label for each in found.rows)
+    assert compare(load(tmp_path, "c"), load(tmp_path, "d")).left_out == ()
+
+
+def test_studies_without_an_estimate_in_common_say_that_runs_diverged(tmp_path):
+    fields = {"networks": ("plain",), "depths": (8,), "seeds": (0, 1), "measure": Measure(probes=())}
+    every = [("plain", 8, 0), ("plain", 8, 1)]
+    with pytest.raises(UseError, match=r"no estimate in common \(plain 8 is left out: no run of b is left, 2 diverged"):
+        compare(load(tmp_path, "a", **fields), load(tmp_path, "b", diverged=every, **fields))

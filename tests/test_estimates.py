@@ -36,6 +36,16 @@ def among(*every, holds=True):
     return Runs(every=tuple(ordered), matched=tuple(matched))
 
 
+class Only:
+    """Results that hold one frame."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def frame(self, name, columns):
+        return self.held[["run_id", *columns]]
+
+
 def points(values):
     return Quantity(
         unit="points", values={run.run_id: value for run, value in values.items()}, context={"step": "last"}
@@ -177,7 +187,7 @@ def test_the_extremes_of_the_gradient_are_those_of_each_run_after_step_0():
         for step, pair in slopes.items()
         for each, slope in zip(seeds, pair, strict=True)
     ]
-    found = {each.label: each for each in gradients({"gradients": pd.concat(frames)}, among(*seeds))}
+    found = {each.label: each for each in gradients(Only(pd.concat(frames)), among(*seeds))}
     assert found["plain 20, step 0"].values == pytest.approx((10**-3.6, 10**-3.6))
     assert found["plain 20, smallest after step 0"].values == pytest.approx((10**-1.8, 10**-0.9))
     assert found["plain 20, largest after step 0"].values == pytest.approx((10**1.8, 10**0.9))
@@ -186,7 +196,7 @@ def test_the_extremes_of_the_gradient_are_those_of_each_run_after_step_0():
 
 def test_a_diverged_run_has_a_gradient_at_step_0_and_no_extreme():
     lost = run(depth=20, finished=False)
-    found = list(gradients({"gradients": gradient_layers(-0.1).assign(run_id=lost.run_id)}, among(lost)))
+    found = list(gradients(Only(gradient_layers(-0.1).assign(run_id=lost.run_id)), among(lost)))
     assert found[0].values == pytest.approx((10**1.8,))
     assert {(each.value, each.context["diverged"]) for each in found[1:]} == {(None, "1")}
 

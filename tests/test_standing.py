@@ -108,3 +108,16 @@ def test_the_study_that_the_repository_holds_is_done_and_loads():
     assert len(plan.runs(asked)) == 24
     assert runner.pending(folder, asked) == ()
     assert len(Results(folder).run_ids) == 24
+
+
+def test_a_damaged_study_json_hides_no_other_study(command: Command) -> None:
+    make_study(Path("runs"), "whole", depths=(8,), seeds=(0,))
+    make_study(Path("runs"), "broken", depths=(8,), seeds=(0,))
+    Path("runs/broken/study.json").write_text("{")
+    said = command("status")
+    assert said.status == 2
+    assert "whole" in said.out
+    assert said.err.startswith("degradation: runs/broken/study.json is not JSON")
+    assert said.err.count("\n") == 1
+    broken = command("status", "--json").json[1]
+    assert (broken["name"], "is not JSON" in broken["damaged"]) == ("broken", True)

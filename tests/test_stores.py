@@ -12,6 +12,7 @@ from degradation.errors import DamagedError, UseError
 from degradation.standing import standings
 from degradation.store import StudyFolder, Url, as_place, folder_at, store_at
 from degradation.studies import locate, on_disk
+from degradation.survey import Survey
 from tests import made, made_stores
 from tests.made_frames import write_run
 
@@ -118,8 +119,8 @@ def test_runs_and_their_ends_come_from_one_request(s3_root, monkeypatch):
         folder.write_spec(f"r{number:02}", {})
         folder.store.write(f"s/r{number:02}/done.json", b"{}")
     counts = counted(folder.store, monkeypatch)
-    listed = folder.listed()
-    assert sum(listed.is_done(run_id) for run_id in listed.run_ids()) == 30
+    survey = Survey(folder)
+    assert len(survey.ended()) == len(survey.run_ids()) == 30
     assert counts == ["list_objects_v2"]
     assert len(folder.run_ids()) == 30
     assert counts == ["list_objects_v2"] * 2

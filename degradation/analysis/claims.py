@@ -63,7 +63,11 @@ def claims() -> tuple[Claim, ...]:
 
 
 def cases(found: Sequence[Claim], estimates: Sequence[Estimate]) -> tuple[Case, ...]:
-    """Each claim once for converged networks, and where there are shorter runs once for what they can say."""
+    """Each claim once for converged networks, and where there are shorter runs once for what they can say.
+
+    Claims are of the paper's blocks: networks of other blocks have estimates, and no say in them.
+    """
+    estimates = [each for each in estimates if not each.context.get("block")]
     short = [each for each in estimates if each.context.get("schedule") == "short"]
     judged = []
     for claim in found:

@@ -26,6 +26,7 @@ COMPARED = (
 SPLITS = (CLAIMED, ("test", "running"), ("train_batch", "batch"))
 KEY = ("network", "depth", "deep", "shallow", "arm", "split", "statistics", "step")
 """What must be equal in an estimate's context for it to be the same estimate in both studies."""
+Key = tuple[str, ...]
 PRESENTATION = ("question", "measure.")
 """Fields that are not what was studied: the question's words, and when it was measured."""
 
@@ -43,19 +44,32 @@ def compare(a: Results, b: Results) -> StudyComparison:
     _in_common(a, b, "networks")
     _in_common(a, b, "depths")
     several = len(_options(a)) > 1 or len(_options(b)) > 1
-    of_a, of_b = _by_key(a, several), _by_key(b, several)
+    every = _by_key(a, several), _by_key(b, several)
+    of_a, of_b = ({key: each for key, each in side.items() if each.value is not None} for side in every)
     for key in [key for key in of_a if key in of_b]:
         _same_examples(a, b, of_a[key], of_b[key])
     rows = tuple(_row(of_a[key], of_b[key]) for key in of_a if key in of_b)
+    left_out = _left_out(*every)
     if not rows:
-        raise UseError(
-            f"{a.name} and {b.name} have no estimate in common: expected done runs of equal network, depth and arm"
-        )
+        lost = f" ({left_out[0]})" if left_out else ""
+        shared = f"{a.name} and {b.name} have no estimate in common{lost}"
+        raise UseError(f"{shared}: expected done runs of equal network, depth and arm")
     names = [name for name in dict.fromkeys([*fields_a, *fields_b]) if not name.startswith(PRESENTATION)]
     differing = {
         name: (fields_a.get(name), fields_b.get(name)) for name in names if fields_a.get(name) != fields_b.get(name)
     }
-    return StudyComparison(same=tuple(name for name in names if name not in differing), differing=differing, rows=rows)
+    same = tuple(name for name in names if name not in differing)
+    return StudyComparison(same=same, differing=differing, rows=rows, left_out=left_out)
+
+
+def _left_out(of_a: Mapping[Key, Estimate], of_b: Mapping[Key, Estimate]) -> tuple[str, ...]:
+    """A sentence for each network whose runs of one side diverged, so that no error is left to compare."""
+    said = []
+    for key in [key for key in of_a if key in of_b and key[0] == "final-error"]:
+        for name, each, other in (("a", of_a[key], of_b[key]), ("b", of_b[key], of_a[key])):
+            if each.value is None and "diverged" in each.context and other.value is not None:
+                said.append(f"{each.label} is left out: no run of {name} is left, {each.context['diverged']} diverged")
+    return tuple(dict.fromkeys(said))
 
 
 def _same_data(a: Results, b: Results, fields_a: Mapping[str, Any], fields_b: Mapping[str, Any]) -> None:
@@ -95,9 +109,9 @@ def _options(results: Results) -> set[str]:
     return {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
 
 
-def _by_key(results: Results, several: bool) -> dict[tuple[str, ...], Estimate]:
+def _by_key(results: Results, several: bool) -> dict[Key, Estimate]:
     """The estimates to compare by what they are of; by shortcut option, too, where a study has several."""
-    found = [each for each in estimates(results) if each.name in COMPARED and each.value is not None]
+    found = [each for each in estimates(results) if each.name in COMPARED]
     kept = [each for each in found if (each.context.get("split"), each.context.get("statistics")) in _splits(each)]
     names = (*KEY, "shortcut") if several else KEY
     return {(each.name, *(each.context.get(name, "") for name in names)): each for each in kept}

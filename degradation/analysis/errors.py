@@ -1,6 +1,7 @@
 """The curves frame -> final errors, the degradation gap and the shortcut effect, and the gap over the steps."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -21,14 +22,22 @@ def errors(results: Results, among: Runs) -> Iterator[Estimate]:
     """Final errors of each network (percent), then differences between them (points)."""
     curves = results["curves"]
     for split, statistics in MEASURES:
-        yield from levels(among, final(curves, among, split, statistics, unit="percent"), "final-error")
+        found = levels(among, final(curves, among, split, statistics, unit="percent"), "final-error")
+        yield from map(within_bounds, found)
     if any(run.converged for run in among.every):
-        yield from levels(among, before_drop(curves, among), "error-before-drop")
+        yield from map(within_bounds, levels(among, before_drop(curves, among), "error-before-drop"))
     claimed = final(curves, among, *CLAIMED)
     yield from across_depths(among, claimed, "degradation-gap")
     yield from across_kinds(among, claimed, "shortcut-effect")
     for split, statistics in (CLAIMED, TESTED):
         yield from across_shortcuts(among, final(curves, among, split, statistics), "shortcut-options")
+
+
+def within_bounds(error: Estimate) -> Estimate:
+    """An error with its interval cut at 0 and 100 %: Student's t knows no bounds, and no error lies beyond."""
+    if error.low is None or error.high is None:
+        return error
+    return replace(error, low=max(error.low, 0.0), high=min(error.high, 100.0))
 
 
 def final(curves: pd.DataFrame, among: Runs, split: str, statistics: str, unit: str = "points") -> Quantity:

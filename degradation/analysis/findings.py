@@ -147,6 +147,8 @@ class StudyComparison:
     same: tuple[str, ...]
     differing: dict[str, tuple[Any, Any]]
     rows: tuple[ComparedEstimate, ...]
+    left_out: tuple[str, ...] = ()
+    """Of estimates that divergence left without a number on one side: which, and why."""
 
     def as_json(self) -> dict[str, Any]:
         """The comparison as JSON-able data in a stable order."""

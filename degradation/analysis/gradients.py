@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,9 @@ from degradation.analysis.findings import Estimate
 from degradation.analysis.quantities import Quantity, levels
 from degradation.analysis.runs import Runs
 from degradation.results import Results
+
+READ = ("step", "layer", "name", "stage", "response_grad_rms")
+Numbers = np.ndarray[Any, Any]
 
 VANISHING, EXPLODING = 0.1, 10.0
 DEFINITION = (
@@ -27,12 +31,13 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
 
     The extremes are taken within each run, so that a network that vanishes for a while cannot hide in a mean.
     """
-    if results["gradients"].empty:
+    frame = results.frame("gradients", READ)
+    if frame.empty:
         return
-    found = factors(results["gradients"])
+    found = factors(frame)
     ends = {run.run_id: run.steps for run in runs.every if run.finished}
     whole = found[found["run_id"].isin(list(ends))]
-    later = whole[whole["step"] > 0].groupby("run_id")["factor"]
+    later = whole[whole["step"] > 0].groupby("run_id", observed=True)["factor"]
     last = whole[whole["step"] == whole["run_id"].map(ends)].set_index("run_id")["factor"]
     start = found[found["step"] == 0].set_index("run_id")["factor"]
     # A run with a missing value is not known to be healthy: it gets no extreme.
@@ -64,15 +69,33 @@ def factors(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = frame[frame["response_grad_rms"].notna()]
     # 6n+1 layers, n blocks a stage: from one block no trend along a stage is known.
-    rows = rows[rows.groupby("run_id")["layer"].transform("max") > 7]
+    rows = rows[rows.groupby("run_id", observed=True)["layer"].transform("max") > 7]
     if rows.empty:
         return pd.DataFrame(columns=["run_id", "step", "factor"])
-    with np.errstate(divide="ignore"):
-        logarithm = np.log10(rows["response_grad_rms"]).replace(-np.inf, np.nan)
-    network = [rows["run_id"], rows["step"]]
-    shape = [*network, rows["stage"], rows["name"].str.split(".").str[-1]]
-    x = rows["layer"] - rows["layer"].groupby(shape).transform("mean")
-    y = logarithm - logarithm.groupby(shape).transform(lambda part: part.mean(skipna=False))
-    sums = pd.DataFrame({"xy": x * y, "xx": x * x, "last": rows["layer"]}).groupby(network)
-    slope = sums["xy"].agg(lambda part: part.sum(skipna=False)) / sums["xx"].sum()
-    return (10.0 ** (-slope * (sums["last"].max() - 1))).rename("factor").reset_index()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logarithm = np.log10(rows["response_grad_rms"].to_numpy())
+        logarithm[np.isneginf(logarithm)] = np.nan
+        networks = rows.groupby(["run_id", "step"], observed=True)
+        network, layer = networks.ngroup().to_numpy(), rows["layer"].to_numpy(dtype=float)
+        shape = _shapes(rows, network)
+        x, y = layer - _means(shape, layer)[shape], logarithm - _means(shape, logarithm)[shape]
+        slope = np.bincount(network, x * y) / np.bincount(network, x * x)
+        factor = 10.0 ** (-slope * (networks["layer"].max().to_numpy() - 1))
+    return networks.size().index.to_frame(index=False).assign(factor=factor)
+
+
+def _shapes(rows: pd.DataFrame, network: Numbers) -> Numbers:
+    """The number of each row's group: its network at its step, and in it the stage and the place in the block."""
+    places, kinds = pd.factorize(rows["name"].astype("category").map(_place))
+    stages = int(rows["stage"].max()) + 1
+    return np.asarray(pd.factorize((network * stages + rows["stage"].to_numpy()) * len(kinds) + places)[0])
+
+
+def _place(name: str) -> str:
+    """``layer1.0.conv2`` -> conv2."""
+    return name.rpartition(".")[2]
+
+
+def _means(groups: Numbers, values: Numbers) -> Numbers:
+    """The mean of each group; missing where one of its values is."""
+    return np.asarray(np.bincount(groups, values) / np.bincount(groups))

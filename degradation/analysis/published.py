@@ -97,7 +97,8 @@ def _specs(results: Results, runs: Runs, estimate: Estimate | None) -> list[RunS
 
 def departures(specs: Sequence[RunSpec]) -> str:
     """In what the runs are not the paper's (section 4.2), as ``700 steps, not 64,000``; empty where in nothing."""
-    found = [text for spec in specs for text in _departures(spec)]
+    networks = dict.fromkeys(spec.model_copy(update={"seed": 0}) for spec in specs)
+    found = [text for spec in networks for text in _departures(spec)]
     return "; ".join(dict.fromkeys(found))
 
 

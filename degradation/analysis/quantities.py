@@ -65,6 +65,8 @@ class _Sample:
     context: dict[str, str]
     beside: str = ""
     method: str = PAIRED
+    alone: bool = False
+    """Whether nothing else stands beside its interval: one of very many."""
 
 
 def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
@@ -86,7 +88,7 @@ def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
 def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = False) -> Iterator[Estimate]:
     """Deep minus shallow for every two depths of a kind, paired by seed, with Welch's interval beside it.
 
-    ``widest``: only the deepest minus the shallowest.
+    ``widest``: only the deepest minus the shallowest, without a bootstrap, for one step of very many.
     Across depths a seed pairs the order of the batches, not the weights: the pairing may gain little.
     """
     groups = runs.groups
@@ -96,7 +98,8 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
             context = _of_group(Group(arm, kind, deep), above)
             context = {"shallow": str(shallow), "deep": str(deep)} | context
             label = f"{kind} {deep}{words.SIGNED}{kind} {shallow}"
-            yield _difference(quantity, name, _with_arm(label, arm), (above, below), context | {"pairing": "seed"})
+            pairing = context | {"pairing": "seed"}
+            yield _difference(quantity, name, _with_arm(label, arm), (above, below), pairing, alone=widest)
 
 
 def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
@@ -138,6 +141,8 @@ def _difference(
     sides: tuple[tuple[Run, ...], tuple[Run, ...]],
     context: dict[str, str],
     note: str = "",
+    *,
+    alone: bool = False,
 ) -> Estimate:
     minuend, subtrahend = (quantity.by_seed(members) for members in sides)
     welch = of_difference(list(minuend.values()), list(subtrahend.values()))
@@ -151,6 +156,7 @@ def _difference(
         members=sides[0] + sides[1],
         context=context,
         beside="; ".join(filter(None, texts)),
+        alone=alone,
     )
     return _estimate(quantity, sample)
 
@@ -160,7 +166,7 @@ def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
     interval = of_values(values, sample.method)
     shown = in_factors(interval) if quantity.unit == "factor" else interval
     missing = _missing(quantity, sample)
-    resampled = bootstrap(values)
+    resampled = None if sample.alone else bootstrap(values)
     bca = Interval(value=interval.value, low=resampled[0], high=resampled[1], method="BCa") if resampled else None
     none = "no seed in both" if words.SIGNED in sample.label else "no seed has a value"
     notes = ["" if values else none, missing, sample.beside]
@@ -204,7 +210,8 @@ def _of_group(group: Group, members: Sequence[Run]) -> dict[str, str]:
     first = members[0]
     schedule = "paper" if first.converged else "short"
     fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
-    return fixed | {"norm": first.norm, "arm": group.arm, "steps": str(first.steps), "schedule": schedule}
+    built = {"norm": first.norm, "block": first.block}
+    return fixed | built | {"arm": group.arm, "steps": str(first.steps), "schedule": schedule}
 
 
 def _with_arm(label: str, arm: str) -> str:

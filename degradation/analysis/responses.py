@@ -9,6 +9,7 @@ from degradation.analysis.quantities import Quantity, across_depths, across_kind
 from degradation.analysis.runs import Runs
 from degradation.results import Results
 
+READ = ("step", "layer", "split", "statistics", "std")
 MEANING = {"level": "mean over layers of the response's std", "middle": "median over layers of the response's std"}
 
 
@@ -18,7 +19,7 @@ def responses(results: Results, runs: Runs) -> Iterator[Estimate]:
     The level is the mean over all 3x3 layers: the two layers of a residual block differ, so that a median would sit
     on the gap between two clusters. The median, ``response-middle``, is what was read off the paper's Figure 7.
     """
-    frame = results["responses"]
+    frame = results.frame("responses", READ)
     if frame.empty:
         return
     level = at_the_end(frame, runs, "mean", MEANING["level"])
@@ -33,6 +34,6 @@ def at_the_end(frame: pd.DataFrame, runs: Runs, over_layers: str, meaning: str) 
     ends = {run.run_id: run.steps for run in runs.every if run.finished}
     rows = frame[(frame["split"] == "train_batch") & (frame["statistics"] == "batch")]
     rows = rows[rows["step"] == rows["run_id"].map(ends)]
-    level = rows.groupby("run_id")["std"].agg(lambda std: getattr(std, over_layers)(skipna=False))
+    level = rows.groupby("run_id", observed=True)["std"].agg(lambda std: getattr(std, over_layers)(skipna=False))
     context = {"split": "train_batch", "statistics": "batch", "step": "last", "level": meaning}
     return Quantity(unit="std", values={str(run): float(value) for run, value in level.items()}, context=context)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
 from degradation.matching import Match, matches
 from degradation.results import Results
-from degradation.spec import PAPER_STEPS, flatten
+from degradation.spec import PAPER_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Run:
     finished: bool
     steps: int
     norm: str = "batch"
+    block: str = ""
+    """What its blocks have that the paper's have not, as ``gate exclusive``."""
 
     @property
     def converged(self) -> bool:
@@ -55,7 +58,7 @@ class Runs:
     every: tuple[Run, ...]
     matched: tuple[Match, ...]
 
-    @property
+    @cached_property
     def groups(self) -> dict[Group, tuple[Run, ...]]:
         """Runs of equal arm, kind and depth by seed; plain before residual, shallow before deep."""
         return {
@@ -69,7 +72,11 @@ class Runs:
 
     def holds(self, plain: str, residual: str) -> bool:
         """Whether the two runs are a matched pair whose weights and order were measured to be equal."""
-        return any(match.plain == plain and match.residual == residual and match.holds for match in self.matched)
+        return (plain, residual) in self._holding
+
+    @cached_property
+    def _holding(self) -> set[tuple[str, str]]:
+        return {(match.plain, match.residual) for match in self.matched if match.holds}
 
 
 def runs(results: Results) -> Runs:
@@ -88,8 +95,9 @@ def runs(results: Results) -> Runs:
             depth=spec.depth,
             seed=spec.seed,
             arm=arms[run_id],
-            norm=flatten(spec).get("norm", "batch"),  # a network without batch norm says so
-            finished=results.folder.done(run_id)["status"] == "finished",
+            norm=spec.norm,
+            block=", ".join(spec.block.changed),
+            finished=results.status[run_id] == "finished",
             steps=spec.recipe.steps,
         )
         for run_id, spec in results.specs.items()
@@ -102,10 +110,12 @@ def _arms(results: Results) -> dict[str, str]:
     """run_id -> its arm: the name where the study gives one, else the values of the axes that vary."""
     axes = [axis for axis in results.axes if axis != "shortcut"]
     named = ["arm"] if "arm" in axes else axes
-    rows = results["runs"].set_index("run_id")
+    rows = results["runs"][["run_id", *named]].to_dict("records")
     return {
-        str(run_id): ", ".join(str(row[axis]) if axis == "arm" else f"{_words(axis)} {row[axis]}" for axis in named)
-        for run_id, row in rows.iterrows()
+        str(row["run_id"]): ", ".join(
+            str(row[axis]) if axis == "arm" else f"{_words(axis)} {row[axis]}" for axis in named
+        )
+        for row in rows
     }
 
 

@@ -1,6 +1,6 @@
 """A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +8,7 @@ from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
 from degradation.store import CHECKPOINT, DAMAGED, StudyFolder
+from degradation.survey import Survey, each, surveyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,41 +23,34 @@ class Item:
 
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
-    folder, items = folder.listed(), list[Item]()
-    for run_id in folder.store.tree(folder.name):
-        if not is_running(folder, run_id):
-            items += _of_run(folder, run_id)
-    return (*items, *_temporary(folder, ""))
+    survey, half_written = Survey(folder), folder.leftovers()
+    free = [run_id for run_id in survey.files if not is_running(survey, run_id)]
+    notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
+    items: list[Item] = []
+    for run_id, note in zip(free, notes, strict=True):
+        empty = survey.is_empty(run_id)
+        if empty or note:
+            what = "empty folder of a run" if empty else "damaged run; it will be trained again"
+            items.append(_whole_run(folder, run_id, what))
+        else:
+            items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
+    return (*items, *_temporary(folder, "", half_written))
 
 
-def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    empty = folder.is_empty(run_id)
-    if empty or damage(folder, run_id):
-        what = "empty folder of a run" if empty else "damaged run; it will be trained again"
-        return (_whole_run(folder, run_id, what),)
-    return (*_checkpoints(folder, run_id), *_temporary(folder, run_id))
-
-
-def _checkpoints(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
+def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
     ended = folder.is_done(run_id)
     lost = "checkpoint that a done run left" if ended else "checkpoint: starts again at step 0"
     found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
-    names = {file: f"{folder.name}/{run_id}/{file}" for file in found}
+    names = {file: f"{folder.name}/{run_id}/{file}" for file in found if file in folder.files[run_id]}
     return tuple(
-        Item(
-            name=run_id,
-            what=found[file],
-            size=folder.store.size(name),
-            remove=partial(folder.store.remove, name),
-        )
+        Item(name=run_id, what=found[file], size=folder.store.size(name), remove=partial(folder.store.remove, name))
         for file, name in names.items()
-        if folder.store.exists(name)
     )
 
 
-def _temporary(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    """Files half written in a run's folder, or in the study's own."""
-    names = [f"{folder.name}/{file}" for file in folder.leftovers() if file.rpartition("/")[0] == run_id]
+def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) -> tuple[Item, ...]:
+    """Of the files half written, those in a run's folder, or in the study's own."""
+    names = [f"{folder.name}/{file}" for file in half_written if file.rpartition("/")[0] == run_id]
     return tuple(
         Item(
             name=run_id or folder.name,
@@ -85,7 +79,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
     """The study with everything in its folder. UseError while a process works on one of its runs."""
-    folder = folder.listed()
+    folder = surveyed(folder)
     if busy := [run_id for run_id in folder.run_ids() if is_running(folder, run_id)]:
         raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)

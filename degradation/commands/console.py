@@ -187,12 +187,17 @@ def status_table(study: StudySpec, rows: Iterable[tuple[Standing, dict[str, floa
     for column in table.columns[-4:]:
         column.justify = "right"
     for standing, row in rows:
-        cells = (f"{row['step']:,.0f}", f"{row['loss']:.4f}", percent(row["error"])) if row else ("", "", "")
+        cells = (f"{row['step']:,.0f}", loss_of(row), percent(row["error"])) if row else ("", "", "")
         style = STATE_STYLES.get(standing.state, "")
         steps = f"{standing.spec.recipe.steps:,}"
         arm = [standing.arm] if study.arms else []
         table.add_row(standing.run_id, *arm, standing.state, cells[0], steps, cells[1], cells[2], style=style)
     return table
+
+
+def loss_of(row: Mapping[str, float]) -> str:
+    """``0.1234``; ``1.5e+30`` where a loss grew on its way to infinity."""
+    return f"{row['loss']:.4f}" if abs(row["loss"]) < 1e5 else f"{row['loss']:.2g}"
 
 
 def say_status(

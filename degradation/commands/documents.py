@@ -1,7 +1,7 @@
 """Plans, standings and outcomes -> the JSON documents that ``--json`` prints."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +53,13 @@ def status_document(
     return {"name": folder.name, "path": str(folder.path), "labels": study.labels, "runs": runs}
 
 
-def studies_document(rows: Sequence[tuple[str, Sequence[Standing]]]) -> list[dict[str, Any]]:
-    """Studies on disk with how many of their runs are done."""
+def studies_document(
+    rows: Sequence[tuple[str, Sequence[Standing]]], damaged: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Studies on disk with how many of their runs are done; of one that cannot be read, why."""
     ended = {name: sum(standing.state in ENDED for standing in group) for name, group in rows}
-    return [{"name": name, "done": ended[name], "runs": len(group)} for name, group in rows]
+    known = [{"name": name, "done": ended[name], "runs": len(group)} for name, group in rows]
+    return [*known, *({"name": name, "damaged": why} for name, why in damaged.items())]
 
 
 def outcome_document(

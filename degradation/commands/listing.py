@@ -1,46 +1,65 @@
 """The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
 
+from typing import Annotated
+
+import typer
+
 from degradation import studies
-from degradation.commands.endings import DONE
+from degradation.commands.endings import DONE, USE_ERROR
 from degradation.commands.options import JsonOption, MaybeName, RootOption
+from degradation.errors import UseError
 from degradation.store import StudyFolder
 
 
 def status(
     name: MaybeName = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file of its done runs against its hash.")
+    ] = False,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
 ) -> int:
     """Show the studies on disk, or every run of one with its last measurement."""
+    if name is None and verify:
+        raise UseError("--verify: expected the NAME of the study to verify")
     if name is None:
-        _status_of_all(root, as_json)
-    else:
-        _status_of(studies.locate(name, root), as_json)
+        return _status_of_all(root, as_json)
+    _status_of(studies.locate(name, root), verify, as_json)
     return DONE
 
 
-def _status_of_all(root: str, as_json: bool) -> None:
-    from degradation.commands.console import console, studies_table
+def _status_of_all(root: str, as_json: bool) -> int:
+    """What is done of each study; one that cannot be read does not hide the others."""
+    from degradation.commands.console import console, say_error, studies_table
     from degradation.commands.documents import print_json, studies_document
     from degradation.standing import standings
 
-    folders = [StudyFolder(root, name) for name in studies.on_disk(root)]
-    rows = [(folder.name, standings(folder, studies.stored(folder))) for folder in folders]
+    rows, damaged = [], dict[str, str]()
+    for name in studies.on_disk(root):
+        folder = StudyFolder(root, name)
+        try:
+            rows.append((name, standings(folder, studies.stored(folder))))
+        except UseError as error:
+            damaged[name] = str(error)
     if as_json:
-        print_json(studies_document(rows))
+        print_json(studies_document(rows, damaged))
     elif rows:
         console().print(studies_table(rows))
-    else:
+    elif not damaged:
         console().print(f"no study under {root} yet: begin with degradation run quickstart")
+    for why in damaged.values():
+        say_error(why)
+    return USE_ERROR if damaged else DONE
 
 
-def _status_of(folder: StudyFolder, as_json: bool) -> None:
+def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> None:
     from degradation.commands.console import console, say_status
     from degradation.commands.documents import print_json, status_document
-    from degradation.standing import last_row, standings
+    from degradation.standing import last_rows
+    from degradation.survey import Survey
 
-    study = studies.stored(folder)
-    rows = [(standing, last_row(folder, standing)) for standing in standings(folder, study, verify=True)]
+    study, survey = studies.stored(folder), Survey(folder)
+    rows = last_rows(survey, study, verify=verify)
     if as_json:
         print_json(status_document(folder, study, rows))
     else:

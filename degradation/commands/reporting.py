@@ -97,6 +97,8 @@ def compare(
     for field, (a, b) in found.differing.items():
         out.print(f"  {field}: {in_words(a)} and {in_words(b)}")
     out.print(comparison_table(found))
+    for sentence in found.left_out:
+        out.print(sentence, style="yellow", soft_wrap=True)
     out.print("difference: b minus a, for factors b over a; 95 % intervals")
     return DONE
 

@@ -46,7 +46,7 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
 
 
 def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
-    """The outcome of a study of which nothing is pending, each run read against its hashes."""
+    """The outcome of a study of which nothing is pending, each run but its weights read against its hashes."""
     found = standings(folder, study, verify=True)
     return Outcome(
         finished=tuple(standing.run_id for standing in found if standing.state == "done"),

@@ -27,6 +27,7 @@ def run(
     from degradation.commands.session import draw_all, say_summary, train
     from degradation.commands.settling import settle
     from degradation.standing import final_errors, standings
+    from degradation.survey import Survey
     from degradation.together import leading
 
     out = console(stderr=as_json)
@@ -34,9 +35,11 @@ def run(
     with leading() as leads:
         if not leads:
             return DONE
-        folder, study = settle(target, asked, where, out)
+        place, study = settle(target, asked, where, out)
+        folder = Survey(place)  # every file is read against its hash once, whoever asks for it
         say_plan(out, folder.name, study, standings(folder, study))
         outcome = train(folder, study, where, out, ask=not yes)
+    folder.look_again()
     drawn = {} if no_figures else draw_all(folder, formats, out)
     errors = final_errors(folder, study)
     say_summary(folder, study, outcome, errors, out)

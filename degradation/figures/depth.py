@@ -1,6 +1,7 @@
 """The curves frame -> the error at the last step against depth: every seed, their mean and their range."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running"
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
 
 
+MANY = 20  # seeds of a network, above which points of the usual size run into one bar
 USED = {(split, statistics) for split, (_, statistics) in PANELS.items()}
 
 
@@ -111,14 +113,18 @@ def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, aside: float) -> None:
         finished["error"],
         marker,
         color=colour,
-        markersize=4.5,
-        alpha=0.75,
         label="seeds",
+        **seed_look(int(mean["seeds"].max()) if len(mean) else 0),
     )
     if len(lost):
         edge = [axes.get_ylim()[1]] * len(lost)
         crosses = axes.plot(lost["depth"] + aside, edge, "x", color=colour, markersize=8, label="diverged")
         crosses[0].set(markeredgewidth=2, clip_on=False)
+
+
+def seed_look(seeds: int) -> dict[str, Any]:
+    """How the points of one network are drawn: of very many, so small that each can be seen."""
+    return {"markersize": 4.5, "alpha": 0.75} if seeds <= MANY else {"markersize": 2.0, "alpha": 0.4}
 
 
 def readable(depths: Sequence[int]) -> list[str]:

@@ -1,6 +1,6 @@
 """One quantity by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,9 +56,10 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
     figure = page.page(results, words, size)
     same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
+    firsts = frame.groupby(["depth", "stage"])["layer"].min()
     for axes, (key, cell) in zip(grid.flat, cells.items(), strict=True):
         _panel(axes, cell, scales[key.arm])
-        _mark_stages(axes, frame[frame["depth"] == key.depth])
+        _mark_stages(axes, firsts.get(key.depth, []))
         _step_ticks(axes, [int(step) for step in cell.columns])
         name = style.network_name(key._replace(arm="")) + (", one diverged run" if key.diverged else "")
         title = style.in_arm(key.arm, name, mark="\n")
@@ -140,9 +141,9 @@ def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
     image.set_clim(*colours.get_clim())
 
 
-def _mark_stages(axes: Axes, layers: pd.DataFrame) -> None:
-    """A thin line where the stage changes."""
-    for first in layers.groupby("stage")["layer"].min().sort_index().iloc[1:]:
+def _mark_stages(axes: Axes, firsts: Iterable[int]) -> None:
+    """A thin line where the stage changes: below the first layer of each stage but the first."""
+    for first in list(firsts)[1:]:
         axes.axhline(first - 0.5, color="white", linewidth=0.7)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from degradation import plan
 from degradation.figures.style import GREY, Key, in_arm
 from degradation.results import Results
 
@@ -80,7 +79,7 @@ def _write(figure: Figure, lines: Sequence[str], inches_from_top: float, font: d
 
 def study_labels(results: Results) -> list[str]:
     """What must be said of the study on every figure, and how much of it is done."""
-    planned, done = len(plan.runs(results.study)), len(results.run_ids)
+    planned, done = len(results.planned), len(results.run_ids)
     return [*results.study.labels, *([f"{done} of {planned} runs are done"] if done < planned else [])]
 
 
@@ -131,7 +130,7 @@ def divergence_notes(results: Results, drawn: str) -> list[str]:
 
 def divergence_step(results: Results, run_id: str) -> int:
     """The first step whose loss was not finite; where that was not kept, the last step with a row."""
-    step = results.folder.facts(run_id).get("diverged_step")
+    step = results.facts[run_id].get("diverged_step")
     if step is None:
         curves = results["curves"]
         step = curves.loc[curves["run_id"] == run_id, "step"].max()

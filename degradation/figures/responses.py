@@ -33,7 +33,11 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
     Panel ``layer order``: position is the layer. Panel ``sorted``: the rank, 1 the largest of each seed.
     """
     last = prefer(last_rows(frame), "batch")
-    rank = last.groupby("run_id")["std"].rank(method="first", ascending=False, na_option="bottom").astype("int64")
+    rank = (
+        last.groupby("run_id", observed=True)["std"]
+        .rank(method="first", ascending=False, na_option="bottom")
+        .astype("int64")
+    )
     ordered = last.assign(panel="layer order", position=last["layer"])
     return over_seeds(pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"])
 

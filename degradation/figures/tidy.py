@@ -8,11 +8,20 @@ import pandas as pd
 
 from degradation.errors import UseError
 from degradation.frames import EXPERIMENTS
+from degradation.joining import spread
 from degradation.results import Results
 from degradation.spec import PROBES
 
 SERIES = ["arm", "network", "shortcut", "depth", "status", "run"]
 """What tells one drawn line from another; ``run`` is the id of a diverged run, empty for finished seeds."""
+
+
+DRAWN = {
+    "gradients": ("step", "layer", "stage", "weight_grad_norm"),
+    "responses": ("step", "layer", "stage", "split", "statistics", "std"),
+    "branches": ("step", "block", "stage", "split", "statistics", "ratio"),
+}
+"""What figures show of the frames that have a row for each layer and step: nothing else of them is read."""
 
 
 class Kind(NamedTuple):
@@ -45,18 +54,22 @@ class Series(NamedTuple):
 def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     """The named frame with the columns shortcut, status, run and arm (in the study's order) added.
 
-    Raises UseError, in one line that says what is missing, where the study has no row of it.
+    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UseError, in one line that says what
+    is missing, where the study has no row of it.
     """
-    data = results[frame]
+    data = results.frame(frame, DRAWN[frame]) if frame in DRAWN else results[frame]
     if data.empty:
         raise UseError(f"figure {figure} {_missing(results, frame)}")
-    status = {run_id: results.folder.done(run_id)["status"] for run_id in results.run_ids}
-    data = data.assign(
-        shortcut=data["run_id"].map({run_id: spec.shortcut for run_id, spec in results.specs.items()}),
-        status=data["run_id"].map(status),
-        arm=pd.Categorical(data["run_id"].map(results.arms), categories=list(results.study.each_arm)),
-    )
-    return data.assign(run=data["run_id"].where(data["status"] == "diverged", ""))
+    specs, run_ids = results.specs, data["run_id"]
+    said = {
+        "network": {run_id: str(spec.network) for run_id, spec in specs.items()},
+        "shortcut": {run_id: str(spec.shortcut) for run_id, spec in specs.items()},
+        "status": results.status,
+        "run": {run_id: run_id if status == "diverged" else "" for run_id, status in results.status.items()},
+    }
+    texts = {name: spread(run_ids, values) for name, values in said.items()}
+    arm = spread(run_ids, results.arms, list(results.study.each_arm))
+    return data.assign(depth=run_ids.map({run_id: spec.depth for run_id, spec in specs.items()}), **texts, arm=arm)
 
 
 def _missing(results: Results, frame: str) -> str:
@@ -74,13 +87,13 @@ def _missing(results: Results, frame: str) -> str:
 def prefer(data: pd.DataFrame, statistics: str) -> pd.DataFrame:
     """The rows with these batch-norm statistics; all rows of a split that was never measured with them."""
     wanted = data["statistics"] == statistics
-    has_it = wanted.groupby(data["split"]).transform("any")
+    has_it = wanted.groupby(data["split"], observed=True).transform("any")
     return data[wanted | ~has_it]
 
 
 def last_rows(data: pd.DataFrame) -> pd.DataFrame:
     """The rows of each run's last step."""
-    return data[data["step"] == data.groupby("run_id")["step"].transform("max")]
+    return data[data["step"] == data.groupby("run_id", observed=True)["step"].transform("max")]
 
 
 def at_last_step(data: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +122,9 @@ def over_seeds(data: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFram
     """
     finite = data.assign(**{value: data[value].where(np.isfinite(data[value]))})
     groups = finite.groupby([*SERIES, *by], observed=True)[value]
-    return groups.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    seeds = groups.agg(mean="mean", low="min", high="max", seeds="count").reset_index()
+    texts = [name for name in seeds.select_dtypes("category") if name != "arm"]
+    return seeds.astype(dict.fromkeys(texts, str))
 
 
 def series(data: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
@@ -126,9 +141,9 @@ def arms(data: pd.DataFrame) -> list[str]:
 
 def kinds(data: pd.DataFrame) -> list[Kind]:
     """Network and shortcut of the data in each arm, plain first."""
-    columns = (data[name].astype(str) for name in Kind._fields)
+    present = data[list(Kind._fields)].drop_duplicates().astype(str)
     order = arms(data)
-    return sorted({Kind(*kind) for kind in zip(*columns, strict=True)}, key=lambda kind: (order.index(kind.arm), kind))
+    return sorted(map(Kind._make, present.to_numpy()), key=lambda kind: (order.index(kind.arm), kind))
 
 
 def of_kind(data: pd.DataFrame, kind: Kind) -> pd.DataFrame:

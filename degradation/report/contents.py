@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from degradation.analysis import Analysis, analyse
+from degradation.analysis import Analysis, analyse, gradients, responses
 from degradation.errors import UseError
 from degradation.figures.page import provenance_facts, study_labels
+from degradation.figures.tidy import DRAWN
 from degradation.report.drawings import Drawing, drawings
 from degradation.report.evolution import Evolution, evolutions
 from degradation.report.marks import marks_of
 from degradation.report.pairs import Proof, proof
 from degradation.results import Results
 from degradation.version import __version__
+
+READ = {
+    "gradients": tuple(dict.fromkeys((*DRAWN["gradients"], *gradients.READ))),
+    "responses": tuple(dict.fromkeys((*DRAWN["responses"], *responses.READ))),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,8 @@ def contents(results: Results, again: Sequence[str]) -> Contents:
     """
     if not results.run_ids:
         raise UseError(f"no run of {results.name} is done: there is nothing to report yet")
+    for frame, columns in READ.items():  # once, for the analysis and the figures
+        results.frame(frame, columns)
     analysis = analyse(results)
     drawn, lacking = drawings(results, marks_of(analysis.compared))
     return Contents(

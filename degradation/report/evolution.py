@@ -4,8 +4,8 @@ A page draws a chart at any step from the same numbers: the template at four ste
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Quantity:
     see: str
 
 
+WHERE = "in which layers, and whether residual ones fall below plain ones."
 QUANTITIES = (
     Quantity(
         slug="gradients",
@@ -55,8 +56,7 @@ QUANTITIES = (
         logarithmic=False,
         heading="Standard deviation of each layer's response",
         axis="std of the response",
-        see="Every response begins at 1, where batch norm puts it. Watch which networks leave it, in which layers, "
-        "and whether residual ones fall below plain ones.",
+        see=f"Every response begins at 1, where batch norm puts it. Watch which networks leave it, {WHERE}",
     ),
 )
 
@@ -109,14 +109,23 @@ class Evolution:
 
 def evolutions(results: Results) -> tuple[Evolution, ...]:
     """The evolution of every quantity that the study recorded, diverged runs as lines of their own."""
+    norms = {arm.norm for arm in results.study.each_arm.values()}
     found = []
     for quantity in QUANTITIES:
         try:
             frame = measured(results, quantity.frame, quantity.slug)
         except UseError:  # said with the figures that lack the same probe
             continue
-        found.append(_evolution(results, quantity, frame))
+        found.append(_evolution(results, _of_norms(quantity, norms), frame))
     return tuple(found)
+
+
+def _of_norms(quantity: Quantity, norms: Collection[str]) -> Quantity:
+    """The quantity with words that fit the networks: where responses begin is known of batch norm alone."""
+    if quantity.frame != "responses" or norms == {"batch"}:
+        return quantity
+    begins = "With batch norm every response begins at 1. " if "batch" in norms else ""
+    return replace(quantity, see=f"{begins}Watch how the responses change, {WHERE}")
 
 
 def _evolution(results: Results, quantity: Quantity, frame: pd.DataFrame) -> Evolution:

@@ -79,7 +79,7 @@ def proof(results: Results) -> Proof:
 
 
 def _row(results: Results, match: Match) -> PairRow:
-    plain, residual = results.folder.facts(match.plain), results.folder.facts(match.residual)
+    plain, residual = results.facts[match.plain], results.facts[match.residual]
     spec = results.specs[match.residual]
     return PairRow(
         arm=results.arms[match.residual],

@@ -4,12 +4,10 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
-from copy import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from degradation.errors import DamagedError, UseError
-from degradation.store.listed import Listed
 from degradation.store.names import (
     CHECKPOINT,
     DAMAGED,
@@ -17,8 +15,6 @@ from degradation.store.names import (
     FACTS,
     FAILURE,
     FIGURES,
-    LEASE,
-    LOCK,
     MECHANISMS,
     SPEC,
     STUDY,
@@ -75,23 +71,10 @@ class StudyFolder:
 
     # its runs
 
-    def listed(self) -> Self:
-        """The same folder, which lists what is in it once: for one call that looks at every run."""
-        if isinstance(self.store, Listed):
-            return self
-        same = copy(self)
-        same.store = Listed(self.store, self.name)
-        return same
-
     def run_ids(self) -> tuple[str, ...]:
         """The runs on disk, done or not, sorted by name."""
         # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
         return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
-
-    def is_empty(self, run_id: str) -> bool:
-        """Whether nothing but its lock is left in a run's folder."""
-        files = self.store.tree(self.name).get(run_id, ())
-        return bool(files) and all(file.startswith((LOCK, LEASE)) for file in files)
 
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""

@@ -1,0 +1,61 @@
+"""A thousand run folders -> seconds and peak memory of the commands that read them, beside those of before."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.made_folders import PAPER, make_folders
+
+NAME = "many"
+BEFORE = Path(__file__).parent / "results" / "folders-before.json"
+"""The same table as the version before reading in parallel gave it: 6510853."""
+LOAD = "import degradation; results = degradation.load({path!r}); print({frames})"
+
+
+def commands(root: Path) -> dict[str, list[str]]:
+    """What is measured, each in a process of its own: its name -> the arguments of python."""
+    study, out = [NAME, "--root", str(root)], ["--out", str(root / "out")]
+    frames = {"runs": "results['runs']", "curves": "results['curves']", "gradients": "results['gradients']"}
+    frames |= {"two columns of gradients": "results.frame('gradients', ('step', 'weight_grad_norm'))"}
+    frames |= {"every frame": "[len(frame) for frame in results.values()]"}
+    loads = {f"load, {what}": ["-c", LOAD.format(path=str(root / NAME), frames=code)] for what, code in frames.items()}
+    return {
+        "status": ["-m", "degradation", "status", *study],
+        "status --verify": ["-m", "degradation", "status", *study, "--verify"],
+        **loads,
+        "plot": ["-m", "degradation", "plot", *study, *out],
+        "report": ["-m", "degradation", "report", *study, *out],
+        "run --no-figures, nothing pending": ["-m", "degradation", "run", *study, "--no-figures"],
+    }
+
+
+def folders() -> list[dict[str, Any]]:
+    """A row for each command: seconds on the clock, of processor time, peak memory, and what they were before."""
+    before = {row["what"]: row for row in json.loads(BEFORE.read_text())} if BEFORE.is_file() else {}
+    with tempfile.TemporaryDirectory() as place:
+        started = time.perf_counter()
+        make_folders(Path(place), NAME, PAPER)
+        made = {"what": "(making the folders)", "s": time.perf_counter() - started}
+        found = {what: measured(arguments) for what, arguments in commands(Path(place)).items()}
+    rows = [{"what": what, **cost, **_were(before.get(what, {}))} for what, cost in found.items()]
+    return [made, *rows]
+
+
+def _were(row: dict[str, Any]) -> dict[str, Any]:
+    return {f"before, {name}": value for name, value in row.items() if name not in ("what", "s")}
+
+
+def measured(arguments: list[str]) -> dict[str, float]:
+    """Seconds, seconds of processor time (which what else the machine does moves less) and peak MiB of one process."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {os.waitstatus_to_exitcode(status)}")
+    seconds = time.perf_counter() - started
+    return {"s": seconds, "processor s": used.ru_utime + used.ru_stime, "peak MiB": used.ru_maxrss / 1024}

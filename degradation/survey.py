@@ -1,0 +1,120 @@
+"""A study folder -> what its runs hold: listed once, read by several threads, each file hashed at most once."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from degradation.errors import DamagedError
+from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, StudyFolder
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+THREADS = 8
+"""Reads at a time: hashing and arrow let go of Python's lock, and the answers of a far store overlap."""
+HEAVY = ".safetensors"
+"""How weights end, most of a study's bytes: they are hashed where they are read, or where they are asked for."""
+
+
+class Survey(StudyFolder):
+    """A study folder as it was when it was looked at, for those who read many runs.
+
+    The runs and the names of their files come from one listing. What a done run says in JSON is read once, and none
+    of its files is hashed twice: a done folder is never written again. A run that is not done is read anew each time.
+    """
+
+    def __init__(self, folder: StudyFolder, files: Mapping[str, frozenset[str]] | None = None) -> None:
+        self.store, self.name, self._folder = folder.store, folder.name, folder
+        self._said: dict[tuple[str, str], dict[str, Any]] = {}
+        self._verified: set[tuple[str, str]] = set()
+        self._experiments: dict[str, Survey] = {}
+        self.damaged: dict[str, str] = {}
+        """Done runs of which something read was not what was written, and what."""
+        self.files = self.store.tree(self.name) if files is None else files
+
+    def look_again(self) -> None:
+        """List the study anew, after something was written. What is known of done runs stays."""
+        self.files = self.store.tree(self.name)
+        self._experiments.clear()
+
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(run_id for run_id, files in self.files.items() if files & {SPEC, DONE})
+
+    def ended(self) -> tuple[str, ...]:
+        """The runs that are done, sorted."""
+        return tuple(run_id for run_id, files in self.files.items() if DONE in files)
+
+    def is_done(self, run_id: str) -> bool:
+        return DONE in self.files.get(run_id, ())
+
+    def is_empty(self, run_id: str) -> bool:
+        """Whether nothing but its lock is left in a run's folder."""
+        return bool(self.files[run_id]) and all(file.startswith((LOCK, LEASE)) for file in self.files[run_id])
+
+    def is_locked(self, run_id: str) -> bool:
+        """Asked of the store only where the listing shows a lock, which its holder may have left."""
+        locked = any(file.startswith((LOCK, LEASE)) for file in self.files.get(run_id, ()))
+        return locked and super().is_locked(run_id)
+
+    def done(self, run_id: str) -> dict[str, Any]:
+        return self._once(run_id, DONE, super().done)
+
+    def facts(self, run_id: str) -> dict[str, Any]:
+        return self._once(run_id, FACTS, super().facts)
+
+    def spec(self, run_id: str) -> dict[str, Any]:
+        if not self.is_done(run_id):
+            return super().spec(run_id)
+        return self._once(run_id, SPEC, lambda run_id: dict(json.loads(self.file(run_id, SPEC))))
+
+    def _once(self, run_id: str, file: str, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        if (run_id, file) not in self._said:
+            self._said[run_id, file] = self._noted(run_id, read)
+        return self._said[run_id, file]
+
+    def _noted(self, run_id: str, read: Callable[[str], Made]) -> Made:
+        """What was read of a run; one that is damaged is remembered."""
+        try:
+            return read(run_id)
+        except DamagedError as error:
+            self.damaged.setdefault(run_id, str(error))
+            raise
+
+    def file(self, run_id: str, file: str) -> bytes:
+        if (run_id, file) in self._verified:
+            return self.store.read(self._file(run_id, file))
+        data = self._noted(run_id, lambda run_id: super(Survey, self).file(run_id, file))
+        self._verified.add((run_id, file))
+        return data
+
+    def verify(self, run_id: str, *, weights: bool = True, frames: bool = True) -> None:
+        """A done run against its hashes, but for what was compared before; DamagedError names the first that differs.
+
+        Without ``weights``, or without them and all else, these files must only be there.
+        """
+        for file in self.done(run_id)["files"]:
+            asked = weights if file.endswith(HEAVY) else frames
+            if file not in self.files[run_id] or (asked and (run_id, file) not in self._verified):
+                self.file(run_id, file)
+
+    def of_experiment(self, name: str) -> "Survey":
+        """The survey of one experiment on this study's runs; one that was never carried out is not listed."""
+        if name not in self._experiments:
+            there = name in self.files.get(MECHANISMS, ())
+            self._experiments[name] = Survey(self._folder.experiment(name), None if there else {})
+        return self._experiments[name]
+
+    def _remedy(self, run_id: str) -> str:
+        return self._folder._remedy(run_id)
+
+
+def surveyed(folder: StudyFolder) -> Survey:
+    """The survey of a study; one that is a survey already stays what it is."""
+    return folder if isinstance(folder, Survey) else Survey(folder)
+
+
+def each(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
+    """``work`` on every item, several at a time, in order; what it raises for the first of them that fails."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, items))
