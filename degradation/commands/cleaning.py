@@ -1,9 +1,10 @@
 """A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from degradation import logs
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
@@ -26,7 +27,22 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     for run_id in folder.store.list(folder.name):
         if folder.run_path(run_id).is_dir() and not _busy(folder, run_id):
             items += _of_run(folder, run_id)
-    return (*items, *_temporary(folder, ""))
+    items += _temporary(folder, "")
+    return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not _busy(folder, run_id)]))
+
+
+def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
+    """What workers said of these runs, as one item."""
+    if not run_ids:
+        return ()
+
+    def remove() -> None:
+        for run_id in run_ids:
+            logs.remove(folder, run_id)
+
+    size = sum(logs.size(folder, run_id) for run_id in run_ids)
+    what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: what their workers said"
+    return (Item(name=f"{folder.name}/{logs.LOGS}", what=what, size=size, remove=remove),)
 
 
 def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
@@ -87,7 +103,8 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
         raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
     if _busy(folder, run_id):
         raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
-    return (_whole_run(folder, run_id, "the whole run; it will be trained again"),)
+    whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
+    return (whole, *_logs(folder, [run_id] if run_id in logs.logged(folder) else []))
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:

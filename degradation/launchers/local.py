@@ -1,89 +1,59 @@
-"""Launchers: pending runs -> `execute`, in this process or in several worker processes of it."""
+"""Runs carried out on this machine: one after the other in this process, or in several worker processes of it."""
 
 import multiprocessing
 import time
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
-from degradation.environment import Environment, Options, choose_environment, choose_jobs
-from degradation.errors import UseError
-from degradation.execute import Ending, execute
+from degradation.costs import time_costs
+from degradation.data import load_images
+from degradation.environment import Options, choose_environment, choose_jobs, cores
+from degradation.launchers.transcript import captured
+from degradation.launchers.work import HELD_SECONDS, Attempt, Books, Stop, Work
 from degradation.progress import Progress, Report
-from degradation.spec import RunSpec
+from degradation.spec import RunSpec, StudySpec
 from degradation.stopping import release_signals, signals_held, stop_requests
-from degradation.store import StudyFolder
 
-HELD_SECONDS = 2.0  # how often a run that another process trains is looked at again
 WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
 
-Stop = Callable[[], bool]
+
+def ready(options: Options) -> AbstractContextManager[str]:
+    """Nothing to hold: this process is there."""
+    return nullcontext("")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What every run of one launch shares; small enough to hand to a process."""
-
-    root: Path
-    study: str
-    environment: Environment
-    data_dir: Path | None
-    save_seconds: float
-
-    def attempt(self, run: RunSpec, report: Report, stop: Stop) -> tuple[Ending | None, str]:
-        """Execute one run; (ending, "") or (None, the one line that says why it failed)."""
-        folder = StudyFolder(self.root, self.study)
-        try:
-            return execute(
-                run, folder, self.environment, report, stop, data_dir=self.data_dir, save_seconds=self.save_seconds
-            ), ""
-        except UseError as error:
-            return None, str(error)
-        except Exception as error:
-            return None, _remember(folder, run, error)
+def settled(options: Options, runs: int) -> Options:
+    """As many runs at a time as the machine takes, which share its cores."""
+    jobs = choose_jobs(options, runs)
+    return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
 
 
-def _remember(folder: StudyFolder, run: RunSpec, error: Exception) -> str:
-    """Keep the traceback in the run's folder; one line that names it."""
-    line = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
-    try:
-        return f"{line} (traceback in {folder.write_failure(run.run_id, traceback.format_exc())})"
-    except UseError:
-        return line
+def check(study: StudySpec, options: Options) -> None:
+    """Raise UseError where data or device are not on this machine."""
+    load_images(study.dataset, options.data_dir)
+    choose_environment(options, study.precision, options.jobs or 1)
 
 
-def launch(
-    folder: StudyFolder, runs: Sequence[RunSpec], options: Options, report: Report, stop: Stop
-) -> dict[str, str]:
+def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
     """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
-    jobs = choose_jobs(options, len(runs))
-    work = Work(
-        root=folder.store.root,
-        study=folder.name,
-        environment=choose_environment(options, runs[0].precision, jobs),
-        data_dir=options.data_dir,
-        save_seconds=options.checkpoint_seconds,
-    )
     crew = Crew(work, report, stop)
-    todo = tuple(runs)
+    todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     while todo and not stop():
         todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
         if todo and not stop():
             time.sleep(HELD_SECONDS)
-    return crew.failed
+    return crew.books.failed
 
 
 class Crew:
-    """Carries out runs and keeps the books: which failed and why, which another process holds."""
+    """Carries out runs in this process or in workers of it."""
 
     def __init__(self, work: Work, report: Report, stop: Stop) -> None:
-        self.work, self.report, self.stop = work, report, stop
-        self.failed: dict[str, str] = {}
-        self._waited_for: set[str] = set()
+        self.work, self.stop = work, stop
+        self.books = Books(work.folder, report)
 
     def in_turn(self, runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
         """One after the other in this process; returns those that another process holds."""
@@ -91,7 +61,7 @@ class Crew:
         for run in runs:
             if self.stop():
                 break
-            if self._ended(run, *self.work.attempt(run, self.report, self.stop)) == "held":
+            if self.books.ended(run, self.work.attempt(run, self.books.heard, self.stop)) is not None:
                 held.append(run)
         return tuple(held)
 
@@ -106,31 +76,22 @@ class Crew:
                         worker.ask_to_stop()
                     elif todo and worker.run is None:
                         worker.begin(todo.popleft())
-                held += [run for run in self._messages(workers) if run is not None]
+                held += self._messages(workers)
         finally:
             for worker in workers:
                 worker.dismiss()
         return tuple(held)
 
-    def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec | None]:
-        """Pass on what the workers say; yields the runs that turned out to be held by another process."""
+    def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec]:
+        """Pass on what the workers say; yields the runs that another process holds."""
         ready = wait([worker.connection for worker in workers if worker.run], timeout=WAKE_SECONDS)
         for worker in workers:
             if worker.connection in ready and worker.run:
                 run, message = worker.run, worker.receive()
                 if isinstance(message, Progress):
-                    self.report(message)
-                elif self._ended(run, *message) == "held":
+                    self.books.heard(message)
+                elif self.books.ended(run, message) is not None:
                     yield run
-
-    def _ended(self, run: RunSpec, ending: Ending | None, why: str) -> Ending | None:
-        if ending is None:
-            self.failed[run.run_id] = why
-            self.report(Progress(run_id=run.run_id, phase="failed", message=why))
-        elif ending == "held" and run.run_id not in self._waited_for:
-            self._waited_for.add(run.run_id)
-            self.report(Progress(run_id=run.run_id, phase="waiting", message="another process is training it"))
-        return ending
 
 
 class Worker:
@@ -158,16 +119,18 @@ class Worker:
         with suppress(BrokenPipeError):  # the process died at its start: `receive` says so
             self.connection.send(run)
 
-    def receive(self) -> "Progress | tuple[Ending | None, str]":
+    def receive(self) -> Progress | Attempt:
         """What the process says next; its death is the failure of its run."""
         try:
-            message: Progress | tuple[Ending | None, str] = self.connection.recv()
+            message: Progress | Attempt = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
             died = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
-            message = ("stopped", "") if self._asked else (None, died)
+            message = Attempt(ending="stopped") if self._asked else Attempt(why=died, cause="died")
         if not isinstance(message, Progress):
             self.run = None
+            if message.ending == "stopped":  # it takes no further run
+                self.process.join()
         return message
 
     def ask_to_stop(self) -> None:
@@ -185,7 +148,7 @@ class Worker:
 
 
 def work_loop(connection: Connection, work: Work) -> None:
-    """The life of a worker process: receive a run, execute it, say how it ended; until its starter is gone."""
+    """The life of a worker process: receive a run, execute it, say how it ended; until it is stopped or alone."""
     orphaned = False
 
     def say(message: object) -> None:
@@ -197,9 +160,12 @@ def work_loop(connection: Connection, work: Work) -> None:
 
     with stop_requests() as stop:
         release_signals()
-        while not orphaned:
+        while not orphaned and not stop():
             try:
                 run = connection.recv()
             except EOFError:
                 return
-            say(work.attempt(run, say, lambda: orphaned or stop()))
+            say(work.attempt(run, say, lambda: orphaned or stop(), captured))
+
+
+__all__ = ["check", "launch", "ready", "settled", "time_costs"]
