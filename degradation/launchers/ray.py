@@ -52,7 +52,8 @@ def ready(options: Options) -> Iterator[str]:
         else:
             _start()
     try:
-        yield _sentence(address)
+        with _printing_nothing():
+            yield _sentence(address)
     finally:
         ray.shutdown()
 
@@ -104,6 +105,22 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _printing_nothing() -> Iterator[None]:
+    """Keep stdout for the command: Ray prints pages about a dead node there, in spite of ``log_to_driver=False``.
+
+    It has no option against it (https://github.com/ray-project/ray/issues/28216). The lines of the runs say it.
+    """
+    printer = "print_to_stdstream"
+    before = getattr(ray._private.worker, printer, None)
+    setattr(ray._private.worker, printer, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(ray._private.worker, printer, before)
 
 
 def _sentence(address: str | None) -> str:

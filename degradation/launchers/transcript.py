@@ -1,5 +1,6 @@
 """An attempt at a run -> its log: start, node, rows, warnings, what the process printed, and how it ended."""
 
+import math
 import os
 import socket
 import sys
@@ -38,7 +39,7 @@ class Transcript:
         self.attempt = logs.attempt_name()
         self.text = ""
         self._row: tuple[float | None, float | None] = (None, None)
-        self._written = 0.0
+        self._written = -math.inf
 
     def __call__(self, progress: Progress) -> None:
         """Take a message in: each but those of training steps without a new row."""

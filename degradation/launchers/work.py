@@ -20,7 +20,7 @@ HELD_SECONDS = 2.0  # after which a run that another process trains is looked at
 PAUSE_SECONDS = 1.0  # before the first retry; twice as long before each further one
 
 Stop = Callable[[], bool]
-Execute = Callable[..., Ending]
+Execute = Callable[[RunSpec, StudyFolder, Options, Report, Stop], Ending]
 Cause = Literal["", "use", "memory", "error", "died"]
 
 
@@ -34,6 +34,14 @@ class Attempt:
     traceback: str = ""
 
 
+def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+    """Execute a run with what this machine has of what the options ask for."""
+    environment = choose_environment(options, run.precision, options.jobs or 1)
+    return execute(
+        run, folder, environment, report, stop, data_dir=options.data_dir, save_seconds=options.checkpoint_seconds
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What every run of one launch shares; small enough to be sent to a process on any machine."""
@@ -42,7 +50,7 @@ class Work:
     """Of all studies: a path or a URL."""
     study: str
     options: Options
-    execute: Execute = execute
+    execute: Execute = carry_out
 
     @property
     def folder(self) -> StudyFolder:
@@ -66,14 +74,8 @@ class Work:
         return found
 
     def _tried(self, run: RunSpec, folder: StudyFolder, report: Report, stop: Stop) -> Attempt:
-        options = self.options
         try:
-            environment = choose_environment(options, run.precision, options.jobs or 1)
-            ending = self.execute(
-                run, folder, environment, report, stop,
-                data_dir=options.data_dir, save_seconds=options.checkpoint_seconds,
-            )  # fmt: skip
-            return Attempt(ending=ending)
+            return Attempt(ending=self.execute(run, folder, self.options, report, stop))
         except UseError as error:
             return Attempt(why=str(error), cause="use")
         except Exception as error:
