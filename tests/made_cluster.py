@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,14 @@ import torch
 
 from degradation.environment import Options
 from degradation.execute import Ending
-from degradation.launchers.work import Stop, Work
+from degradation.launchers.work import Stop, Work, carry_out
 from degradation.progress import Progress, Report
-from degradation.spec import RunSpec
+from degradation.spec import RunSpec, StudySpec
 from degradation.store import StudyFolder
 from tests import made
 
 NODES = 3
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
 
 
 @contextmanager
@@ -51,14 +52,24 @@ def lose_node(cluster: Any, worker: int) -> None:
     cluster.remove_node(lost, allow_graceful=False)
 
 
-def pretended(root: Path, execute: Any, **options: Any) -> Work:
+def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> Work:
     """Work whose runs are carried out by a function of a test."""
     folder = StudyFolder(root, "s")
-    folder.write_study(made.study_spec().model_dump(mode="json"))
+    folder.write_study((study or made.study_spec()).model_dump(mode="json"))
     return Work(root=str(root), study="s", options=Options(**options), execute=execute)
 
 
 # What tasks execute: functions of a module that the nodes can import
+
+
+def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+    """A training that is still under way when a test has heard of it."""
+
+    def slowly(progress: Progress) -> None:
+        report(progress)
+        time.sleep(0.1)
+
+    return carry_out(run, folder, options, slowly, stop)
 
 
 def note(folder: StudyFolder, run: RunSpec, what: str) -> int:

@@ -20,12 +20,12 @@ from degradation.progress import silent
 from degradation.results import load
 from degradation.store import StudyFolder
 from tests import made, made_cluster
-from tests.made_cluster import pretended
+from tests.made_cluster import pretended, unhurried
 from tests.test_runner import assert_same_frames
 
 pytestmark = pytest.mark.xdist_group("ray")
 
-STUDY = made.study_spec(seeds=(0, 1), recipe={"steps": 60})
+STUDY = made.study_spec(seeds=(0, 1), recipe={"steps": 120})
 RUNS = plan.runs(STUDY)
 CHECKOUT = Path(__file__).parent.parent
 
@@ -78,9 +78,9 @@ class Once:
 def test_a_node_that_dies_costs_no_run_and_no_bit(cluster, on, uninterrupted, tmp_path, capfd):
     folder = StudyFolder(tmp_path, "s")
     watch = Once(lambda run_id: made_cluster.lose_node(cluster, worker_of(folder, run_id)))
-    outcome = runner.carry_out(folder, STUDY, Options(**on), watch)
+    failed = launcher.launch(pretended(tmp_path, unhurried, STUDY, **on), RUNS, watch, lambda: False)
     made_cluster.add_node(cluster)
-    assert (len(outcome.finished), outcome.failed) == (len(RUNS), {})
+    assert (len(load(folder.path).run_ids), failed) == (len(RUNS), {})
     assert "its node died; tried again, 1 of 3" in watch.messages("waiting")
     assert any("continued from step" in message for message in watch.messages("started"))
     assert {progress.node for progress in watch.said if progress.phase == "evaluate"} == {os.uname().nodename}
@@ -95,8 +95,7 @@ def test_a_worker_that_is_killed_continues_from_its_checkpoint(on, uninterrupted
         os.kill(worker_of(folder, run_id), signal.SIGKILL)
 
     watch = Once(kill)
-    outcome = runner.carry_out(folder, STUDY, Options(**on), watch)
-    assert outcome.failed == {}
+    assert launcher.launch(pretended(tmp_path, unhurried, STUDY, **on), RUNS, watch, lambda: False) == {}
     assert "its worker process died; tried again, 1 of 3" in watch.messages("waiting")
     [killed] = [run_id for run_id in logs.logged(folder) if len(logs.read(folder, run_id)) == 3]
     before, death, after = logs.read(folder, killed).values()
@@ -173,7 +172,7 @@ def start(root: Path, *arguments: str) -> subprocess.Popen:
     toml = root / "s.toml"
     toml.write_text(
         'question = "?"\ndepths = [8]\nseeds = [0, 1]\nmeasure.eval_every = 5\n'
-        "recipe = { steps = 60, batch = 16, warmup_steps = 2, padding = 1 }\n"
+        "recipe = { steps = 120, batch = 16, warmup_steps = 2, padding = 1 }\n"
         'dataset = { name = "synthetic", examples = 48, test_examples = 20, size = 8 }\n'
     )
     command = [sys.executable, "-m", "degradation", "run", str(toml), "--root", str(root), "--launcher", "ray"]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from degradation import plan
 from degradation.launchers import nodes
+from degradation.launchers.board import Board
 from degradation.launchers.shares import Share
 from degradation.launchers.work import Attempt, Books, Stop, Work
 from degradation.progress import Progress, Report
@@ -67,9 +68,8 @@ class Dispatch:
         self.flights: dict[Any, Flight] = {}
         self.started: set[str] = set()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.board: Any = (
-            ray.remote(nodes.Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
-        )
+        self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self._asked: Any = None  # for the messages, and not answered yet
         # A worker that used a GPU ends with its run: it would hold memory there.
         self._task = ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(nodes.carry_out)
 
@@ -82,6 +82,7 @@ class Dispatch:
                 self._collect(WAKE_SECONDS)
         finally:
             self._end()
+            self._hear_all()
             ray.kill(self.board)
 
     def _submit(self) -> None:
@@ -113,10 +114,18 @@ class Dispatch:
             self._enter(self.flights.pop(ref), _outcome(ref))
 
     def _pass_on(self) -> None:
-        with suppress(RayError):  # the board is started again where it died; what was on it is lost
-            for progress in ray.get(self.board.take.remote()):
-                self.started.add(progress.run_id)
-                self.books.heard(progress)
+        """What was said since, or nothing while the board is being started."""
+        self._asked = self._asked or self.board.take.remote()
+        try:
+            said = ray.get(self._asked, timeout=WAKE_SECONDS)
+        except GetTimeoutError:
+            return
+        except RayError:  # the board died and is started again; what was on it is lost
+            said = []
+        self._asked = None
+        for progress in said:
+            self.started.add(progress.run_id)
+            self.books.heard(progress)
 
     def _enter(self, flight: Flight, found: Attempt) -> None:
         if found.cause == "memory" and flight.share.gpus and flight.share.gpus < 1:
@@ -150,6 +159,13 @@ class Dispatch:
         while self.flights and time.monotonic() < until:
             with suppress(nodes.ClusterError):  # it was said, or nothing is left to be done about it
                 self._collect(WAKE_SECONDS)
+
+    def _hear_all(self) -> None:
+        """The messages that are still on their way."""
+        until = time.monotonic() + nodes.LAST_SECONDS
+        self._pass_on()
+        while self._asked and time.monotonic() < until:
+            self._pass_on()
 
 
 def _outcome(ref: Any) -> Attempt:

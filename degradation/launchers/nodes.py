@@ -27,22 +27,6 @@ class ClusterError(UseError):
     """A node that cannot do what the study needs, whichever run it is given: the study ends with this line."""
 
 
-class Board:
-    """The messages of all workers, on the node of the command that shows them."""
-
-    def __init__(self) -> None:
-        self._said: list[Progress] = []
-
-    def say(self, progress: Progress) -> None:
-        """Put a message up."""
-        self._said.append(progress)
-
-    def take(self) -> list[Progress]:
-        """All messages since the last time, in the order in which each worker said them."""
-        said, self._said = self._said, []
-        return said
-
-
 def packed(*what: object) -> tuple[str, bytes]:
     """What is sent to a node, behind the version that it must have to read it."""
     return __version__, pickle.dumps(what)

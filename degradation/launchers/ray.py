@@ -156,13 +156,14 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     runs = len(plan.runs(study))
     with ready(options):
         placed, share = _placed(options, runs)
-        found: Costs = _asked(nodes.time_costs, study, replace(placed, jobs=1, threads=placed.threads or 1), share)
+        found: Costs = _asked(nodes.time_costs, study, replace(placed, jobs=1), share)
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
         return replace(found, jobs=at_a_time)
 
 
 def _placed(options: Options, runs: int) -> tuple[Options, Share]:
     """The options as a node takes them, and the share of each run: a task is given CUDA or cores, and uses those."""
+    options = settled(options, runs)
     share = share_of(options, resources(), runs)
     return replace(options, device="cuda" if share.gpus else "cpu", data_dir=_absolute(options.data_dir)), share
 
