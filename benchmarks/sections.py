@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from benchmarks import launching
 from benchmarks.agreement import distances, one_ulp_away
 from benchmarks.floors import arithmetic, bytes_moved, ceilings, kernels
 from benchmarks.folders import folders
 from benchmarks.processes import cost, together
 from benchmarks.reference import NaiveProbe, Reference
+from benchmarks.requests import requests
 from benchmarks.subjects import Ours, run_spec, whole_run
 from benchmarks.timing import Timed, alternate
 from degradation import plan, schedules, studies
@@ -223,5 +225,8 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "jobs": jobs,
     "costs": costs,
     "agreement": agreement,
-    "folders": lambda bench: folders(),
+    "folders": lambda _: folders(),
+    "scheduling": lambda _: launching.scheduling(),
+    "weak": lambda _: launching.weak(),
+    "requests": lambda _: requests(),
 }

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
+LauncherName = Literal["local", "ray"]
+LAUNCHERS: tuple[LauncherName, ...] = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,12 @@ class Options:
     """Runs at a time."""
     data_dir: Path | None = None
     checkpoint_seconds: float = 60.0
+    launcher: LauncherName = "local"
+    """What carries out the runs: this machine, or the nodes of a Ray cluster."""
+    address: str | None = None
+    """Of the Ray cluster: ``auto`` or HOST:PORT; None: Ray is started on this machine."""
+    gpus_per_run: float | None = None
+    """The share of a GPU that a run takes on a Ray cluster; None: a quarter, more where there are fewer runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,6 +122,11 @@ def multiply_adds_of(run: RunSpec) -> int:
     return multiply_adds(run.depth, run.shortcut, run.dataset.size, width=run.width, block=run.block)
 
 
+def work_of(run: RunSpec) -> int:
+    """Multiply-adds of a run's training, to weigh runs by: for one image, forward, times its steps."""
+    return multiply_adds_of(run) * run.recipe.steps
+
+
 class _Convolution(NamedTuple):
     """The numbers of a convolution's weight, its filters, the stage (0, 1, 2) of its output; whether it is a gate's."""
 

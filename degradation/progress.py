@@ -1,5 +1,6 @@
 """What a run says of itself while it works: small frozen messages that go from the work to whoever watches."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,11 @@ Phase = Literal["started", "train", "evaluate", "measure", "finished", "diverged
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One message of one run. ``loss`` and ``error`` are those of the last row, ``error`` a fraction."""
+    """One message of one run, or of the study where ``run_id`` is empty.
+
+    ``loss`` and ``error`` are those of the last row, ``error`` a fraction; ``node`` is the machine that says it, empty
+    for this one.
+    """
 
     run_id: str
     phase: Phase
@@ -19,6 +24,7 @@ class Progress:
     error: float | None = None
     images_per_second: float | None = None
     message: str = ""
+    node: str = ""
 
 
 Report = Callable[[Progress], None]
@@ -26,3 +32,19 @@ Report = Callable[[Progress], None]
 
 def silent(progress: Progress) -> None:
     """The report of nobody watching."""
+
+
+def line(progress: Progress, arm: str = "") -> str:
+    """``12:34:56  plain-20-s0-1c2f9a7e  evaluate  step 100 of 700  loss 2.0312  error 70.20%``, with arm and node."""
+    parts = [
+        f"{time.strftime('%H:%M:%S')}  {progress.run_id or 'study'}",
+        f"({arm})" if arm else "",
+        progress.phase,
+        f"step {progress.step:,} of {progress.steps:,}" if progress.steps else "",
+        f"loss {progress.loss:.4f}" if progress.loss is not None else "",
+        f"error {100 * progress.error:.2f}%" if progress.error is not None else "",
+        f"{progress.images_per_second:,.0f} images/s" if progress.images_per_second else "",
+        f"on {progress.node}" if progress.node else "",
+        progress.message,
+    ]
+    return "  ".join(part for part in parts if part)

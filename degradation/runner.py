@@ -1,5 +1,6 @@
-"""Carries out what is pending of a study: plan -> pending -> one `execute` per run, in this process or in several."""
+"""Carries out what is pending of a study: plan -> pending -> one `execute` per run, by the launcher asked for."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from degradation import plan
-from degradation.costs import Costs, time_costs
-from degradation.environment import Options, choose_jobs, cores
+from degradation.costs import Costs
+from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
+from degradation.launchers import launcher
 from degradation.processes import check_shares, here
 from degradation.progress import Report, silent
 from degradation.refusals import refusal
@@ -75,14 +77,23 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
     return tuple(run for run in plan.runs(study) if run not in done and not survey.is_done(run.run_id))
 
 
+def ready(options: Options) -> AbstractContextManager[str]:
+    """Hold what the runs are carried out with, for timing and training alike; a sentence that says what it is."""
+    return launcher(options).ready(options)
+
+
+def time_costs(study: StudySpec, options: Options) -> Costs:
+    """Time real steps of the study's least and greatest depth where its runs will be carried out."""
+    return launcher(options).time_costs(study, options)
+
+
 def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
     """Train every pending run of the study, several at a time where the options say so.
 
     Raises UseError before any training where data, device or disk are not there; Interrupted after SIGINT or
     SIGTERM, when every run in progress has its checkpoint.
     """
-    from degradation import launcher  # torch comes in here, not with the reading half
-    from degradation.data import load_images
+    from degradation.launchers.work import Work  # torch comes in here, not with the reading half
 
     study = _keep_study(folder, study)
     survey = surveyed(folder)
@@ -92,11 +103,15 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
     for run in todo:
         check_shares(run, here().count, options.sync_batch_norm)
     if todo:
-        load_images(study.dataset, options.data_dir)  # what is missing or damaged is said before any training
-        with stop_requests() as stop:
-            failed = launcher.launch(folder, todo, _settled(survey, study, options), report, stop)
-            if stop.status:
-                raise Interrupted(stop.status)
+        options = _settled(survey, study, options)
+        work = Work(root=str(folder.store.root), study=folder.name, options=options)
+        chosen = launcher(options)
+        with chosen.ready(options):
+            chosen.check(study, options)  # what is missing or damaged is said before any training
+            with stop_requests() as stop:
+                failed = chosen.launch(work, todo, report, stop)
+                if stop.status:
+                    raise Interrupted(stop.status)
         survey.look_again()
     return _outcome(survey, study, damaged | failed)
 
@@ -108,9 +123,7 @@ def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
     """
     facts = (survey.facts(run_id)["provenance"] for run_id in survey.ended() if run_id not in survey.damaged)
     kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
-    options = replace(options, threads=options.threads or kept)
-    jobs = choose_jobs(options, len(plan.runs(study)))
-    return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
+    return launcher(options).settled(replace(options, threads=options.threads or kept), len(plan.runs(study)))
 
 
 def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
@@ -173,4 +186,4 @@ def run(
     return Results(folder)
 
 
-__all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "run", "time_costs"]
+__all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "ready", "run", "time_costs"]

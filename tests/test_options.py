@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from degradation.commands.options import FIELDS, MachineOptions, StudyOptions, seconds
+from degradation.commands.options import FIELDS, MachineOptions, StudyOptions
 from degradation.commands.tokens import MULTI_VALUE, expand
+from degradation.commands.values import seconds
 from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.spec import StudySpec, flatten

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from degradation import plan, runner
+from degradation import logs, plan, runner
 from degradation.data import load_images
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
@@ -155,10 +155,10 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
 def test_what_is_left_of_a_study_keeps_the_threads_it_began_with(tmp_path, monkeypatch):
     # With fewer runs left than cores, the runs left would get more threads each, and round otherwise.
     monkeypatch.setattr("degradation.environment.cores", lambda: 8)
-    monkeypatch.setattr(runner, "cores", lambda: 8)
+    monkeypatch.setattr("degradation.launchers.local.cores", lambda: 8)
     study, seen = made.study_spec(seeds=(0, 1)), []
     runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), Options(jobs=1, threads=2), silent)
-    monkeypatch.setattr("degradation.launcher.launch", lambda _f, _t, options, *_: seen.append(options) or {})
+    monkeypatch.setattr("degradation.launchers.local.launch", lambda work, *_: seen.append(work.options) or {})
     runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(), silent)
     runner.carry_out(StudyFolder(tmp_path, "new"), study, Options(), silent)
     assert [(options.jobs, options.threads) for options in seen] == [(4, 2), (4, 2)]
@@ -248,7 +248,8 @@ def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
     [(run_id, why)] = outcome.failed.items()
     assert run_id.startswith("plain-8")
     assert "RuntimeError: the memory of the device is full" in why
-    assert (tmp_path / "s" / run_id / "failure.txt").read_text().startswith("Traceback")
+    [said] = logs.read(StudyFolder(tmp_path, "s"), run_id).values()
+    assert "Traceback (most recent call last)" in said
 
 
 def test_a_worker_that_dies_fails_its_run_alone(tmp_path):

@@ -143,7 +143,7 @@ def test_only_a_long_study_on_a_terminal_is_asked_about(
     monkeypatch.setattr(session.typer, "confirm", lambda text, **_: questions.append(text))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: reading))
     out = SimpleNamespace(is_terminal=writing, stderr=False, print=lambda *_, **__: None)
-    monkeypatch.setattr(session, "watching", lambda out, runs: nullcontext(silent))
+    monkeypatch.setattr(session, "watching", lambda *_: nullcontext(silent))
     study = StudySpec(depths=(8,), networks=("plain",))
     session.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=True)  # type: ignore[arg-type]
     assert bool(questions) is asked

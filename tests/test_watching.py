@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 
 from degradation import plan
-from degradation.commands.watching import Live, line, watching
-from degradation.progress import Progress
+from degradation.commands.watching import Live, watching
+from degradation.progress import Progress, line
 from degradation.spec import StudySpec
 
 RUNS = plan.runs(StudySpec(depths=(8, 20)))
+BY_ID = {run.run_id: run for run in RUNS}
 
 
 def message(run: int, phase: str, step: int = 0, **fields: object) -> Progress:
@@ -36,7 +37,7 @@ def test_a_line_leaves_out_what_is_not_known() -> None:
 
 def test_elsewhere_than_on_a_terminal_training_messages_are_left_out() -> None:
     out = Console(file=io.StringIO(), width=80)
-    with watching(out, RUNS) as report:
+    with watching(out, BY_ID) as report:
         for phase in ("started", "train", "evaluate", "finished"):
             report(message(0, phase))
     assert [text.split()[2] for text in written(out).splitlines()] == ["started", "evaluate", "finished"]
@@ -44,7 +45,7 @@ def test_elsewhere_than_on_a_terminal_training_messages_are_left_out() -> None:
 
 def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
     out = terminal()
-    with watching(out, RUNS) as report:
+    with watching(out, BY_ID) as report:
         assert isinstance(report, Live)
         report(message(0, "train", 50))
         study = report.bars.tasks[0]
@@ -54,7 +55,7 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         report(message(0, "finished", 100))
         assert len(report.bars.tasks) == 1
         assert study.completed / (study.total or 0) == pytest.approx(work[0] / sum(work))
-        assert study.fields["measured"] == f"1 of {len(RUNS)} runs"
+        assert study.fields["said"] == f"1 done, 0 running, {len(RUNS) - 1} waiting"
         for run in range(1, len(RUNS)):
             report(message(run, "diverged", 10))
         assert study.completed == pytest.approx(study.total)
@@ -62,7 +63,7 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
 
 def test_what_a_run_has_to_say_stands_above_the_bars() -> None:
     out = terminal(200)
-    with watching(out, RUNS) as report:
+    with watching(out, BY_ID) as report:
         report(message(0, "note", message="no CUDA graph here"))
         report(message(0, "train", 50))
     assert written(out).count("no CUDA graph here") == 1
@@ -70,12 +71,37 @@ def test_what_a_run_has_to_say_stands_above_the_bars() -> None:
 
 def test_bars_fit_in_80_columns() -> None:
     out = terminal()
-    with watching(out, RUNS) as report:
+    with watching(out, BY_ID) as report:
         report(message(0, "train", 5, loss=12.3456, error=0.98765, images_per_second=123456.0))
         report.bars.refresh()  # type: ignore[attr-defined]
     shown = written(out)
-    assert "loss 12.346 98.77%" in shown
-    assert "123,456 img/s" in shown
+    assert "5 loss 12.346 98.77% 123,456 img/s" in shown
+    assert max(map(len, shown.replace("\r", "\n").splitlines())) <= 80 + len("\x1b[?25l")
+
+
+def test_node_and_arm_of_each_run_are_shown_beside_what_is_done_running_and_waiting() -> None:
+    out, arms = terminal(120), {run.run_id: "adam" for run in RUNS}
+    with watching(out, BY_ID, arms) as report:
+        report(message(0, "train", 5, node="node-7"))
+        report(message(1, "train", 5, node="node-8"))
+        report(message(1, "waiting", message="its node died; tried again, 1 of 3"))
+        report.bars.refresh()  # type: ignore[attr-defined]
+    shown = written(out)
+    assert f"{RUNS[0].run_id.rsplit('-', 1)[0]} adam" in shown
+    assert "node-7" in shown
+    assert f"0 done, 1 running, {len(RUNS) - 1} waiting" in shown
+    assert f"{RUNS[1].run_id}  (adam)  waiting" in shown
+
+
+def test_a_line_names_arm_and_node_and_how_many_runs_have_ended() -> None:
+    out = Console(file=io.StringIO(), width=80)
+    with watching(out, BY_ID, {RUNS[0].run_id: "norm none"}) as report:
+        report(message(0, "finished", 100, node="node-7"))
+    assert (
+        written(out)
+        .rstrip()
+        .endswith(f"  {RUNS[0].run_id}  (norm none)  finished  step 100 of 100  on node-7  (1 of {len(RUNS)})")
+    )
 
 
 class Closed(io.StringIO):
@@ -86,5 +112,5 @@ class Closed(io.StringIO):
 def test_training_goes_on_when_nobody_reads() -> None:
     from degradation.commands.console import console
 
-    with watching(console(file=Closed()), RUNS) as report:
+    with watching(console(file=Closed()), BY_ID) as report:
         report(message(0, "started"))

@@ -19,6 +19,7 @@ from degradation.commands.experimenting import mechanism
 from degradation.commands.freeing import clean
 from degradation.commands.inspecting import probe
 from degradation.commands.listing import ships, status
+from degradation.commands.logging import logs
 from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
 from degradation.commands.tokens import MultiValueCommand
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
     "plan": plan,
     "status": status,
+    "logs": logs,
     "mechanism": mechanism,
     "plot": plot,
     "report": report,

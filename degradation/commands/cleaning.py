@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from degradation import logs
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
@@ -34,7 +35,22 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
             items.append(_whole_run(folder, run_id, what))
         else:
             items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
-    return (*items, *_temporary(folder, "", half_written))
+    items += _temporary(folder, "", half_written)
+    return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not is_running(survey, run_id)]))
+
+
+def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
+    """What workers said of these runs, as one item."""
+    if not run_ids:
+        return ()
+
+    def remove() -> None:
+        for run_id in run_ids:
+            logs.remove(folder, run_id)
+
+    size = sum(logs.size(folder, run_id) for run_id in run_ids)
+    what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: what their workers said"
+    return (Item(name=f"{folder.name}/{logs.LOGS}", what=what, size=size, remove=remove),)
 
 
 def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
@@ -74,7 +90,8 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
         raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
     if is_running(folder, run_id):
         raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
-    return (_whole_run(folder, run_id, "the whole run; it will be trained again"),)
+    whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
+    return (whole, *_logs(folder, [run_id] if run_id in logs.logged(folder) else []))
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:

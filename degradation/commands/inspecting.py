@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from degradation.commands.endings import DONE
-from degradation.commands.options import DATASETS, positive
+from degradation.commands.options import DATASETS
+from degradation.commands.values import positive
 from degradation.environment import DEVICES, Options
 from degradation.errors import UseError
 

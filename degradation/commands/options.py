@@ -1,6 +1,5 @@
 """The options of the commands, declared once: tokens -> dotted study fields and machine options."""
 
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import typer
 
 from degradation import studies
 from degradation.commands.tokens import FORMATS, NO_PROBE, SHORTCUTS, is_integer
-from degradation.environment import DEVICES, Options
+from degradation.commands.values import one_of, positive, ray_options
+from degradation.environment import DEVICES, LAUNCHERS, Options
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.spec import NETWORKS, PROBES
@@ -213,16 +213,6 @@ def _toml(text: str) -> Any:
         return text
 
 
-def seconds(budget: str) -> float:
-    """``1h30m`` -> 5400.0. UseError where it is no time above zero."""
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
-    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    total = 3600 * hours + 60 * minutes + rest
-    if not total:
-        raise UseError(f"--budget: expected a time such as 90s, 30m, 2h or 1h30m, not {budget!r}")
-    return float(total)
-
-
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
     """Where and how the runs are carried out: nothing here changes what a run is."""
@@ -260,15 +250,21 @@ class MachineOptions:
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE),
     ] = None
+    launcher: Annotated[str, _choice(LAUNCHERS, "What carries the runs out.", MACHINE)] = "local"
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT", help="Ray cluster; without it Ray is started here.", rich_help_panel=MACHINE
+        ),
+    ] = None
+    gpus_per_run: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Share of a GPU for each run on Ray.", rich_help_panel=MACHINE)
+    ] = None
 
     def checked(self) -> Options:
         """The options as the runner takes them. UseError names the one that is impossible."""
-        device = next((known for known in DEVICES if known == self.device), None)
-        if device is None:
-            hint = suggestion(self.device, DEVICES)
-            raise UseError(f"--device: expected {', '.join(DEVICES)}, not {self.device!r}{hint}")
         return Options(
-            device=device,
+            device=one_of("--device", self.device, DEVICES),
             threads=positive("--threads", self.threads),
             jobs=None if self.jobs == "auto" else positive("--jobs", self.jobs),
             deterministic=self.deterministic,
@@ -276,15 +272,9 @@ class MachineOptions:
             compile=self.compile,
             sync_batch_norm=self.sync_batch_norm,
             data_dir=self.data_dir,
+            launcher=one_of("--launcher", self.launcher, LAUNCHERS),
+            **ray_options(self.launcher, self.address, self.gpus_per_run),
         )
-
-
-def positive(option: str, value: str | None) -> int | None:
-    """The whole number of an option, None where it was not given; UseError where it is none of at least 1."""
-    if value is None or (is_integer(value) and int(value) >= 1):
-        return None if value is None else int(value)
-    also = "auto or " if option == "--jobs" else ""
-    raise UseError(f"{option}: expected {also}a whole number of at least 1, not {value!r}")
 
 
 def formats_of(asked: list[str] | None) -> list[str]:

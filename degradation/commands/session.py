@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from degradation import runner
+from degradation import plan, runner
 from degradation.commands.console import count, duration, errors_table, say_error
 from degradation.commands.watching import watching
 from degradation.environment import Options
@@ -35,14 +35,18 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
         if folder.study() is None:  # deleted, as is advised of a damaged one
             folder.write_study(study.model_dump(mode="json"))
         return _outcome_on_disk(folder, study)
-    out.print("timing a few steps ...")
-    seconds = runner.time_costs(study, where).seconds(todo)
-    out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
-    at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
-    if ask and seconds > ASK_SECONDS and at_terminal:
-        typer.confirm("Start?", default=True, abort=True, err=out.stderr)
-    with watching(out, todo) as report:
-        return runner.carry_out(folder, study, where, report)
+    with runner.ready(where) as there:
+        if there:
+            out.print(there, soft_wrap=True)
+        out.print("timing a few steps ...")
+        seconds = runner.time_costs(study, where).seconds(todo)
+        out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
+        at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
+        if ask and seconds > ASK_SECONDS and at_terminal:
+            typer.confirm("Start?", default=True, abort=True, err=out.stderr)
+        arms = {run.run_id: arm for run, arm in plan.arms(study).items()}
+        with watching(out, {run.run_id: run for run in todo}, arms) as report:
+            return runner.carry_out(folder, study, where, report)
 
 
 def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:

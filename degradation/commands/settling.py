@@ -3,7 +3,8 @@
 from rich.console import Console
 
 from degradation import plan, studies
-from degradation.commands.options import StudyOptions, seconds
+from degradation.commands.options import StudyOptions
+from degradation.commands.values import seconds
 from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.processes import here

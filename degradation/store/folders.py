@@ -13,7 +13,6 @@ from degradation.store.names import (
     DAMAGED,
     DONE,
     FACTS,
-    FAILURE,
     FIGURES,
     MECHANISMS,
     SPEC,
@@ -106,10 +105,10 @@ class StudyFolder:
         return found
 
     def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
-        """Write the files of a run that ended, then done.json, then forget checkpoint, failures and ``parts``."""
+        """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``."""
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        there, passing = self.store.list(f"{self.name}/{run_id}"), (CHECKPOINT, DAMAGED, FAILURE, *parts)
+        there, passing = self.store.list(f"{self.name}/{run_id}"), (CHECKPOINT, DAMAGED, *parts)
         kept = [file for file in there if file not in passing]
         hashes = {file: hashlib.sha256(self.store.read(self._file(run_id, file))).hexdigest() for file in kept}
         self.store.write(self._file(run_id, DONE), _to_json({"status": status, "files": hashes}))
@@ -163,11 +162,6 @@ class StudyFolder:
         """Keep a checkpoint that cannot be read under another name."""
         self.store.write(self._file(run_id, DAMAGED), self.store.read(self._file(run_id, CHECKPOINT)))
         self.store.remove(self._file(run_id, CHECKPOINT))
-
-    def write_failure(self, run_id: str, text: str) -> str:
-        """Keep why a run failed, for whoever looks into it; where the file is."""
-        self.store.write(self._file(run_id, FAILURE), text.encode())
-        return self.store.place(self._file(run_id, FAILURE))
 
     def remove_run(self, run_id: str) -> None:
         """Delete a run and all it holds: done.json first, so that a crash on the way leaves it undone."""

@@ -3,7 +3,6 @@
 DONE, SPEC, FACTS, CHECKPOINT = "done.json", "spec.json", "facts.json", "checkpoint.safetensors"
 WEIGHTS = "final.safetensors"
 DAMAGED = "damaged.safetensors"
-FAILURE = "failure.txt"
 STUDY = "study.json"
 LOCK, LEASE = ".lock", ".lease-"
 WRITING = ".writing-"

@@ -1,0 +1,31 @@
+"""The command that says what the workers of a run said: `logs`."""
+
+from typing import Annotated
+
+import typer
+
+from degradation import studies
+from degradation.commands.endings import DONE
+from degradation.commands.options import Name, RootOption
+
+
+def logs(
+    name: Name,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0.")],
+    root: RootOption = studies.ROOT,
+) -> int:
+    """Show what was said of a run by whoever trained it: every attempt, where, its rows, warnings and traceback."""
+    from degradation import logs as kept
+    from degradation import plan
+    from degradation.commands.console import console
+
+    folder = studies.locate(name, root)
+    arms = {spec.run_id: arm for spec, arm in plan.arms(studies.stored(folder)).items()}
+    run_id, out = kept.find(folder, run, arms), console()
+    attempts = kept.read(folder, run_id)
+    if not attempts:
+        out.print(f"nothing is kept of {run_id}: no worker has begun it, or its log was cleaned", soft_wrap=True)
+    for number, (attempt, text) in enumerate(attempts.items(), start=1):
+        out.print(f"attempt {number} of {len(attempts)}: {attempt}", style="bold", soft_wrap=True)
+        out.print(text, soft_wrap=True)
+    return DONE

@@ -1,0 +1,43 @@
+"""Launchers: pending runs -> `execute`, in this process and workers of it, or on the nodes of a Ray cluster."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from degradation.environment import Options
+from degradation.progress import Report
+from degradation.spec import RunSpec, StudySpec
+
+if TYPE_CHECKING:
+    from degradation.costs import Costs
+    from degradation.launchers.work import Stop, Work
+
+
+class Launcher(Protocol):
+    """What carries out runs, a module of this package; nothing it needs is imported before it is asked for."""
+
+    def ready(self, options: Options) -> AbstractContextManager[str]:
+        """Hold what the runs are carried out with; a sentence that says what it is, empty for this machine."""
+
+    def settled(self, options: Options, runs: int) -> Options:
+        """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
+
+    def check(self, study: StudySpec, options: Options) -> None:
+        """Raise UseError where data or device are not there, before any training."""
+
+    def time_costs(self, study: StudySpec, options: Options) -> "Costs":
+        """Time real steps where the runs will be carried out."""
+
+    def launch(self, work: "Work", runs: Sequence[RunSpec], report: Report, stop: "Stop") -> dict[str, str]:
+        """Carry out the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+
+
+def launcher(options: Options) -> Launcher:
+    """The launcher that the options name."""
+    if options.launcher == "ray":
+        from degradation.launchers import ray
+
+        return ray
+    from degradation.launchers import local
+
+    return local

@@ -1,0 +1,183 @@
+"""Runs -> Ray tasks: which is submitted when, what becomes of it, and what is tried again on another node."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from degradation import plan
+from degradation.launchers import nodes
+from degradation.launchers.board import Board
+from degradation.launchers.shares import Share
+from degradation.launchers.work import Attempt, Books, Stop, Work
+from degradation.progress import Progress, Report
+from degradation.spec import RunSpec
+
+RETRIES = 3
+WAKE_SECONDS = 0.2  # how soon a stop request is seen, and messages are shown
+END_SECONDS = 60.0  # in which workers that are asked to stop write their checkpoints
+AHEAD = 8  # tasks that wait in Ray beside those that run, so that no node waits for the command
+MESSAGES = {
+    "WorkerCrashedError": "its worker process died",
+    "NodeDiedError": "its node died",
+    "LocalRayletDiedError": "Ray died on its node",
+    "OutOfMemoryError": "its node was out of memory and Ray ended it",
+}
+
+
+def alive() -> list[dict[str, Any]]:
+    """The nodes that are alive, as Ray describes them."""
+    described: Any = ray.nodes
+    return [node for node in described() if node["Alive"]]
+
+
+def dead(error: RayError) -> str:
+    """What Ray says in several lines as one."""
+    said = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
+    return MESSAGES.get(type(error).__name__, said[-1] if isinstance(error, RayTaskError) else said[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A run that is to be carried out, no sooner than at a moment of the monotonic clock."""
+
+    run: RunSpec
+    since: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """A run that was handed to Ray, and the share that it was given."""
+
+    run: RunSpec
+    share: Share
+
+
+class Dispatch:
+    """Keeps the cluster busy with the longest runs that wait, and the books."""
+
+    def __init__(self, work: Work, share: Share, report: Report, stop: Stop) -> None:
+        self.work, self.share, self.stop = work, share, stop
+        self.books = Books(work.folder, report, RETRIES)
+        self.todo: list[Waiting] = []
+        self.flights: dict[Any, Flight] = {}
+        self.started: set[str] = set()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+        self._asked: Any = None  # for the messages, and not answered yet
+        # A worker that used a GPU ends with its run: it would hold memory there.
+        self._task = ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(nodes.carry_out)
+
+    def carry_out(self, runs: Sequence[RunSpec]) -> None:
+        """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint."""
+        self.todo = [Waiting(run=run) for run in sorted(runs, key=plan.work_of, reverse=True)]
+        try:
+            while (self.todo or self.flights) and not self.stop():
+                self._submit()
+                self._collect(WAKE_SECONDS)
+        finally:
+            self._end()
+            self._hear_all()
+            ray.kill(self.board)
+
+    def _submit(self) -> None:
+        """Hand runs to Ray, the longest first, as far ahead as keeps every node busy."""
+        now, slots = time.monotonic(), self._slots()
+        limit = min(slots + AHEAD, self.work.options.jobs or slots + AHEAD)
+        for waiting in [waiting for waiting in self.todo if waiting.since <= now][: max(0, limit - len(self.flights))]:
+            self.todo.remove(waiting)
+            self.started.discard(waiting.run.run_id)
+            task = self._task.options(scheduling_strategy="SPREAD", **self.share.asked())
+            ref = task.remote(*nodes.packed(self.work, waiting.run), self.board)
+            self.flights[ref] = Flight(run=waiting.run, share=self.share)
+
+    def _slots(self) -> int:
+        return self.share.within(node["Resources"] for node in alive())
+
+    def _collect(self, timeout: float) -> None:
+        """Pass on what was said, then enter what ended."""
+        if not self.flights:
+            time.sleep(timeout)
+            return
+        flying = list(self.flights)
+        if ray.wait(flying, timeout=timeout)[0]:
+            ended, _ = ray.wait(flying, num_returns=len(flying), timeout=0)
+        else:
+            ended = []
+        self._pass_on()
+        for ref in ended:
+            self._enter(self.flights.pop(ref), _outcome(ref))
+
+    def _pass_on(self) -> None:
+        """What was said since, or nothing while the board is being started."""
+        self._asked = self._asked or self.board.take.remote()
+        try:
+            said = ray.get(self._asked, timeout=WAKE_SECONDS)
+        except GetTimeoutError:
+            return
+        except RayError:  # the board died and is started again; what was on it is lost
+            said = []
+        self._asked = None
+        for progress in said:
+            self.started.add(progress.run_id)
+            self.books.heard(progress)
+
+    def _enter(self, flight: Flight, found: Attempt) -> None:
+        if found.cause == "memory" and flight.share.gpus and flight.share.gpus < 1:
+            self._pack_less(flight, found)
+        elif (pause := self.books.ended(flight.run, found)) is not None:
+            self._wait(flight.run, pause)
+
+    def _wait(self, run: RunSpec, pause: float = 0.0) -> None:
+        """Back among those that wait: retries are not put behind shorter runs."""
+        self.todo.append(Waiting(run=run, since=time.monotonic() + pause))
+        self.todo.sort(key=lambda waiting: plan.work_of(waiting.run), reverse=True)
+
+    def _pack_less(self, flight: Flight, found: Attempt) -> None:
+        """After the memory of a GPU was full: half as many runs on each from now on, those in Ray's queue too."""
+        fewer = flight.share.doubled()
+        run_id = flight.run.run_id
+        if fewer.gpus > self.share.gpus:
+            self.share = fewer
+            for ref, other in self.flights.items():
+                if other.run.run_id not in self.started:
+                    ray.cancel(ref, recursive=False)
+        message = f"the memory of its GPU was full ({found.why}): from now on each run takes {self.share.said()}"
+        self.books.heard(Progress(run_id=run_id, phase="waiting", message=message))
+        self._wait(flight.run)
+
+    def _end(self) -> None:
+        """Ask every worker to stop and wait for the checkpoints; what has not begun is forgotten."""
+        for ref in self.flights:
+            ray.cancel(ref, recursive=False)
+        until = time.monotonic() + END_SECONDS
+        while self.flights and time.monotonic() < until:
+            with suppress(nodes.ClusterError):  # it was said, or nothing is left to be done about it
+                self._collect(WAKE_SECONDS)
+
+    def _hear_all(self) -> None:
+        """The messages that are still on their way."""
+        until = time.monotonic() + nodes.LAST_SECONDS
+        self._pass_on()
+        while self._asked and time.monotonic() < until:
+            self._pass_on()
+
+
+def _outcome(ref: Any) -> Attempt:
+    """How a task ended. ClusterError where its node cannot take part in the study."""
+    try:
+        found: Attempt = ray.get(ref)
+        return found
+    except TaskCancelledError:
+        return Attempt(ending="stopped")
+    except RayTaskError as error:
+        if isinstance(error.cause, nodes.ClusterError):
+            raise error.cause from None
+        return Attempt(why=dead(error), cause="error")
+    except RayError as error:
+        return Attempt(why=dead(error), cause="died")

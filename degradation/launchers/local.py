@@ -1,0 +1,174 @@
+"""Runs carried out on this machine: one after the other in this process, or in several worker processes of it."""
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+
+from degradation.costs import time_costs
+from degradation.data import load_images
+from degradation.environment import Options, choose_environment, choose_jobs, cores
+from degradation.errors import UseError
+from degradation.launchers.transcript import captured
+from degradation.launchers.work import HELD_SECONDS, Attempt, Books, Stop, Work
+from degradation.progress import Progress, Report
+from degradation.spec import RunSpec, StudySpec
+from degradation.stopping import release_signals, signals_held, stop_requests
+
+WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
+
+
+def ready(options: Options) -> AbstractContextManager[str]:
+    """Nothing to hold: this process is there."""
+    return nullcontext("")
+
+
+def settled(options: Options, runs: int) -> Options:
+    """As many runs at a time as the machine takes, which share its cores."""
+    jobs = choose_jobs(options, runs)
+    return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
+
+
+def check(study: StudySpec, options: Options) -> None:
+    """Raise UseError where data or device are not on this machine."""
+    load_images(study.dataset, options.data_dir)
+    choose_environment(options, study.precision, options.jobs or 1)
+
+
+def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
+    """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+    todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
+    if jobs > 1 and not work.folder.store.shared:
+        raise UseError(f"{work.folder.path} lives in one process: expected --jobs 1, not {jobs}")
+    crew = Crew(work, report, stop)
+    while todo and not stop():
+        todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
+        if todo and not stop():
+            time.sleep(HELD_SECONDS)
+    return crew.books.failed
+
+
+class Crew:
+    """Carries out runs in this process or in workers of it."""
+
+    def __init__(self, work: Work, report: Report, stop: Stop) -> None:
+        self.work, self.stop = work, stop
+        self.books = Books(work.folder, report)
+
+    def in_turn(self, runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
+        """One after the other in this process; returns those that another process holds."""
+        held = []
+        for run in runs:
+            if self.stop():
+                break
+            if self.books.ended(run, self.work.attempt(run, self.books.heard, self.stop)) is not None:
+                held.append(run)
+        return tuple(held)
+
+    def in_workers(self, runs: Sequence[RunSpec], jobs: int) -> tuple[RunSpec, ...]:
+        """Up to ``jobs`` at a time, each in a process of its own; returns those that another process holds."""
+        todo, held = deque(runs), list[RunSpec]()
+        workers = [Worker(self.work) for _ in range(min(jobs, len(runs)))]
+        try:
+            while any(worker.run for worker in workers) or (todo and not self.stop()):
+                for worker in workers:
+                    if self.stop():
+                        worker.ask_to_stop()
+                    elif todo and worker.run is None:
+                        worker.begin(todo.popleft())
+                held += self._messages(workers)
+        finally:
+            for worker in workers:
+                worker.dismiss()
+        return tuple(held)
+
+    def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec]:
+        """Pass on what the workers say; yields the runs that another process holds."""
+        ready = wait([worker.connection for worker in workers if worker.run], timeout=WAKE_SECONDS)
+        for worker in workers:
+            if worker.connection in ready and worker.run:
+                run, message = worker.run, worker.receive()
+                if isinstance(message, Progress):
+                    self.books.heard(message)
+                elif self.books.ended(run, message) is not None:
+                    yield run
+
+
+class Worker:
+    """A process that executes one run after the other; a dead one is replaced when it is next needed."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.run: RunSpec | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=work_loop, args=(theirs, self.work), daemon=True)
+        with signals_held():  # the process starts with both held, until it can treat them as requests
+            self.process.start()
+        theirs.close()
+        self._asked = False
+
+    def begin(self, run: RunSpec) -> None:
+        """Hand a run to the process."""
+        if not self.process.is_alive():
+            self._start()
+        self.run = run
+        with suppress(BrokenPipeError):  # the process died at its start: `receive` says so
+            self.connection.send(run)
+
+    def receive(self) -> Progress | Attempt:
+        """What the process says next; its death is the failure of its run."""
+        try:
+            message: Progress | Attempt = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            died = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
+            message = Attempt(ending="stopped") if self._asked else Attempt(why=died, cause="died")
+        if not isinstance(message, Progress):
+            self.run = None
+            if message.ending == "stopped":  # it takes no further run
+                self.process.join()
+        return message
+
+    def ask_to_stop(self) -> None:
+        """Once: let the process write its checkpoint and end."""
+        if not self._asked and self.process.is_alive():
+            self.process.terminate()
+        self._asked = True
+
+    def dismiss(self) -> None:
+        """No more runs: the process ends by itself."""
+        self.connection.close()
+        self.process.join(timeout=10)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+def work_loop(connection: Connection, work: Work) -> None:
+    """The life of a worker process: receive a run, execute it, say how it ended; until it is stopped or alone."""
+    orphaned = False
+
+    def say(message: object) -> None:
+        nonlocal orphaned
+        try:
+            connection.send(message)
+        except OSError:
+            orphaned = True
+
+    with stop_requests() as stop:
+        release_signals()
+        while not orphaned and not stop():
+            try:
+                run = connection.recv()
+            except EOFError:
+                return
+            say(work.attempt(run, say, lambda: orphaned or stop(), captured))
+
+
+__all__ = ["check", "launch", "ready", "settled", "time_costs"]

@@ -1,0 +1,83 @@
+"""What the nodes of a Ray cluster are asked for: a run, the timing of steps, a look at data and device."""
+
+import pickle
+import socket
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from degradation import costs
+from degradation.data import load_images
+from degradation.environment import Options, choose_environment
+from degradation.errors import UseError
+from degradation.launchers.transcript import captured
+from degradation.launchers.work import Attempt, Work
+from degradation.progress import Progress
+from degradation.spec import RunSpec, StudySpec
+from degradation.stopping import stop_requests
+from degradation.version import __version__
+
+LAST = ("finished", "diverged")
+LAST_SECONDS = 10.0  # a worker's last message is waited for so long
+
+
+class ClusterError(UseError):
+    """A node that cannot do what the study needs, whichever run it is given: the study ends with this line."""
+
+
+def packed(*what: object) -> tuple[str, bytes]:
+    """What is sent to a node, behind the version that it must have to read it."""
+    return __version__, pickle.dumps(what)
+
+
+def _unpacked(version: str, payload: bytes) -> Any:
+    """What was sent. ClusterError where this node has another version of the package, which may read it differently."""
+    if version != __version__:
+        raise ClusterError(
+            f"node {socket.gethostname()} has degradation {__version__}, the command {version}: expected the same on "
+            f"every node; install degradation=={version} there"
+        )
+    return pickle.loads(payload)
+
+
+def carry_out(version: str, payload: bytes, board: Any) -> Attempt:
+    """One attempt at one run; it says how it goes to the board, and ends with a checkpoint when it is cancelled."""
+    work, run = _unpacked(version, payload)
+    with stop_requests() as stop:  # Ray cancels a task by what looks like SIGINT to it
+        return _attempt(work, run, board, stop)
+
+
+def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
+    node = socket.gethostname()
+    if work.folder.study() is None:
+        raise ClusterError(
+            f"node {node} finds no study {work.study} in {work.root}: a path must be the same folder on every node "
+            f"(NFS); else take a URL such as --root s3://BUCKET/FOLDER"
+        )
+
+    def say(progress: Progress) -> None:
+        said = board.say.remote(replace(progress, node=node))
+        if progress.phase in LAST:
+            with suppress(ray.exceptions.RayError):  # the run is done, whoever hears of it
+                ray.get(said, timeout=LAST_SECONDS)
+
+    return work.attempt(run, say, stop, captured)
+
+
+def check(version: str, payload: bytes) -> None:
+    """UseError where the data or the device is not on this node."""
+    study, options = _unpacked(version, payload)
+    _check(study, options)
+
+
+def _check(study: StudySpec, options: Options) -> None:
+    choose_environment(options, study.precision, 1)
+    load_images(study.dataset, options.data_dir)
+
+
+def time_costs(version: str, payload: bytes) -> costs.Costs:
+    """What a step costs on this node."""
+    study, options = _unpacked(version, payload)
+    return costs.time_costs(study, options)

@@ -1,0 +1,228 @@
+"""Runs carried out as tasks of a Ray cluster: longest first, each on its share of a GPU or its cores, on any node."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from degradation.costs import Costs
+from degradation.environment import Options, cores
+from degradation.errors import UseError
+from degradation.launchers.shares import Share, share_of
+from degradation.launchers.work import Stop, Work
+from degradation.processes import here
+from degradation.progress import Progress, Report
+from degradation.spec import RunSpec, StudySpec
+
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ImportError:
+    raise UseError("--launcher ray needs Ray: pip install 'degradation[cluster]'") from None
+
+from degradation.launchers import nodes
+from degradation.launchers.dispatching import Dispatch, alive, dead
+
+REACH_SECONDS = 5.0
+STORE_BYTES = 80 * 2**20  # nothing but small messages passes through Ray's own object store
+
+
+# The cluster
+
+
+@contextmanager
+def ready(options: Options) -> Iterator[str]:
+    """Ray, joined at the address, else started on this machine with all it has and stopped at the end.
+
+    ``$RAY_ADDRESS``, which Ray sets for its own jobs, counts as an address. Raises UseError where no cluster answers.
+    """
+    if here().several:
+        raise UseError("--launcher ray: torchrun's processes train one run together here: expected one of the two")
+    if ray.is_initialized():
+        yield ""
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = options.address or os.environ.get("RAY_ADDRESS")
+    with _signals_kept():
+        if address:
+            _join(address)
+        else:
+            _start()
+    try:
+        with _printing_nothing():
+            yield _sentence(address)
+    finally:
+        ray.shutdown()
+
+
+def _start() -> None:
+    ray.init(
+        address="local",
+        num_cpus=cores(),
+        object_store_memory=STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _join(address: str) -> None:
+    """Become a driver of the cluster. UseError where none answers, or none has a node on this machine."""
+    if address != "auto":
+        _reach(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise UseError(
+            f"--address {address}: {said} (expected a cluster that this machine has joined: ray start "
+            f"--address HOST:PORT joins it)"
+        ) from None
+
+
+def _reach(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UseError(
+            f"--address {address}: no Ray cluster answers there ({why}): `ray status` on its head node says where it is"
+        ) from None
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep SIGTERM's handler, which Ray replaces by its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _printing_nothing() -> Iterator[None]:
+    """Keep stdout for the command: Ray prints pages about a dead node there, in spite of ``log_to_driver=False``.
+
+    It has no option against it (https://github.com/ray-project/ray/issues/28216). The lines of the runs say it.
+    """
+    printer = "print_to_stdstream"
+    before = getattr(ray._private.worker, printer, None)
+    setattr(ray._private.worker, printer, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            setattr(ray._private.worker, printer, before)
+
+
+def _sentence(address: str | None) -> str:
+    there = resources()
+    gpus, cpus = (sum(node.get(name, 0) for node in there) for name in ("GPU", "CPU"))
+    where = f"at {address}" if address else "started on this machine"
+    return f"Ray {where}: nodes {len(there)}, GPUs {gpus:g}, cores {cpus:g}"
+
+
+def resources() -> list[dict[str, float]]:
+    """What each node that is alive has."""
+    return [node["Resources"] for node in alive()]
+
+
+# What is asked of it
+
+
+def settled(options: Options, runs: int) -> Options:
+    """One thread a run unless it is asked for or the study has begun with more; as many at a time as fit."""
+    return replace(options, threads=options.threads or 1)
+
+
+def check(study: StudySpec, options: Options) -> None:
+    """Raise UseError where versions differ, or data or device are not on a node."""
+    with ready(options):
+        _asked(nodes.check, study, *_placed(options, 1))
+
+
+def time_costs(study: StudySpec, options: Options) -> Costs:
+    """Time steps on a node, since this machine need not have its device."""
+    from degradation import plan
+
+    runs = len(plan.runs(study))
+    with ready(options):
+        placed, share = _placed(options, runs)
+        found: Costs = _asked(nodes.time_costs, study, replace(placed, jobs=1), share)
+        at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
+        return replace(found, jobs=at_a_time)
+
+
+def _placed(options: Options, runs: int) -> tuple[Options, Share]:
+    """The options as a node takes them, and the share of each run: a task is given CUDA or cores, and uses those."""
+    options = settled(options, runs)
+    share = share_of(options, resources(), runs)
+    return replace(options, device="cuda" if share.gpus else "cpu", data_dir=_absolute(options.data_dir)), share
+
+
+def _absolute(folder: Path | None) -> Path | None:
+    return None if folder is None else folder.expanduser().absolute()
+
+
+def _asked(task: Callable[..., Any], study: StudySpec, options: Options, share: Share) -> Any:
+    _fits(share, options)
+    try:
+        return ray.get(ray.remote(task).options(**share.asked()).remote(*nodes.packed(study, options)))
+    except RayTaskError as error:
+        if isinstance(error.cause, UseError):
+            raise error.cause from None
+        raise UseError(dead(error)) from None
+    except RayError as error:
+        raise UseError(dead(error)) from None
+
+
+def _fits(share: Share, options: Options) -> None:
+    """UseError where Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
+    if share.within(resources()) or options.address or os.environ.get("RAY_ADDRESS"):
+        return
+    raise UseError(
+        f"each run takes {share.said()}, and Ray finds {cores()} core(s) and no such GPU here: expected less, by "
+        "--threads, --gpus-per-run or --device"
+    )
+
+
+def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
+    """Carry out the runs on the cluster; returns the failed ones with their line.
+
+    Ends early, with checkpoints, once ``stop()``. Raises UseError where a node cannot take part at all: another
+    version of this package, or a root that it does not see.
+    """
+    if not work.folder.store.shared:
+        raise UseError(f"{work.folder.path} lives in one process: expected a path or a URL that every node sees")
+    with ready(work.options):
+        options, share = _placed(work.options, len(runs))
+        _fits(share, options)
+        _say_what_is_shared(work.root, share, report)
+        root = work.root if "://" in work.root else str(Path(work.root).absolute())
+        dispatch = Dispatch(replace(work, root=root, options=options), share, report, stop)
+        dispatch.carry_out(runs)
+    return dispatch.books.failed
+
+
+def _say_what_is_shared(root: str, share: Share, report: Report) -> None:
+    hosts = {node["NodeManagerHostname"] for node in alive()}
+    if len(hosts) > 1 and "://" not in root:
+        message = f"{len(hosts)} hosts write to {root}: it must be the same folder on each (NFS)"
+        report(Progress(run_id="", phase="note", message=message))
+    at_a_time = share.within(resources())
+    message = f"each run takes {share.said()}: {at_a_time or 'none yet'} at a time"
+    report(Progress(run_id="", phase="note", message=message))
+
+
+__all__ = ["check", "launch", "ready", "settled", "time_costs"]

@@ -1,0 +1,72 @@
+"""What the workers said of a run: one text for each attempt at it, in the study's store beside the runs' folders.
+
+``NAME/logs/RUN_ID/ATTEMPT.txt``: outside the folder of the run, which holds nothing but what ``done.json`` names.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from degradation.errors import UseError
+from degradation.store import StudyFolder
+
+LOGS = "logs"
+
+
+def attempt_name() -> str:
+    """A name for an attempt that begins now: in order of time, with node and process, so that no two are equal."""
+    now = time.time()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stamp}-{int(now % 1 * 1000):03d}-{socket.gethostname()}-{os.getpid()}"
+
+
+def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
+    """Replace the text of an attempt. Raises UseError where it cannot be written."""
+    folder.store.write(f"{_place(folder, run_id)}/{attempt}.txt", text.encode())
+
+
+def read(folder: StudyFolder, run_id: str) -> dict[str, str]:
+    """Attempt -> its text, the first attempt first."""
+    place = _place(folder, run_id)
+    names = folder.store.list(place)
+    return {name.removesuffix(".txt"): folder.store.read(f"{place}/{name}").decode(errors="replace") for name in names}
+
+
+def logged(folder: StudyFolder) -> tuple[str, ...]:
+    """The runs of which anything is kept."""
+    return folder.store.list(f"{folder.name}/{LOGS}")
+
+
+def size(folder: StudyFolder, run_id: str) -> int:
+    """Bytes of all attempts at a run."""
+    return folder.store.size(_place(folder, run_id))
+
+
+def remove(folder: StudyFolder, run_id: str) -> None:
+    """Delete what is kept of a run."""
+    folder.store.remove(_place(folder, run_id))
+
+
+def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
+    """The run that is meant: its id, its id without the hash, or the beginning of one that no other run has.
+
+    ``arms`` gives the planned runs by id, with the arm of each. Raises UseError where none or several are meant.
+    """
+    known = sorted({*arms, *logged(folder), *folder.run_ids()})
+    exact = [run_id for run_id in known if asked in (run_id, run_id.rsplit("-", 1)[0])]
+    meant = exact or [run_id for run_id in known if run_id.startswith(asked)]
+    if len(meant) == 1:
+        return meant[0]
+    if not meant:
+        near = get_close_matches(asked, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)], 3)
+        hint = f"; near it are {', '.join(near)}" if near else ""
+        raise UseError(f"no run {asked!r} in study {folder.name}: {len(known)} are there{hint}")
+    shown = ", ".join(f"{run_id} ({arms[run_id]})" if arms.get(run_id) else run_id for run_id in meant[:6])
+    rest = ", ..." if len(meant) > 6 else ""
+    raise UseError(f"{asked!r} means {len(meant)} runs of study {folder.name}: expected one of {shown}{rest}")
+
+
+def _place(folder: StudyFolder, run_id: str) -> str:
+    return f"{folder.name}/{LOGS}/{run_id}"

@@ -1,0 +1,191 @@
+"""What was said of a run is kept for each attempt, outside its folder, and `degradation logs` shows it."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+from degradation import logs, plan, runner
+from degradation.environment import Options
+from degradation.errors import UseError
+from degradation.launchers import local, transcript
+from degradation.launchers.work import Work
+from degradation.progress import Progress, silent
+from degradation.store import StudyFolder
+from tests import calling, made
+from tests.calling import Command
+from tests.made_cluster import pretended, says_hello
+from tests.made_frames import make_study
+
+command = calling.command
+RUN = plan.runs(made.study_spec())[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    folder = StudyFolder(tmp_path, "s")
+    folder.write_study(made.study_spec().model_dump(mode="json"))
+    return folder
+
+
+def attempt(folder: StudyFolder, execute, listen=transcript.overheard, **options) -> str:
+    """The log of one attempt."""
+    work = Work(root=str(folder.store.root), study="s", options=Options(**options), execute=execute)
+    work.attempt(RUN, silent, lambda: False, listen)
+    return "".join(list(logs.read(folder, RUN.run_id).values())[-1:])
+
+
+def say(report, phase="train", **fields):
+    report(Progress(run_id=RUN.run_id, phase=phase, steps=9, **fields))
+
+
+def test_a_log_holds_start_node_rows_and_end(folder):
+    def execute(run, folder, options, report, stop):
+        say(report, "started")
+        for step, loss in [(1, 2.0), (2, 2.0), (3, 1.5)]:
+            say(report, step=step, loss=loss)
+        say(report, "finished", step=9)
+        return "finished"
+
+    head, where, *said, end = attempt(folder, execute).splitlines()
+    assert head.startswith(f"{RUN.run_id} of study s, ")
+    assert f"node {os.uname().nodename}, process {os.getpid()}, launcher local, degradation" in where
+    assert [line.split()[2:6] for line in said[1:-1]] == [["train", "step", str(step), "of"] for step in (1, 3)]
+    assert end.endswith("  finished")
+
+
+def test_a_log_is_there_before_the_run_ends_and_no_seldomer_than_checkpoints(folder):
+    there = []
+
+    def execute(run, folder, options, report, stop):
+        for step in range(3):
+            say(report, "evaluate", step=step)
+            there.append("".join(logs.read(folder, RUN.run_id).values()).count("evaluate"))
+        return "stopped"
+
+    attempt(folder, execute, checkpoint_seconds=0)
+    attempt(folder, execute, checkpoint_seconds=1e9)
+    assert there == [1, 2, 3, 4, 4, 4]  # of the second attempt the first line alone, until its end
+    assert len(logs.read(folder, RUN.run_id)) == 2
+
+
+def test_a_failure_leaves_its_traceback_and_a_held_run_leaves_nothing(folder):
+    def held(*_):
+        return "held"
+
+    def fails(*_):
+        raise RuntimeError("odd")
+
+    assert attempt(folder, held) == ""
+    assert "Traceback (most recent call last)" in attempt(folder, fails)
+    assert logs.logged(folder) == (RUN.run_id,)
+
+
+def test_in_this_process_warnings_are_kept_and_shown_all_the_same(folder):
+    def execute(run, folder, options, report, stop):
+        say(report, "started")
+        warnings.warn("something is odd", stacklevel=1)
+        return "finished"
+
+    with pytest.warns(UserWarning, match="something is odd"):
+        assert "something is odd" in attempt(folder, execute)
+
+
+def test_of_a_worker_process_all_that_it_prints_is_kept_and_nothing_shown(tmp_path, capfd):
+    work = pretended(tmp_path, says_hello, jobs=2, threads=1)
+    assert local.launch(work, plan.runs(made.study_spec()), silent, lambda: False) == {}
+    [said] = logs.read(work.folder, RUN.run_id).values()
+    for part in ("hello from Python", "something is odd", "hello from a library"):
+        assert f"{part}\n" in said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_long_log_loses_its_middle(folder, monkeypatch):
+    monkeypatch.setattr(transcript, "MOST_CHARACTERS", 4000)
+
+    def execute(run, folder, options, report, stop):
+        for step in range(500):
+            say(report, "evaluate", step=step)
+        return "finished"
+
+    said = attempt(folder, execute, checkpoint_seconds=1e9)
+    assert len(said) < 5000
+    assert "characters are left out here" in said
+    assert said.startswith(RUN.run_id)
+    assert "step 499 of 9" in said
+
+
+def test_a_log_that_cannot_be_written_fails_no_run(folder, monkeypatch):
+    def refused(*_):
+        raise UseError("the disk is full")
+
+    monkeypatch.setattr(logs, "write", refused)
+
+    def execute(run, folder, options, report, stop):
+        say(report, "started")
+        return "finished"
+
+    work = Work(root=str(folder.store.root), study="s", options=Options(), execute=execute)
+    assert work.attempt(RUN, silent, lambda: False).ending == "finished"
+
+
+def test_a_study_that_was_trained_has_a_log_of_every_run_and_folders_of_results_alone(command: Command):
+    study = made.study_spec()
+    for jobs, seeds in [(1, (0,)), (2, (1,))]:
+        grown = study.model_copy(update={"seeds": seeds})
+        runner.carry_out(StudyFolder("runs", "s"), grown, Options(jobs=jobs, threads=1), silent)
+    folder = StudyFolder("runs", "s")
+    assert logs.logged(folder) == folder.run_ids()
+    for run_id in folder.run_ids():
+        assert {file.name for file in folder.run_path(run_id).iterdir()} - {".lock", "done.json"} == set(
+            folder.done(run_id)["files"]
+        )
+    said = command("logs", "s", "plain-8-s1")
+    assert said.status == 0, said.err
+    assert "attempt 1 of 1" in said.out
+    assert "evaluate  step 12 of 12" in said.out
+    assert command("status", "s").status == 0
+
+
+def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):
+    folder = make_study(Path("runs"), depths=(8,), seeds=(1, 10))
+    for run_id in folder.run_ids():
+        logs.write(folder, run_id, logs.attempt_name(), f"this is {run_id}\n")
+    short = command("logs", "made", "plain-8-s1")
+    assert "this is plain-8-s1-" in short.out
+    several = command("logs", "made", "plain")
+    assert several.status == 2
+    assert "'plain' means 2 runs of study made: expected one of plain-8-s1" in several.err
+    unknown = command("logs", "made", "plian-8-s1")
+    assert unknown.status == 2
+    assert "no run 'plian-8-s1' in study made: 4 are there; near it are plain-8-s1" in unknown.err
+    assert several.err.count("\n") == unknown.err.count("\n") == 1
+
+
+def test_the_arms_of_runs_that_share_a_name_are_shown(folder):
+    run_ids = ("plain-8-s0-aaaaaaaa", "plain-8-s0-bbbbbbbb")
+    with pytest.raises(UseError, match=r"aaaaaaaa \(sgd\), plain-8-s0-bbbbbbbb \(adam\)"):
+        logs.find(folder, "plain-8-s0", dict(zip(run_ids, ("sgd", "adam"), strict=True)))
+
+
+def test_a_planned_run_that_nobody_has_begun_has_no_log(command: Command):
+    folder = StudyFolder("runs", "s")
+    folder.write_study(made.study_spec().model_dump(mode="json"))
+    said = command("logs", "s", "plain-8-s0")
+    assert (said.status, said.err) == (0, "")
+    assert "no worker has begun it" in said.out
+
+
+def test_clean_frees_logs_but_those_of_runs_in_training(command: Command):
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    first, second = folder.run_ids()
+    for run_id in (first, second):
+        logs.write(folder, run_id, "1", "x" * 1000)
+    with folder.lock(first):
+        assert "logs of 1 run: what their workers said" in " ".join(command("clean", "made").out.split())
+        assert "1.0 kB freed" in command("clean", "made", "--yes").out
+    assert logs.logged(folder) == (first,)
+    logs.write(folder, second, "1", "x")
+    command("clean", "made", "--run", first, "--yes")
+    assert logs.logged(folder) == (second,)

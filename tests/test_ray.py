@@ -1,0 +1,252 @@
+"""A study on a Ray cluster of three nodes here: nodes, workers and the command die, the frames stay equal."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+from degradation import logs, plan, runner
+from degradation.environment import Options
+from degradation.errors import UseError
+from degradation.launchers import dispatching, nodes, work
+from degradation.launchers import ray as launcher
+from degradation.progress import silent
+from degradation.results import load
+from degradation.store import StudyFolder
+from tests import made, made_cluster
+from tests.made_cluster import pretended, unhurried
+from tests.test_runner import assert_same_frames
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+STUDY = made.study_spec(seeds=(0, 1), recipe={"steps": 120})
+RUNS = plan.runs(STUDY)
+CHECKOUT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Joined once, so that workers that have imported torch serve several tests."""
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        made_cluster.three_nodes(monkeypatch) as cluster,
+        launcher.ready(Options(launcher="ray", address=cluster.address)),
+    ):
+        yield cluster
+
+
+@pytest.fixture
+def on(cluster, monkeypatch):
+    """Options that train on the cluster's cores, with a checkpoint at every step and short pauses."""
+    monkeypatch.setattr(work, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(work, "HELD_SECONDS", 0.1)
+    return {"launcher": "ray", "address": cluster.address, "checkpoint_seconds": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    options = Options(jobs=1, threads=1)
+    return runner.run(STUDY, name="s", root=tmp_path_factory.mktemp("whole"), options=options)
+
+
+class Once:
+    """A report that keeps what was said, and does something once, when enough runs are under way."""
+
+    def __init__(self, act, after: int = 1) -> None:
+        self.act, self.after = act, after
+        self.said = []
+        self.under_way = set()
+
+    def __call__(self, progress) -> None:
+        self.said.append(progress)
+        if progress.phase == "evaluate":
+            self.under_way.add(progress.run_id)
+        if len(self.under_way) >= self.after and self.act:
+            act, self.act = self.act, None
+            act(progress.run_id)
+
+    def messages(self, phase: str) -> list[str]:
+        return [progress.message for progress in self.said if progress.phase == phase]
+
+
+def test_a_node_that_dies_costs_no_run_and_no_bit(cluster, on, uninterrupted, tmp_path, capfd):
+    folder = StudyFolder(tmp_path, "s")
+    watch = Once(lambda run_id: made_cluster.lose_node(cluster, worker_of(folder, run_id)))
+    failed = launcher.launch(pretended(tmp_path, unhurried, STUDY, **on), RUNS, watch, lambda: False)
+    made_cluster.add_node(cluster)
+    assert (len(load(folder.path).run_ids), failed) == (len(RUNS), {})
+    assert "its node died; tried again, 1 of 3" in watch.messages("waiting")
+    assert any("continued from step" in message for message in watch.messages("started"))
+    assert {progress.node for progress in watch.said if progress.phase == "evaluate"} == {os.uname().nodename}
+    assert_same_frames(load(tmp_path / "s"), uninterrupted)
+    assert "Raylet" not in capfd.readouterr().out
+
+
+def test_a_worker_that_is_killed_continues_from_its_checkpoint(on, uninterrupted, tmp_path):
+    folder = StudyFolder(tmp_path, "s")
+
+    def kill(run_id):
+        os.kill(worker_of(folder, run_id), signal.SIGKILL)
+
+    watch = Once(kill)
+    assert launcher.launch(pretended(tmp_path, unhurried, STUDY, **on), RUNS, watch, lambda: False) == {}
+    assert "its worker process died; tried again, 1 of 3" in watch.messages("waiting")
+    [killed] = [run_id for run_id in logs.logged(folder) if len(logs.read(folder, run_id)) == 3]
+    before, death, after = logs.read(folder, killed).values()
+    assert "evaluate" in before
+    assert death == "its worker process died\n"
+    assert "continued from step" in after
+    assert_same_frames(load(tmp_path / "s"), uninterrupted)
+
+
+def worker_of(folder: StudyFolder, run_id: str) -> int:
+    """The process that trains a run, as its log names it."""
+    return int(list(logs.read(folder, run_id))[-1].rsplit("-", 1)[1])
+
+
+def test_a_run_that_always_fails_is_reported_after_its_retries_and_the_others_finish(on, tmp_path):
+    failed = launcher.launch(pretended(tmp_path, made_cluster.fails_if_plain, **on), RUNS, silent, lambda: False)
+    assert set(failed) == {run.run_id for run in RUNS if run.network == "plain"}
+    for run_id, why in failed.items():
+        assert why.startswith("RuntimeError: attempt 4 has failed (its traceback: degradation logs s plain-8")
+        assert len(made_cluster.notes(tmp_path)[run_id]) == 1 + dispatching.RETRIES
+        said = list(logs.read(StudyFolder(tmp_path, "s"), run_id).values())
+        assert len(said) == 4
+        assert all("Traceback (most recent call last)" in text for text in said)
+
+
+def test_an_error_of_use_that_repeats_is_not_tried_again(on, tmp_path):
+    failed = launcher.launch(pretended(tmp_path, made_cluster.finds_no_data, **on), RUNS[:1], silent, lambda: False)
+    assert failed == {RUNS[0].run_id: "no images here"}
+    assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 2
+
+
+def test_full_memory_of_a_gpu_halves_the_packing_until_the_runs_fit(on, tmp_path):
+    watch = Once(None)
+    options = on | {"device": "auto", "gpus_per_run": 0.25}
+    failed = launcher.launch(pretended(tmp_path, made_cluster.full_memory, **options), RUNS[:2], watch, lambda: False)
+    assert failed == {}
+    shares = made_cluster.notes(tmp_path).values()
+    assert {share for each in shares for share in each} <= {"0.25", "0.5", "1.0"}
+    assert all(each[-1] == "1.0" and len(each) <= 3 for each in shares)
+    said = " ".join(watch.messages("waiting"))
+    assert "each run takes 0.5 of a GPU" in said
+    assert "each run takes a whole GPU" in said
+
+
+def test_a_run_that_a_whole_gpu_cannot_hold_fails_at_once(on, tmp_path):
+    options = on | {"device": "auto", "gpus_per_run": 1}
+    work = pretended(tmp_path, made_cluster.never_enough_memory, **options)
+    failed = launcher.launch(work, RUNS[:1], silent, lambda: False)
+    assert "CUDA out of memory" in failed[RUNS[0].run_id]
+    assert made_cluster.notes(tmp_path)[RUNS[0].run_id] == ["asked"]
+
+
+def test_a_run_that_is_held_is_looked_at_again_and_has_not_failed(on, tmp_path):
+    watch = Once(None)
+    failed = launcher.launch(pretended(tmp_path, made_cluster.held_twice, **on), RUNS[:1], watch, lambda: False)
+    assert failed == {}
+    assert watch.messages("waiting") == ["another process is training it"]
+    assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 3
+    assert logs.logged(StudyFolder(tmp_path, "s")) == ()
+
+
+def test_what_a_worker_prints_stands_in_the_log_of_its_run(on, tmp_path):
+    launcher.launch(pretended(tmp_path, made_cluster.says_hello, **on), RUNS[:1], silent, lambda: False)
+    [said] = logs.read(StudyFolder(tmp_path, "s"), RUNS[0].run_id).values()
+    for part in ("hello from Python", "something is odd", "hello from a library", "launcher ray", "finished"):
+        assert part in said
+
+
+# The command itself
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen:
+    """`degradation run` of a study like STUDY, in a process of its own."""
+    toml = root / "s.toml"
+    toml.write_text(
+        'question = "?"\ndepths = [8]\nseeds = [0, 1]\nmeasure.eval_every = 5\n'
+        "recipe = { steps = 120, batch = 16, warmup_steps = 2, padding = 1 }\n"
+        'dataset = { name = "synthetic", examples = 48, test_examples = 20, size = 8 }\n'
+    )
+    command = [sys.executable, "-m", "degradation", "run", str(toml), "--root", str(root), "--launcher", "ray"]
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [*command, "--device", "cpu", "--threads", "1", "--no-figures", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen, word: str) -> str:
+    for said in process.stdout:
+        if word in said.split():
+            return said
+    raise AssertionError(f"the command ended before it said {word!r}: {process.stderr.read()}")
+
+
+@pytest.mark.parametrize(("number", "status", "joins"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
+def test_a_signal_stops_the_workers_with_checkpoints(cluster, on, uninterrupted, tmp_path, number, status, joins):
+    process = start(tmp_path, *(["--address", cluster.address] if joins else []))
+    wait_for(process, "evaluate")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == status, said
+    assert said.startswith("degradation: interrupted; the same command continues it: degradation run ")
+    assert said.count("\n") == 1
+    folder = StudyFolder(tmp_path, "s")
+    assert any(folder.checkpoint(run_id) for run_id in folder.run_ids())
+    watch = Once(None)
+    runner.carry_out(folder, STUDY, Options(**on), watch)
+    assert any("continued from step" in message for message in watch.messages("started"))
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_when_the_command_is_killed_its_workers_end_and_the_next_one_continues(cluster, on, uninterrupted, tmp_path):
+    process, folder = start(tmp_path, "--address", cluster.address), StudyFolder(tmp_path, "s")
+    run_id = wait_for(process, "evaluate").split()[1]
+    worker = worker_of(folder, run_id)
+    process.kill()
+    process.communicate()
+    runner.carry_out(folder, STUDY, Options(**on), silent)
+    assert_same_frames(load(folder.path), uninterrupted)
+    assert not alive(worker)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+# What cannot be done
+
+
+def test_a_node_with_another_version_ends_the_study_with_one_line(on, tmp_path, monkeypatch):
+    monkeypatch.setattr(nodes, "__version__", "0.0.9")  # of the command: the nodes have their own
+    with pytest.raises(UseError, match=r"node .* has degradation .*, the command 0\.0\.9"):
+        runner.carry_out(StudyFolder(tmp_path, "s"), STUDY, Options(**on), silent)
+
+
+def test_a_node_that_does_not_see_the_root_ends_the_study_with_one_line(on, tmp_path):
+    pretended(tmp_path, made_cluster.says_hello)
+    (tmp_path / "s" / "study.json").unlink()
+    lost = work.Work(root=str(tmp_path), study="s", options=Options(**on))
+    with pytest.raises(UseError, match=r"finds no study s in .*same folder on every node \(NFS\)"):
+        launcher.launch(lost, RUNS, silent, lambda: False)
+
+
+def test_an_address_where_no_cluster_answers_is_one_line_within_seconds(tmp_path):
+    started = time.monotonic()
+    process = start(tmp_path, "--address", "127.0.0.1:1")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.startswith("degradation: --address 127.0.0.1:1: no Ray cluster answers there (")
+    assert said.count("\n") == 1
+    assert time.monotonic() - started < 60
