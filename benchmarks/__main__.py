@@ -57,8 +57,15 @@ def main(
 def markdown(table: pd.DataFrame) -> str:
     """The table as GitHub shows it, numbers to three digits."""
     lines = [list(table.columns), ["---"] * len(table.columns)]
-    lines += [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy()]
+    lines += [[cell(value) for value in row] for row in table.to_numpy()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def cell(value: object) -> str:
+    """A number to three digits, a text as it is, nothing where nothing was measured."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.3g}"
+    return str(value)
 
 
 if __name__ == "__main__":
