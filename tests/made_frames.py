@@ -65,7 +65,7 @@ def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_
 
 
 BLOCK = tuple(f"block.{name}" for name in BlockSpec.model_fields)
-LACKING = ("norm", "width", "initialization", "recipe.optimizer", "recipe.beta2", *BLOCK)
+LACKING = ("family", "norm", "width", "initialization", "recipe.optimizer", "recipe.beta2", "recipe.colour", *BLOCK)
 """What schema 1 lacked."""
 
 

@@ -28,11 +28,12 @@ class Run:
     finished: bool
     steps: int
     norm: str = "batch"
+    paper_steps: int = PAPER_STEPS
 
     @property
     def converged(self) -> bool:
         """Whether the schedule has at least the paper's steps: only then may a claim speak of converged networks."""
-        return self.steps >= PAPER_STEPS
+        return self.steps >= self.paper_steps
 
 
 class Group(NamedTuple):
@@ -91,6 +92,7 @@ def runs(results: Results) -> Runs:
             norm=flatten(spec).get("norm", "batch"),  # a network without batch norm says so
             finished=results.folder.done(run_id)["status"] == "finished",
             steps=spec.recipe.steps,
+            paper_steps=results.study.paper_steps,
         )
         for run_id, spec in results.specs.items()
     ]
