@@ -34,6 +34,8 @@ class Options:
     """Whether the blocks are compiled with torch.compile: other results, by rounding."""
     jobs: int | None = None
     """Runs at a time."""
+    workers: int | None = None
+    """Processes of each run that decode images of a folder; None: one for each of its threads, up to 16."""
     data_dir: Path | None = None
     checkpoint_seconds: float = 60.0
 
@@ -48,6 +50,8 @@ class Environment:
     deterministic: bool = False
     capture: bool = False
     compile: bool = False
+    workers: int | None = None
+    """Processes that decode images of a folder: they change nothing of what comes out."""
 
     @property
     def torch_device(self) -> "torch.device":
@@ -71,7 +75,8 @@ class Environment:
         torch.use_deterministic_algorithms(self.deterministic)
 
     def as_facts(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every choice by name; what was left open is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def keep_freed_memory() -> None:
@@ -121,6 +126,7 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
         deterministic=options.deterministic,
         capture=capture,
         compile=options.compile,
+        workers=options.workers,
     )
 
 
