@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from degradation import frames
-from degradation.data import load_images
-from degradation.data.images import Images
+from degradation.data import AnyImages, load_images
 from degradation.environment import Environment, continued
 from degradation.errors import DamagedError
 from degradation.progress import Progress, Report
@@ -21,7 +21,7 @@ Ending = Literal["finished", "diverged", "held", "stopped"]
 
 
 @lru_cache(maxsize=1)
-def images_of(dataset: Dataset, data_dir: Path | None) -> Images:
+def images_of(dataset: Dataset, data_dir: Path | None) -> AnyImages:
     """The data set, read once a process."""
     return load_images(dataset, data_dir)
 
@@ -33,13 +33,16 @@ class Execution:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
         self.run_id = run.run_id
 
-    def carry_out(self, environment: Environment, images: Images, save_seconds: float) -> Ending:
+    def carry_out(self, environment: Environment, images: AnyImages, save_seconds: float) -> Ending:
         """Train to the end or to a stop; the run's lock is held by the caller."""
         self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))
         found = self._checkpoint()
         if found is not None:
             environment = continued(environment, found.facts["environment"])
-        training = Training(self.run, images, environment, self.report)
+        with closing(Training(self.run, images, environment, self.report)) as training:
+            return self._through(training, found, save_seconds)
+
+    def _through(self, training: Training, found: Checkpoint | None, save_seconds: float) -> Ending:
         if found is not None:
             training.resume(found)
         self._tell("started", training, f"continued from step {training.position}" if found else "")

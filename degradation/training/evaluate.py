@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from degradation.data.batches import CleanBatches
+from degradation.data.sources import Clean
 from degradation.environment import Environment
 from degradation.training.capture import Capture, Say
 from degradation.training.step import forward, statistics_of
@@ -30,7 +30,7 @@ STATISTICS = ("batch", "running")
 class Watched:
     """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation."""
 
-    batches: CleanBatches
+    batches: Clean
     examples: int | None = None
     watch: Callable[[], None] = lambda: None
 
