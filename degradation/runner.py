@@ -17,7 +17,7 @@ from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
-from degradation.studies import stored
+from degradation.studies import stored, with_images
 
 if TYPE_CHECKING:
     from degradation.results import Results
@@ -151,8 +151,8 @@ def run(
     """
     from degradation.results import Results
 
-    folder = StudyFolder(root, name)
-    outcome = carry_out(folder, study, options or Options(jobs=1), report)
+    folder, options = StudyFolder(root, name), options or Options(jobs=1)
+    outcome = carry_out(folder, with_images(study, folder, options.data_dir), options, report)
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)

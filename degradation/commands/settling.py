@@ -23,7 +23,7 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
         raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
-    study = resolved.study
+    study = studies.with_images(resolved.study, folder, where.data_dir)
     if asked.budget is not None:
         study = _within_budget(folder, study, seconds(asked.budget), where, out)
     return folder, runner.grow(folder, study)

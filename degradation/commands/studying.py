@@ -29,7 +29,7 @@ def run(
     from degradation.standing import final_errors, standings
 
     out = console(stderr=as_json)
-    where, formats = machine.checked(), formats_of(format)
+    where, formats = machine.checked(asked.folder), formats_of(format)
     folder, study = settle(target, asked, where, out)
     say_plan(out, folder.name, study, standings(folder, study))
     outcome = train(folder, study, where, out, ask=not yes)
@@ -56,7 +56,7 @@ def plan(
     from degradation.standing import standings
 
     out = console(stderr=as_json)
-    folder, study = settle(target, asked, machine.checked(), out)
+    folder, study = settle(target, asked, machine.checked(asked.folder), out)
     found = standings(folder, study)
     if as_json:
         print_json(plan_document(folder, study, found))
