@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from degradation import plan
-from degradation.data import load_images
+from degradation.data import load_images, resident
 from degradation.data.images import Images
 from degradation.environment import Environment
 from degradation.errors import UseError
@@ -18,7 +18,7 @@ def data(data_dir: Path | None) -> tuple[Dataset, Images]:
     """CIFAR-10 where it is on this machine, else synthetic images of its size."""
     for dataset in (Cifar10(), Synthetic(examples=20_000, size=32)):
         try:
-            return dataset, load_images(dataset, data_dir)
+            return dataset, resident(load_images(dataset, data_dir))
         except UseError:
             continue
     raise UseError("no images")

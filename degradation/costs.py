@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from degradation import plan, schedules
@@ -13,7 +15,7 @@ from degradation.progress import silent
 from degradation.spec import RunSpec, StudyRecipe, StudySpec
 
 if TYPE_CHECKING:
-    from degradation.data.images import Images
+    from degradation.data import AnyImages
     from degradation.environment import Environment
 
 TIMED_STEPS = 2
@@ -112,28 +114,38 @@ def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
     return Line(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
 
 
-def _time(run: RunSpec, images: "Images", environment: "Environment") -> tuple[float, float]:
-    """Seconds of one training step and of the evaluation of one batch; of several processes, of one's share alone."""
+def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tuple[float, float]:
+    """Seconds of a training step, or of decoding its batch where that takes longer; of one batch evaluated.
+
+    Of several processes, of one's share alone.
+    """
     from degradation.training.evaluate import Watched
     from degradation.training.loop import Training
     from degradation.training.team import Team
 
     check_shares(run, environment.processes, environment.sync_batch_norm)
     share = Team(processes=here())  # not connected: the others are not asked, and what messages take is not in it
-    training = Training(run, images, replace(environment, sync_batch_norm=False), silent, share)
-    training.batches.ready(0)
-    part = Watched(batches=training.clean["test"], examples=run.recipe.normalized_together)
+    with closing(Training(run, images, replace(environment, sync_batch_norm=False), silent, share)) as training:
+        part = Watched(batches=training.clean["test"], examples=run.recipe.normalized_together)
+        steps = count()
 
-    def step() -> None:
-        training.stepper.train()
-        int(training.state.first_nonfinite)  # wait for the device
+        def batch() -> None:
+            training.batches.ready(next(steps))
 
-    def evaluation() -> None:
-        training.evaluate(part, "batch")
+        def step() -> None:
+            batch()
+            training.stepper.train()
+            int(training.state.first_nonfinite)  # wait for the device
 
-    for work in (step, evaluation):
-        work()  # the first call of each pays for set-up
-    return _seconds(step), _seconds(evaluation)
+        def evaluation() -> None:
+            training.evaluate(part, "batch")
+
+        for work in (step, evaluation):
+            work()  # the first call of each pays for set-up
+        trained = _seconds(step)
+        for _ in range(training.batches.ahead):
+            batch()  # what was decoded while others were trained on
+        return max(trained, _seconds(batch)), _seconds(evaluation)
 
 
 def _seconds(work: Callable[[], None]) -> float:

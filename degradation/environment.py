@@ -39,6 +39,8 @@ class Options:
     """Whether batch norm sees the images of all processes that share a batch."""
     jobs: int | None = None
     """Runs at a time."""
+    workers: int | None = None
+    """Processes of each run that decode images of a folder; None: one for each of its threads, up to 16."""
     data_dir: Path | None = None
     checkpoint_seconds: float = 60.0
     launcher: LauncherName = "local"
@@ -64,6 +66,8 @@ class Environment:
     backend: str = ""
     """What they talk through: gloo, nccl; nothing for one process."""
     sync_batch_norm: bool = False
+    workers: int | None = None
+    """Processes that decode images of a folder: they change nothing of what comes out."""
 
     @property
     def torch_device(self) -> "torch.device":
@@ -87,8 +91,9 @@ class Environment:
         torch.use_deterministic_algorithms(self.deterministic)
 
     def as_facts(self) -> dict[str, Any]:
-        """The fields; without those of several processes where there is one, as it was before there could be more."""
-        return {name: value for name, value in asdict(self).items() if self.processes > 1 or name not in OF_SEVERAL}
+        """The choices by name, but for those left open, and for those of several processes where there is one."""
+        kept = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in kept.items() if self.processes > 1 or name not in OF_SEVERAL}
 
 
 def keep_freed_memory() -> None:
@@ -144,6 +149,7 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
         processes=started.count,
         backend=BACKENDS[device] if several else "",
         sync_batch_norm=options.sync_batch_norm and several,
+        workers=options.workers,
     )
 
 

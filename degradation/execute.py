@@ -6,15 +6,14 @@ Where several processes share a run, the leader executes it and the others `assi
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from degradation import frames
-from degradation.data import load_images
-from degradation.data.images import Images
+from degradation.data import AnyImages, load_images
 from degradation.environment import Environment, continued
 from degradation.errors import DamagedError, LockLost, Parted
 from degradation.progress import Progress, Report, silent
@@ -28,7 +27,7 @@ Ending = Literal["finished", "diverged", "held", "stopped"]
 
 
 @lru_cache(maxsize=1)
-def images_of(dataset: Dataset, data_dir: Path | None) -> Images:
+def images_of(dataset: Dataset, data_dir: Path | None) -> AnyImages:
     """The data set, read once a process."""
     return load_images(dataset, data_dir)
 
@@ -42,7 +41,7 @@ class Job:
     checkpoint: Checkpoint | None
     data_dir: Path | None
 
-    def training(self, images: Images, report: Report, team: Team) -> Training:
+    def training(self, images: AnyImages, report: Report, team: Team) -> Training:
         """The run's training, from its start or from the checkpoint."""
         training = Training(self.run, images, self.environment, report, team)
         if self.checkpoint is not None:
@@ -57,7 +56,9 @@ class Execution:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
         self.run_id = run.run_id
 
-    def carry_out(self, environment: Environment, images: Images, data_dir: Path | None, save_seconds: float) -> Ending:
+    def carry_out(
+        self, environment: Environment, images: AnyImages, data_dir: Path | None, save_seconds: float
+    ) -> Ending:
         """Train to the end or to a stop; the run's lock is held by the caller."""
         self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))
         found = self._checkpoint()
@@ -66,10 +67,13 @@ class Execution:
         job = Job(run=self.run, environment=environment, checkpoint=found, data_dir=data_dir)
         team = team_of(environment)
         team.hand_out(job)
-        training = job.training(images, self.report, team)
-        self._tell("started", training, f"continued from step {training.position}" if found else "")
+        with closing(job.training(images, self.report, team)) as training:
+            return self._through(training, found is not None, save_seconds)
+
+    def _through(self, training: Training, continued: bool, save_seconds: float) -> Ending:
+        self._tell("started", training, f"continued from step {training.position}" if continued else "")
         host = Host(
-            should_stop=team.stop(self.should_stop),
+            should_stop=training.team.stop(self.should_stop),
             save=lambda: self._save(training),
             keep_snapshot=lambda step: self.folder.write_file(self.run_id, snapshot_file(step), training.weights()),
             save_seconds=save_seconds,
@@ -150,12 +154,12 @@ def execute(
 def assist(team: Team, should_stop: Callable[[], bool]) -> None:
     """What all processes but the leader do: take part in run after run, write and say nothing; until dismissed."""
     while (job := team.receive()) is not None:
-        training = job.training(images_of(job.run.dataset, job.data_dir), silent, team)
         host = Host(
             should_stop=team.stop(should_stop),
             save=lambda: None,
             keep_snapshot=lambda step: None,
             save_seconds=math.inf,
         )
-        with suppress(Stopped):
+        images = images_of(job.run.dataset, job.data_dir)
+        with closing(job.training(images, silent, team)) as training, suppress(Stopped):
             training.train(host)

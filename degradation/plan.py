@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from degradation.spec import BlockSpec, Network, Norm, RunSpec, Shortcut, StudySpec
+from degradation.spec import (
+    EXPANSION,
+    IMAGENET_FILTERS,
+    TABLE_1,
+    BlockSpec,
+    Network,
+    Norm,
+    RunSpec,
+    Shortcut,
+    StrideOn,
+    StudySpec,
+)
 
 CLASSES = 10
 ORIGINAL = BlockSpec()
@@ -43,6 +54,7 @@ def _kinds(study: StudySpec) -> list[tuple[Network, Shortcut]]:
 def _run(study: StudySpec, network: Network, depth: int, shortcut: Shortcut, seed: int) -> RunSpec:
     return RunSpec(
         dataset=study.dataset,
+        family=study.family,
         network=network,
         depth=depth,
         shortcut=shortcut,
@@ -87,7 +99,13 @@ def filters(width: int) -> tuple[int, int, int]:
 
 
 def parameters(
-    depth: int, shortcut: Shortcut, *, norm: Norm = "batch", width: int = 1, block: BlockSpec = ORIGINAL
+    depth: int,
+    shortcut: Shortcut,
+    *,
+    norm: Norm = "batch",
+    width: int = 1,
+    block: BlockSpec = ORIGINAL,
+    classes: int = CLASSES,
 ) -> int:
     """Trainable numbers of a network of the CIFAR family: 269,722 at depth 20 with option A or none.
 
@@ -100,26 +118,39 @@ def parameters(
         each.numbers + (2 if norm == "batch" and not each.gate else 1) * each.filters for each in convolutions
     )
     scales = (depth - 2) // 2 if block.start in ("skipinit", "fixup") else 0
-    return weights + scales + last * CLASSES + CLASSES
+    return weights + scales + (last + 1) * classes
 
 
 def multiply_adds(
-    depth: int, shortcut: Shortcut, size: int = 32, *, width: int = 1, block: BlockSpec = ORIGINAL
+    depth: int,
+    shortcut: Shortcut,
+    size: int = 32,
+    *,
+    width: int = 1,
+    block: BlockSpec = ORIGINAL,
+    classes: int = CLASSES,
 ) -> int:
     """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
-    maps = [(size >> stage) ** 2 for stage in range(3)]
+    halved = _halved(size)
+    maps = [size**2, halved**2, _halved(halved) ** 2]
     convolutions = [*_convolutions(depth, shortcut, width), *_gates(depth, block, width)]
-    return sum(each.numbers * maps[each.stage] for each in convolutions) + filters(width)[-1] * CLASSES
+    return sum(each.numbers * maps[each.stage] for each in convolutions) + filters(width)[-1] * classes
 
 
 def parameters_of(run: RunSpec) -> int:
     """Trainable numbers of a run's network."""
-    return parameters(run.depth, run.shortcut, norm=run.norm, width=run.width, block=run.block)
+    classes = run.dataset.classes
+    if run.family == "imagenet":
+        return imagenet_parameters(run.depth, run.shortcut, classes)
+    return parameters(run.depth, run.shortcut, norm=run.norm, width=run.width, block=run.block, classes=classes)
 
 
 def multiply_adds_of(run: RunSpec) -> int:
     """Multiply-adds of a run's network for one of its images, forward."""
-    return multiply_adds(run.depth, run.shortcut, run.dataset.size, width=run.width, block=run.block)
+    size, classes = run.dataset.size, run.dataset.classes
+    if run.family == "imagenet":
+        return imagenet_multiply_adds(run.depth, run.shortcut, size, stride_on=run.block.stride_on, classes=classes)
+    return multiply_adds(run.depth, run.shortcut, size, width=run.width, block=run.block, classes=classes)
 
 
 def work_of(run: RunSpec) -> int:
@@ -156,3 +187,58 @@ def _gates(depth: int, block: BlockSpec, width: int) -> Iterator[_Convolution]:
     for stage, (inputs, own) in enumerate(pairwise((filters(width)[0], *filters(width)))):
         yield _Convolution(inputs * own, own, stage, gate=True)
         yield from [_Convolution(own * own, own, stage, gate=True)] * ((depth - 2) // 6 - 1)
+
+
+# The ImageNet family
+
+
+def imagenet_parameters(depth: int, shortcut: Shortcut, classes: int = 1000) -> int:
+    """Trainable numbers of a network of Table 1: 11,689,512 at depth 18 with option B and 1,000 classes."""
+    convolutions = _imagenet_convolutions(depth, shortcut, 224, "3x3")
+    return sum(each.numbers + 2 * each.filters for each in convolutions) + (_features(depth) + 1) * classes
+
+
+def imagenet_multiply_adds(
+    depth: int, shortcut: Shortcut, size: int = 224, *, stride_on: StrideOn = "3x3", classes: int = 1000
+) -> int:
+    """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
+    convolutions = _imagenet_convolutions(depth, shortcut, size, stride_on)
+    return sum(each.numbers * each.side**2 for each in convolutions) + _features(depth) * classes
+
+
+class _Placed(NamedTuple):
+    """The numbers of a convolution's weight, its filters, the side of the maps that it puts out."""
+
+    numbers: int
+    filters: int
+    side: int
+
+
+def _imagenet_convolutions(depth: int, shortcut: Shortcut, size: int, stride_on: StrideOn) -> Iterator[_Placed]:
+    """Every convolution of Table 1: the first, behind which a pool halves the maps, and those of each block."""
+    table, inputs, side = TABLE_1[depth], IMAGENET_FILTERS[0], _halved(_halved(size))
+    yield _Placed(3 * 49 * inputs, inputs, _halved(size))
+    for stage, (own, count) in enumerate(zip(IMAGENET_FILTERS, table.blocks, strict=True)):
+        for index in range(count):
+            halves = bool(stage) and not index
+            before, side = side, _halved(side) if halves else side
+            last = EXPANSION * own if table.bottleneck else own
+            if table.bottleneck:
+                yield _Placed(inputs * own, own, before if stride_on == "3x3" else side)
+                yield _Placed(9 * own * own, own, side)
+                yield _Placed(own * last, last, side)
+            else:
+                yield from (_Placed(9 * inputs * own, own, side), _Placed(9 * own * own, own, side))
+            if shortcut == "C" or (shortcut == "B" and (halves or inputs != last)):
+                yield _Placed(inputs * last, last, side)
+            inputs = last
+
+
+def _features(depth: int) -> int:
+    """Channels that the linear layer gets."""
+    return IMAGENET_FILTERS[-1] * (EXPANSION if TABLE_1[depth].bottleneck else 1)
+
+
+def _halved(side: int) -> int:
+    """The side of maps behind a stride of 2: rounded up."""
+    return (side + 1) // 2

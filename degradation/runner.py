@@ -19,7 +19,7 @@ from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import damage, known
 from degradation.stopping import stop_requests
 from degradation.store import StudyFolder
-from degradation.studies import stored
+from degradation.studies import stored, with_images
 from degradation.survey import Survey, each, surveyed
 from degradation.together import leading
 
@@ -178,9 +178,11 @@ def run(
     """
     from degradation.results import Results
 
-    folder = Survey(StudyFolder(root, name))
+    folder, options = Survey(StudyFolder(root, name)), options or Options(jobs=1)
     with leading() as leads:
-        outcome = carry_out(folder, study, options or Options(jobs=1), report) if leads else Outcome()
+        outcome = Outcome()
+        if leads:
+            outcome = carry_out(folder, with_images(study, folder, options.data_dir), options, report)
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from degradation.data.listing import UNNAMED, listed, same
 from degradation.errors import DamagedError, UseError
 from degradation.refusals import Path as FieldPath
 from degradation.refusals import refusal, suggestion
-from degradation.spec import StudySpec, leaves
+from degradation.spec import Folder, StudySpec, leaves
 from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
 
 PACKAGE = Path(__file__).parent
@@ -25,6 +26,30 @@ class Resolved:
 
     name: str
     study: StudySpec
+
+
+# The images of a study
+
+
+def with_images(study: StudySpec, folder: StudyFolder, path: Path | None) -> StudySpec:
+    """The study with what its folder of images holds: that at ``path``, else the one that the study was begun with.
+
+    Of other data sets, and of a study that knows its folder, the study itself. Raises UseError where the folder is not
+    named, not laid out as expected, or holds other images than those that the study was begun with.
+    """
+    dataset = study.dataset
+    if not isinstance(dataset, Folder):
+        return study
+    kept = stored(folder).dataset if folder.study() is not None else dataset
+    begun = kept if isinstance(kept, Folder) and kept.listing else None
+    if path is not None:
+        found = listed(dataset, path)
+        same(begun or found, found, path)
+    elif begun is not None:
+        found = dataset.holding(begun)
+    else:
+        raise UseError(UNNAMED)
+    return StudySpec.model_validate(study.model_dump() | {"dataset": found.model_dump()})
 
 
 # What there is

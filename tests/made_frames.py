@@ -65,7 +65,8 @@ def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_
 
 
 BLOCK = tuple(f"block.{name}" for name in BlockSpec.model_fields)
-LACKING = ("norm", "width", "initialization", "recipe.optimizer", "recipe.beta2", "recipe.ghost_batches", *BLOCK)
+RECIPE = ("recipe.optimizer", "recipe.beta2", "recipe.ghost_batches", "recipe.colour")
+LACKING = ("family", "norm", "width", "initialization", *RECIPE, *BLOCK)
 """What schema 1 lacked."""
 
 

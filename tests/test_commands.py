@@ -322,4 +322,4 @@ def test_the_shell_completes_studies_and_values(tmp_path: Path) -> None:
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
 
     assert completed("degradation run qui").split() == ["quickstart"]
-    assert completed("degradation run --networks plain --dataset ").split() == ["cifar10", "synthetic"]
+    assert completed("degradation run --networks plain --dataset ").split() == ["cifar10", "synthetic", "folder:"]

@@ -18,7 +18,7 @@ import pytest
 from degradation.data import LOADERS, cifar10, load_images, synthetic
 from degradation.data.images import Images, Split, hold_out
 from degradation.errors import UseError
-from degradation.spec import Cifar10, Synthetic
+from degradation.spec import Cifar10, Folder, Synthetic
 
 REAL = Path(os.environ.get("DEGRADATION_DATA") or "absent") / "cifar-10-batches-py"
 needs_cifar10 = pytest.mark.skipif(not REAL.is_dir(), reason="no CIFAR-10 in $DEGRADATION_DATA")
@@ -475,7 +475,7 @@ def test_the_sizes_are_those_of_the_spec():
 
 
 def test_every_data_set_of_the_spec_has_a_loader():
-    assert set(LOADERS) == {Cifar10, Synthetic}
+    assert set(LOADERS) == {Cifar10, Folder, Synthetic}
 
 
 def test_synthetic_images_are_made_without_torch():

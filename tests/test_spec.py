@@ -14,8 +14,8 @@ def run_spec(**fields):
 
 def test_run_ids_are_pinned():
     # A changed hash would orphan every run on disk; a new field needs a default in `upgrade` and a new golden.
-    assert run_spec().run_id == "residual-A-56-s0-af67bee2"
-    assert run_spec(network="plain", shortcut="none", depth=8, seed=3).run_id == "plain-8-s3-aa1c5482"
+    assert run_spec().run_id == "residual-A-56-s0-f620da63"
+    assert run_spec(network="plain", shortcut="none", depth=8, seed=3).run_id == "plain-8-s3-a757ad52"
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_run_ids_are_pinned():
         {"seed": 1}, {"depth": 50}, {"shortcut": "B"}, {"precision": "bf16"}, {"recipe": Recipe(learning_rate=0.2)},
         {"recipe": Recipe(optimizer="adam")}, {"norm": "none"}, {"width": 2}, {"initialization": "dirac"},
         {"block": BlockSpec(order="full")}, {"block": BlockSpec(dropout=0.5)}, {"recipe": Recipe(warmup_steps=1)},
-        {"dataset": Cifar10(validation=5000)}, {"measure": Measure(probe_every=7)},
+        {"family": "imagenet", "depth": 50}, {"dataset": Cifar10(validation=5000)}, {"measure": Measure(probe_every=7)},
     ],
 )  # fmt: skip
 def test_every_field_that_changes_the_outcome_changes_the_id(fields):
@@ -45,8 +45,8 @@ def test_a_field_that_an_older_schema_lacked_is_filled_in():
 def test_schema_1_knew_sgd_batch_norm_width_1_and_he_alone():
     run = run_spec(norm="batch", width=1, initialization="he", recipe=Recipe(optimizer="sgd", beta2=0.999))
     fields = older(run)
-    assert set(fields) == set(RunSpec.model_fields) - {"norm", "width", "initialization", "block"}
-    assert set(Recipe.model_fields) - set(fields["recipe"]) == {"optimizer", "beta2", "ghost_batches"}
+    assert set(fields) == set(RunSpec.model_fields) - {"family", "norm", "width", "initialization", "block"}
+    assert set(Recipe.model_fields) - set(fields["recipe"]) == {"optimizer", "beta2", "ghost_batches", "colour"}
     assert upgrade(fields) == run
     assert upgrade(older(run_spec(norm="none"))) != run_spec(norm="none")
 
@@ -57,8 +57,14 @@ def test_schema_2_knew_the_blocks_of_he_2015_alone():
     assert upgrade(fields | {"schema_number": 2}) == run_spec(block=BlockSpec())
 
 
+def test_schema_3_knew_the_cifar_family_and_no_colours_alone():
+    fields = run_spec().model_dump(mode="json")
+    del fields["family"], fields["recipe"]["colour"], fields["block"]["stride_on"]
+    assert upgrade(fields | {"schema_number": 3}) == run_spec(family="cifar", recipe=Recipe(colour=0))
+
+
 def test_beta2_without_adam_is_refused():
-    assert Recipe(optimizer="adam", beta2=0.99).changed == ("optimizer adam", "beta2 0.99")
+    assert Recipe(optimizer="adam", beta2=0.99).changed_from(Recipe()) == ("optimizer adam", "beta2 0.99")
     with pytest.raises(ValidationError, match=r"beta2 0.99 is Adam's"):
         Recipe(beta2=0.99)
 

@@ -105,7 +105,7 @@ def test_a_file_becomes_the_study_it_describes() -> None:
 
 RECIPE_FIELDS = (
     "optimizer, learning_rate, momentum, beta2, weight_decay, batch, ghost_batches, steps, warmup_steps, "
-    "warmup_learning_rate, padding, flip"
+    "warmup_learning_rate, padding, flip, colour"
 )
 
 
@@ -129,7 +129,7 @@ RECIPE_FIELDS = (
         (
             "[dataset]\nname = 'mnist'",
             2,
-            "dataset: expected cifar10 or synthetic as the dataset's name, not 'mnist'",
+            "dataset: expected cifar10 or synthetic or folder as the dataset's name, not 'mnist'",
         ),
         (
             "[dataset]\nname = 'cifar10'\nnoise = 1",
@@ -208,7 +208,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
         ("seeds", [0, 0], "0 stands twice"),
         ("seeds", [-1], "expected a number of at least 0, not -1"),
         ("networks", ["plan"], "expected plain or residual, not 'plan'; did you mean plain?"),
-        ("dataset.name", "mnist", "expected cifar10 or synthetic as the dataset's name, not 'mnist'"),
+        ("dataset.name", "mnist", "expected cifar10 or synthetic or folder as the dataset's name, not 'mnist'"),
         ("recipe.steps", 1.5, "expected a whole number, not 1.5"),
         ("recipe.learning_rate", float("inf"), "expected a finite number, not inf"),
         ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 170"),

@@ -9,7 +9,7 @@ from degradation.analysis.findings import Caveat, Estimate
 from degradation.analysis.runs import Run, Runs
 from degradation.matching import sentence
 from degradation.results import Results
-from degradation.spec import PAPER_STEPS, PROBES
+from degradation.spec import PROBES
 from degradation.standing import ENDED, standings
 
 DISAGREE = 5.0
@@ -31,11 +31,11 @@ def caveats(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tupl
 def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
     study = results.study
     steps = sorted({run.steps for run in runs.every} or {study.recipe.steps})
-    if min(steps) < PAPER_STEPS:
+    if min(steps) < study.paper_steps:
         lengths = " and ".join(f"{each:,}" for each in steps)
         yield Caveat(
             kind="short-schedule",
-            text=f"{lengths} steps, not the paper's {PAPER_STEPS:,}: nothing here speaks of converged networks.",
+            text=f"{lengths} steps, not the paper's {study.paper_steps:,}: nothing here speaks of converged networks.",
         )
     for label in study.labels:
         if not label.endswith("not the paper's schedule"):

@@ -31,11 +31,12 @@ class Run:
     norm: str = "batch"
     block: str = ""
     """What its blocks have that the paper's have not, as ``gate exclusive``."""
+    paper_steps: int = PAPER_STEPS
 
     @property
     def converged(self) -> bool:
         """Whether the schedule has at least the paper's steps: only then may a claim speak of converged networks."""
-        return self.steps >= PAPER_STEPS
+        return self.steps >= self.paper_steps
 
 
 class Group(NamedTuple):
@@ -99,6 +100,7 @@ def runs(results: Results) -> Runs:
             block=", ".join(spec.block.changed),
             finished=results.status[run_id] == "finished",
             steps=spec.recipe.steps,
+            paper_steps=results.study.paper_steps,
         )
         for run_id, spec in results.specs.items()
     ]

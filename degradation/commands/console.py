@@ -11,7 +11,7 @@ from rich.table import Table
 
 from degradation import plan
 from degradation.commands.cleaning import Item
-from degradation.spec import RunSpec, StudySpec
+from degradation.spec import Folder, RunSpec, StudySpec
 from degradation.standing import ENDED, STATES, FinalError, Standing
 
 STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
@@ -75,8 +75,8 @@ def short(run: RunSpec) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 run``, ``2 runs``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """``1 run``, ``2 runs``, ``2 classes``."""
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 # The plan
@@ -103,7 +103,7 @@ def data_line(study: StudySpec) -> str:
     held = f", {data.validation:,} for validation" if data.validation else ""
     return (
         f"{data.name}: {data.train_examples:,} images for training{held}, "
-        f"{data.test_examples:,} for testing, {data.size}x{data.size}"
+        f"{data.test_examples:,} for testing, {data.size}x{data.size}, {count(data.classes, 'class')}"
     )
 
 
@@ -125,9 +125,14 @@ def recipe_lines(study: StudySpec) -> tuple[str, str]:
 
 def augmentation(study: StudySpec) -> str:
     """What is done to a training image."""
-    crop = [f"random crops (padding {study.recipe.padding})"] if study.recipe.padding else []
-    flip = ["random flips"] if study.recipe.flip else []
-    return ", ".join(crop + flip) or "no augmentation"
+    data, recipe = study.dataset, study.recipe
+    if isinstance(data, Folder):
+        crop = [f"random crops of a shorter side of {data.shorter[0]} to {data.shorter[1]}"]
+    else:
+        crop = [f"random crops (padding {recipe.padding})"] if recipe.padding else []
+    flip = ["random flips"] if recipe.flip else []
+    colour = [f"random colours ({recipe.colour:g})"] if recipe.colour else []
+    return ", ".join(crop + flip + colour) or "no augmentation"
 
 
 def warmup(study: StudySpec) -> str:

@@ -63,7 +63,7 @@ def probe(
     size, examples = positive("--batch", batch), positive("--eval-examples", eval_examples)
 
     from degradation.commands.console import console
-    from degradation.data import load_images
+    from degradation.data import load_images, resident
     from degradation.environment import choose_environment, provenance
     from degradation.networks.states import fill, read_weights
     from degradation.probing import Probing, normalization
@@ -73,7 +73,7 @@ def probe(
     fill(made, read, f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else ""))
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
-    images = load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir)
+    images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
     normal = normalization(channels, images, read, environment.torch_device)
     probing = Probing(
         images=images,

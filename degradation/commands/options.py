@@ -1,15 +1,14 @@
 """The options of the commands, declared once: tokens -> dotted study fields and machine options."""
 
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from degradation import studies
+from degradation.commands.settings import arms, setting
 from degradation.commands.tokens import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.commands.values import one_of, positive, ray_options
 from degradation.environment import DEVICES, LAUNCHERS, Options
@@ -18,6 +17,8 @@ from degradation.refusals import suggestion
 from degradation.spec import NETWORKS, PROBES
 
 DATASETS = ("cifar10", "synthetic")
+FAMILIES = ("cifar", "imagenet")
+FOLDER, PLACE = "folder:", "PATH"  # what stands before the place of a folder of images, and for it
 PRECISIONS = ("auto", "fp32", "bf16")
 
 DEFAULT_FORMATS = ["png", "svg"]
@@ -33,7 +34,7 @@ def _choice(values: Iterable[str], help: str, panel: str, several: bool = False)
         metavar=metavar,
         help=f"{help}: {', '.join(words)}." if several else help,
         rich_help_panel=panel,
-        autocompletion=lambda: words,
+        autocompletion=lambda: [word.removesuffix(PLACE) for word in words],
     )
 
 
@@ -71,7 +72,7 @@ class StudyOptions:
     root: RootOption = studies.ROOT
     depths: Annotated[
         list[str] | None,
-        typer.Option(metavar="N ...", help="Weighted layers, 6n+2: 8, 20, 32, ...", rich_help_panel=GRID),
+        typer.Option(metavar="N ...", help="Layers: 6n+2; imagenet: 18 34 50 101 152.", rich_help_panel=GRID),
     ] = None
     networks: Annotated[list[str] | None, _choice(NETWORKS, "Networks", GRID, several=True)] = None
     shortcuts: Annotated[list[str] | None, _choice(SHORTCUTS, "Shortcut options", GRID, several=True)] = None
@@ -83,7 +84,8 @@ class StudyOptions:
         list[str] | None,
         typer.Option(metavar="KEY=A,B", help="An arm for each value: norm=batch,none.", rich_help_panel=GRID),
     ] = None
-    dataset: Annotated[str | None, _choice(DATASETS, "Images.", GRID)] = None
+    family: Annotated[str | None, _choice(FAMILIES, "Networks of section 4.2 or of Table 1.", GRID)] = None
+    dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Images.", GRID)] = None
     steps: Annotated[
         str | None,
         typer.Option(metavar="N", help="Updates of each run (paper: 64000).", rich_help_panel=RECIPE),
@@ -114,11 +116,20 @@ class StudyOptions:
         str | None, typer.Option(metavar="N", help="Examples evaluated on the way.", rich_help_panel=MEASURE)
     ] = None
 
+    @property
+    def folder(self) -> Path | None:
+        """The place of the folder of images, where one is named."""
+        if self.dataset is None or not self.dataset.startswith(FOLDER):
+            return None
+        if not (place := self.dataset.removeprefix(FOLDER)):
+            raise UseError("--dataset folder:PATH: expected the folder that holds train and val behind the colon")
+        return Path(place)
+
     def fields(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Dotted field -> value, and -> the option that said it. UseError where two say the same."""
         values: dict[str, Any] = {}
         said: dict[str, str] = {}
-        for field, value, option in (*self._named(), *_arms(self.vary or ()), *map(_setting, self.set or ())):
+        for field, value, option in (*self._named(), *arms(self.vary or ()), *map(setting, self.set or ())):
             if field in said:
                 raise UseError(f"{option}: {field} is given twice, here and by {said[field]}: leave one out")
             values[field], said[field] = value, option
@@ -137,6 +148,7 @@ FIELDS = {
     "networks": "networks",
     "shortcuts": "shortcuts",
     "seeds": "seeds",
+    "family": "family",
     "dataset": "dataset.name",
     "steps": "recipe.steps",
     "warmup_steps": "recipe.warmup_steps",
@@ -158,6 +170,11 @@ def _numbers(texts: list[str]) -> list[int | str]:
     return [_number(text) for text in texts]
 
 
+def _dataset(text: str) -> str:
+    """The name of the data set, without the place of a folder: a folder that moves stays the same data set."""
+    return "folder" if text.startswith(FOLDER) else text
+
+
 def _probes(names: list[str]) -> list[str]:
     if NO_PROBE in names and len(names) > 1:
         raise UseError(f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}")
@@ -167,6 +184,7 @@ def _probes(names: list[str]) -> list[str]:
 READERS: dict[str, Callable[[Any], Any]] = {
     "depths": _numbers,
     "seeds": _numbers,
+    "dataset": _dataset,
     "steps": _number,
     "warmup_steps": _number,
     "probes": _probes,
@@ -174,43 +192,6 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "eval_every": _number,
     "eval_examples": _number,
 }
-
-
-def _setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.8") -> tuple[str, Any, str]:
-    """``recipe.momentum=0.8`` -> its field, its value as TOML (a bare word is a text), the option."""
-    field, equals, value = text.partition("=")
-    if not equals or not field.strip():
-        raise UseError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
-    return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
-
-
-def _arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """``norm=batch,none`` -> the arms that repeat the study with each value; several: with each combination."""
-    varied = [_setting(text, option="--vary", example="norm=batch,none") for text in asked]
-    for field, values, option in varied:
-        if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
-            raise UseError(f"{option}: {repeated[0]} stands twice among the values of {field}")
-    choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
-    arms = {", ".join(map(_said_short, chosen)): dict(chosen) for chosen in product(*choices)}
-    if asked:
-        yield "arms", arms, "--vary"
-
-
-def _said_short(chosen: tuple[str, Any]) -> str:
-    """``learning rate 0.05`` for ``recipe.learning_rate`` = 0.05."""
-    field, value = chosen
-    return f"{field.split('.')[-1]} {value}".replace("_", " ")
-
-
-def _values(text: Any) -> list[Any]:
-    return [_toml(part.strip()) for part in text.split(",")] if isinstance(text, str) else [text]
-
-
-def _toml(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +231,10 @@ class MachineOptions:
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE),
     ] = None
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Processes of each run that decode a folder's images.", rich_help_panel=MACHINE),
+    ] = None
     launcher: Annotated[str, _choice(LAUNCHERS, "What carries the runs out.", MACHINE)] = "local"
     address: Annotated[
         str | None,
@@ -261,8 +246,10 @@ class MachineOptions:
         str | None, typer.Option(metavar="SHARE", help="Share of a GPU for each run on Ray.", rich_help_panel=MACHINE)
     ] = None
 
-    def checked(self) -> Options:
-        """The options as the runner takes them. UseError names the one that is impossible."""
+    def checked(self, folder: Path | None = None) -> Options:
+        """The options as the runner takes them, ``folder`` that of the images. UseError names the impossible one."""
+        if folder is not None and self.data_dir is not None:
+            raise UseError(f"--data-dir {self.data_dir}: --dataset names a folder of images: leave one out")
         return Options(
             device=one_of("--device", self.device, DEVICES),
             threads=positive("--threads", self.threads),
@@ -271,7 +258,8 @@ class MachineOptions:
             capture=self.capture,
             compile=self.compile,
             sync_batch_norm=self.sync_batch_norm,
-            data_dir=self.data_dir,
+            data_dir=folder or self.data_dir,
+            workers=positive("--workers", self.workers, least=0),
             launcher=one_of("--launcher", self.launcher, LAUNCHERS),
             **ray_options(self.launcher, self.address, self.gpus_per_run),
         )

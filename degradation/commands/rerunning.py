@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from degradation import studies
-from degradation.commands.options import FIELDS
+from degradation.commands.options import FIELDS, FOLDER
 from degradation.commands.tokens import NO_PROBE
 from degradation.errors import UseError
-from degradation.spec import StudySpec, flatten
+from degradation.spec import LISTED, Folder, StudySpec, flatten
 from degradation.spec.fields import leaves
 
+UNASKED = tuple(f"dataset.{name}" for name in LISTED)
 NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.items()}
 
 
@@ -23,7 +24,7 @@ def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[s
     found = [line for target in (None, *studies.shipped()) if (line := _over(target, study)) is not None]
     if not found:
         raise UseError(f"{name}: no command line means this study")
-    line = min(found, key=len)
+    line = tuple(_placed(word, provenance) for word in min(found, key=len))
     named = () if line[:1] == (name,) else ("--name", name)
     return ("degradation", "run", *line, *named, *_machine(provenance))
 
@@ -40,6 +41,8 @@ def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
         meant = studies.override(base, changed, {field: field for field in changed})
     except UseError:  # an arm of the target stands over an option
         return None
+    if isinstance(meant.dataset, Folder) and isinstance(study.dataset, Folder):
+        meant = meant.model_copy(update={"dataset": meant.dataset.holding(study.dataset)})
     if meant != study:
         return None
     options = [word for field, value in changed.items() for word in _option(field, value)]
@@ -54,14 +57,24 @@ def _changed(base: StudySpec, study: StudySpec) -> dict[str, Any]:
         there = {name: value for name, value in there.items() if not name.startswith("dataset.")}
         there |= {f"dataset.{name}": value for name, value in flatten(fresh).items() if name != "name"}
     fields = {name: value for name, value in here.items() if name not in there or there[name] != value}
+    if isinstance(study.dataset, Folder):  # which is named in any case, and then read
+        fields = {n: v for n, v in fields.items() if n not in UNASKED} | {"dataset.name": study.dataset.name}
     if base.arms == study.arms:
         return fields
     rest = {name: value for name, value in fields.items() if not name.startswith("arms.")}
     return rest | {"arms": {name: dict(leaves(arm)) for name, arm in study.arms.items()}}  # an arm may change nothing
 
 
+def _placed(word: str, provenance: Mapping[str, Any]) -> str:
+    """The word; where it stands for a folder of images, the place where that lay, if it was one place."""
+    place = provenance.get("folder")
+    return f"{FOLDER}{place if isinstance(place, str) else 'PATH'}" if word == FOLDER else word
+
+
 def _option(field: str, value: Any) -> Iterator[str]:
-    if field not in NAMED:
+    if value == Folder().name and field == "dataset.name":
+        yield from (NAMED[field], FOLDER)
+    elif field not in NAMED:
         yield from ("--set", f"{field}={_toml(value)}")
     elif isinstance(value, list):
         yield from (NAMED[field], *(map(str, value) if value else [NO_PROBE]))

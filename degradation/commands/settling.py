@@ -25,7 +25,7 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
         raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
-    study = resolved.study
+    study = studies.with_images(resolved.study, folder, where.data_dir)
     if "recipe.ghost_batches" not in fields and folder.study() is None:
         study = _shared(study, where, out)
     if asked.budget is not None:

@@ -31,7 +31,7 @@ def run(
     from degradation.together import leading
 
     out = console(stderr=as_json)
-    where, formats = machine.checked(), formats_of(format)
+    where, formats = machine.checked(asked.folder), formats_of(format)
     with leading() as leads:
         if not leads:
             return DONE
@@ -63,7 +63,7 @@ def plan(
     from degradation.standing import standings
 
     out = console(stderr=as_json)
-    folder, study = settle(target, asked, machine.checked(), out)
+    folder, study = settle(target, asked, machine.checked(asked.folder), out)
     found = standings(folder, study)
     if as_json:
         print_json(plan_document(folder, study, found))

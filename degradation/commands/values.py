@@ -32,12 +32,12 @@ def share(option: str, value: str | None) -> float | None:
     return share
 
 
-def positive(option: str, value: str | None) -> int | None:
-    """The whole number of an option, None where it was not given; UseError where it is none of at least 1."""
-    if value is None or (is_integer(value) and int(value) >= 1):
+def positive(option: str, value: str | None, *, least: int = 1) -> int | None:
+    """The whole number of an option, None where it was not given; UseError where it is none of at least ``least``."""
+    if value is None or (is_integer(value) and int(value) >= least):
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""
-    raise UseError(f"{option}: expected {also}a whole number of at least 1, not {value!r}")
+    raise UseError(f"{option}: expected {also}a whole number of at least {least}, not {value!r}")
 
 
 def seconds(budget: str) -> float:

@@ -2,10 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from degradation.data.images import Images
-from degradation.spec import Cifar10, Dataset, Frozen, Synthetic
+from degradation.errors import UseError
+from degradation.spec import Cifar10, Dataset, Folder, Frozen, Synthetic
+
+if TYPE_CHECKING:
+    from degradation.data.folder import StreamedImages
+
+AnyImages: TypeAlias = Union[Images, "StreamedImages"]
+"""Images that lie in memory, or are decoded as they are needed."""
 
 
 def _cifar10(spec: Cifar10, data_dir: Path | None) -> Images:
@@ -20,15 +27,29 @@ def _synthetic(spec: Synthetic, data_dir: Path | None) -> Images:
     return synthetic.make(spec)
 
 
-LOADERS: dict[type[Frozen], Callable[[Any, Path | None], Images]] = {
+def _folder(spec: Folder, path: Path | None) -> "StreamedImages":
+    from degradation.data import folder
+
+    return folder.load(spec, path)
+
+
+LOADERS: dict[type[Frozen], Callable[[Any, Path | None], AnyImages]] = {
     Cifar10: _cifar10,
+    Folder: _folder,
     Synthetic: _synthetic,
 }
 
 
-def load_images(dataset: Dataset, data_dir: Path | None) -> Images:
+def load_images(dataset: Dataset, data_dir: Path | None) -> AnyImages:
     """The images of the data set, looked for in ``data_dir`` first where it is read from files.
 
     Raises UseError where files are missing, damaged or not readable.
     """
     return LOADERS[type(dataset)](dataset, data_dir)
+
+
+def resident(images: AnyImages) -> Images:
+    """The images, for what needs all of them in memory; UseError where they are decoded as they are needed."""
+    if not isinstance(images, Images):
+        raise UseError(f"{images.source}: expected images that lie in memory (CIFAR-10, synthetic), not a folder")
+    return images

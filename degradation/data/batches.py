@@ -72,6 +72,14 @@ class Batches:
                 self.order[:, half * self.examples : (half + 1) * self.examples].copy_(order)
                 self._held[half] = epoch
 
+    @property
+    def ahead(self) -> int:
+        """Batches that are made before they are asked for."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing to end: the images lie on the device."""
+
     def fill(self, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Batch of the step in the counter ``step`` (int64 scalar on the device; call ``ready`` before).
 

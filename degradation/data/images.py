@@ -60,6 +60,11 @@ class Images:
             sha.update(split.labels.astype("<i8").data)  # the same bytes whatever the processor's byte order
         return sha.hexdigest()[:FINGERPRINT_DIGITS]
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What a result must say of the images that it rests on."""
+        return {"data": self.fingerprint}
+
 
 def hold_out(train: Split, examples: int) -> tuple[Split, Split | None]:
     """What is left to train on, and ``examples`` validation images; None for 0.
@@ -69,7 +74,13 @@ def hold_out(train: Split, examples: int) -> tuple[Split, Split | None]:
     """
     if examples == 0:
         return train, None
-    generator = np.random.Generator(np.random.Philox(key=HOLD_OUT_KEY))
-    held = np.zeros(len(train.labels), dtype=bool)
-    held[generator.permutation(len(train.labels))[:examples]] = True
+    held = held_out(len(train.labels), examples)
     return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
+
+
+def held_out(examples: int, held: int) -> NDArray[np.bool_]:
+    """Which ``held`` of the training examples are for validation: bool (examples,), see ``hold_out``."""
+    generator = np.random.Generator(np.random.Philox(key=HOLD_OUT_KEY))
+    chosen = np.zeros(examples, dtype=bool)
+    chosen[generator.permutation(examples)[:held]] = True
+    return chosen

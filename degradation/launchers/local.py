@@ -108,7 +108,8 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work_loop, args=(theirs, self.work), daemon=True)
+        # No daemon: a run may have processes of its own, which decode its images. It ends with its connection.
+        self.process = context.Process(target=work_loop, args=(theirs, self.work))
         with signals_held():  # the process starts with both held, until it can treat them as requests
             self.process.start()
         theirs.close()

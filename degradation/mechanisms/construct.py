@@ -57,7 +57,7 @@ def deepened(shallow: CifarNetwork, run: RunSpec, examples: Tensor) -> CifarNetw
     """
     if run.norm != "batch":
         raise UseError("construct makes identities of batch norm, and this run has none: try a run with norm batch")
-    made = networks.for_run(run.model_copy(update={"depth": run.depth + 6 * BLOCKS}))
+    made = networks.cifar_for_run(run.model_copy(update={"depth": run.depth + 6 * BLOCKS}))
     made.to(next(shallow.parameters()).device).to(memory_format=torch.channels_last).eval()
     kept = set(shallow.state_dict())
     made.load_state_dict(made.state_dict() | shallow.state_dict())

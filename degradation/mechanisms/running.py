@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load as load_weights
 
 from degradation import frames
+from degradation.data import resident
 from degradation.environment import Environment, Options, choose_environment, provenance
 from degradation.errors import DamagedError, Interrupted, LockLost, UseError
 from degradation.execute import images_of
@@ -58,15 +59,26 @@ def prepare(
 
     Raises UseError for settings that differ from those on disk, and where the device is not there.
     """
-    place = folder.experiment(name)
+    place, results = folder.experiment(name), Results(folder)
+    _check_reach(results)
     return Work(
         mechanism=named(name),
         settings=settled(place, given or {}, anew=anew),
-        results=Results(folder),
+        results=results,
         place=place,
         environment=choose_environment(options, "fp32", 1),
         options=options,
     )
+
+
+def _check_reach(results: Results) -> None:
+    """UseError where a study's networks or images are not those that the experiments can take."""
+    study = results.study
+    if study.family != "cifar" or study.dataset.name == "folder":
+        raise UseError(
+            f"{results.name} trains family {study.family} on data set {study.dataset.name}: experiments on trained "
+            "networks expect family cifar, whose blocks they take apart, on images that lie in memory"
+        )
 
 
 def carry_out(work: "Work", report: Report = silent) -> Outcome:
@@ -163,7 +175,7 @@ class Work:
         """The run, ready to be experimented on. DamagedError where its images are not those that it was trained on."""
         run = self.results.specs[run_id]
         weights = load_weights(self.results.folder.file(run_id, WEIGHTS))
-        images = images_of(run.dataset, self.options.data_dir)
+        images = resident(images_of(run.dataset, self.options.data_dir))
         if not torch.equal(weights.pop("mean_image"), torch.from_numpy(images.mean_image)):
             raise DamagedError(
                 f"{run_id} was trained on images with another mean than those in {images.source}: expected the same "

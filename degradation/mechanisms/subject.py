@@ -30,13 +30,13 @@ class Subject:
 
     def network(self) -> CifarNetwork:
         """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
-        network = networks.for_run(self.run, drawn=False)
+        network = networks.cifar_for_run(self.run, drawn=False)
         network.load_state_dict(dict(self.weights))
         return self._placed(network)
 
     def initial(self) -> CifarNetwork:
         """The same run's network at initialization, in evaluation mode, on the device, channels last."""
-        return self._placed(networks.for_run(self.run))
+        return self._placed(networks.cifar_for_run(self.run))
 
     def _placed(self, network: CifarNetwork) -> CifarNetwork:
         return network.to(self.environment.torch_device).to(memory_format=torch.channels_last).eval()

@@ -1,13 +1,14 @@
 """The networks: a kind, a depth and a shortcut option -> a module with its Layout and weights from a seed."""
 
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, overload
 
+from degradation.errors import UseError
 from degradation.networks.cifar import CifarNetwork
-from degradation.networks.imagenet import ImageNetNetwork, StrideOn
+from degradation.networks.imagenet import ImageNetNetwork
 from degradation.networks.weights import draw_weights
-from degradation.spec import BlockSpec, Initialization, Network, Norm, RunSpec, Shortcut
+from degradation.spec import BlockSpec, Family, Initialization, Network, Norm, RunSpec, Shortcut, StrideOn
 
-Family = Literal["cifar", "imagenet"]
+AnyNetwork: TypeAlias = CifarNetwork | ImageNetNetwork
 N = TypeVar("N", CifarNetwork, ImageNetNetwork)
 
 
@@ -23,6 +24,7 @@ def network(
     width: int = 1,
     initialization: Initialization = "he",
     block: BlockSpec | None = None,
+    classes: int = 10,
 ) -> CifarNetwork: ...
 
 
@@ -47,12 +49,12 @@ def network(
     family: Family = "cifar",
     seed: int | None = 0,
     **fields: Any,
-) -> CifarNetwork | ImageNetNetwork:
+) -> AnyNetwork:
     """A network of He et al. 2015, its weights drawn from ``seed``; ``seed=None`` leaves them for a checkpoint.
 
     ``family`` cifar (section 4.2): depth 6n+2, ``shortcut`` A, B or C (default A) for a residual network and none for
     a plain one; the stages have 16, 32 and 64 filters times ``width``; ``norm`` is batch or none; ``block`` holds the
-    variants of He et al. 2016. Input (N, 3, H, W), output (N, 10).
+    variants of He et al. 2016. Input (N, 3, H, W), output (N, ``classes``).
 
     ``family`` imagenet (section 4.1): depths 18, 34, 50, 101 and 152, ``shortcut`` as above (default B, as in the
     common implementation); the stride of a bottleneck is on its 3x3 convolution or, as in the paper, on its first 1x1
@@ -91,15 +93,25 @@ def _known(what: str, given: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"the {what} is one of {', '.join(choices)}, not {given!r}")
 
 
-def for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
+def cifar_for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
+    """``for_run`` for what takes networks of the CIFAR family apart; UseError for a run of another family."""
+    if run.family != "cifar":
+        raise UseError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
+    return cast(CifarNetwork, for_run(run, drawn=drawn))
+
+
+def for_run(run: RunSpec, *, drawn: bool = True) -> AnyNetwork:
     """The network of a run, with its initial weights; not ``drawn``, with whatever weights, for a file to replace."""
+    seed, classes = run.seed if drawn else None, run.dataset.classes
+    kind, stride_on = (run.network, run.depth, run.shortcut), run.block.stride_on
+    if run.family == "imagenet":
+        return network(*kind, family="imagenet", seed=seed, stride_on=stride_on, classes=classes)
     return network(
-        run.network,
-        run.depth,
-        run.shortcut,
-        seed=run.seed if drawn else None,
+        *kind,
+        seed=seed,
         norm=run.norm,
         width=run.width,
         initialization=run.initialization,
         block=run.block,
+        classes=classes,
     )

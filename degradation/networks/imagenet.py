@@ -1,8 +1,6 @@
 """The ImageNet family of He et al. 2015, section 4.1 and Table 1: depths 18 to 152, plain or residual."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -10,29 +8,9 @@ from degradation.layout import Block, Layer, Layout
 from degradation.networks.blocks import BasicBlock, Building, added
 from degradation.networks.norms import make_norm
 from degradation.networks.shortcuts import make_shortcut
-from degradation.spec import Network, Shortcut
+from degradation.spec import EXPANSION, IMAGENET_FILTERS, TABLE_1, Network, Shortcut, StrideOn, Table1, depth_of
 
-StrideOn = Literal["3x3", "1x1"]
-STAGE_FILTERS = (64, 128, 256, 512)  # of the 3x3 layers in conv2_x to conv5_x
-EXPANSION = 4  # filters of a bottleneck's last layer over those of its 3x3 layer
 IMAGENET_CLASSES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table1:
-    """One column of Table 1: how many blocks conv2_x to conv5_x have, and of which kind."""
-
-    blocks: tuple[int, int, int, int]
-    bottleneck: bool
-
-
-DEPTHS = {
-    18: Table1(blocks=(2, 2, 2, 2), bottleneck=False),
-    34: Table1(blocks=(3, 4, 6, 3), bottleneck=False),
-    50: Table1(blocks=(3, 4, 6, 3), bottleneck=True),
-    101: Table1(blocks=(3, 4, 23, 3), bottleneck=True),
-    152: Table1(blocks=(3, 8, 36, 3), bottleneck=True),
-}
 
 
 class Bottleneck(nn.Module):
@@ -85,25 +63,29 @@ class ImageNetNetwork(nn.Module):
         classes: int = IMAGENET_CLASSES,
     ) -> None:
         super().__init__()
-        if depth not in DEPTHS:
-            raise ValueError(
-                f"depth {depth} is not of the ImageNet family; its depths are {', '.join(map(str, DEPTHS))}"
-            )
         if (kind == "plain") != (shortcut == "none"):
             raise ValueError(
                 f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}"
             )
-        table = DEPTHS[depth]
-        self.conv1 = nn.Conv2d(3, STAGE_FILTERS[0], kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = make_norm("batch", STAGE_FILTERS[0])
+        table = TABLE_1[depth_of("imagenet", depth)]
+        self.conv1 = nn.Conv2d(3, IMAGENET_FILTERS[0], kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = make_norm("batch", IMAGENET_FILTERS[0])
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         building = Building(shortcut=shortcut)
-        stages = [_stage(table, number, building, stride_on) for number in range(len(STAGE_FILTERS))]
+        stages = [_stage(table, number, building, stride_on) for number in range(len(IMAGENET_FILTERS))]
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(_widths(table)[-1], classes)
         self.layout = imagenet_layout(table, shortcut)
+
+    @property
+    def blocks(self) -> tuple[BasicBlock | Bottleneck, ...]:
+        """The blocks in forward order."""
+        return (*self.layer1, *self.layer2, *self.layer3, *self.layer4)
+
+    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+        """Nothing of this family goes by the number of the step or by the place in its batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -114,13 +96,13 @@ class ImageNetNetwork(nn.Module):
 
 def _widths(table: Table1) -> tuple[int, ...]:
     """Channels that go into the first stage and come out of each."""
-    return STAGE_FILTERS[0], *(EXPANSION * own if table.bottleneck else own for own in STAGE_FILTERS)
+    return IMAGENET_FILTERS[0], *(EXPANSION * own if table.bottleneck else own for own in IMAGENET_FILTERS)
 
 
 def _stage(table: Table1, number: int, building: Building, stride_on: StrideOn) -> nn.Sequential:
     """The blocks of a stage, counted from 0; the first one of all but stage 0 halves the maps."""
     before, after = _widths(table)[number : number + 2]
-    own = STAGE_FILTERS[number]
+    own = IMAGENET_FILTERS[number]
     blocks: list[nn.Module] = []
     for index in range(table.blocks[number]):
         name = f"layer{number + 1}.{index}"

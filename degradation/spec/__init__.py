@@ -1,9 +1,10 @@
 """What is studied, as frozen data: a study (a grid of runs and what to measure) and each single run."""
 
-from degradation.spec.block import BlockSpec, Norm, Order
-from degradation.spec.datasets import Cifar10, Dataset, Synthetic
+from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
+from degradation.spec.datasets import LISTED, Cifar10, Dataset, Folder, Synthetic
+from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of
 from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, nest, valid_depth
-from degradation.spec.recipe import PAPER_STEPS, Optimizer, Recipe, StudyRecipe
+from degradation.spec.recipe import PAPER_STEPS, PAPERS_RECIPES, Optimizer, Recipe, StudyRecipe
 from degradation.spec.run import (
     NETWORKS,
     PROBES,
@@ -20,16 +21,23 @@ from degradation.spec.run import (
 from degradation.spec.study import GROWING, SYNTHETIC_LABEL, VARYING, StudySpec, nest_arms
 
 __all__ = [
+    "EXPANSION",
     "GROWING",
+    "IMAGENET_FILTERS",
+    "LISTED",
     "NETWORKS",
+    "PAPERS_RECIPES",
     "PAPER_STEPS",
     "PROBES",
     "SCHEMA",
     "SYNTHETIC_LABEL",
+    "TABLE_1",
     "VARYING",
     "BlockSpec",
     "Cifar10",
     "Dataset",
+    "Family",
+    "Folder",
     "Frozen",
     "Initialization",
     "Measure",
@@ -42,10 +50,13 @@ __all__ = [
     "Recipe",
     "RunSpec",
     "Shortcut",
+    "StrideOn",
     "StudyRecipe",
     "StudySpec",
     "Synthetic",
+    "Table1",
     "canonical",
+    "depth_of",
     "digest",
     "flatten",
     "leaves",

@@ -10,6 +10,7 @@ Norm = Literal["batch", "none"]
 Order = Literal["original", "norm-after-addition", "relu-before-addition", "relu-only", "full"]
 Gate = Literal["none", "exclusive", "shortcut-only"]
 Start = Literal["drawn", "zero-gamma", "skipinit", "fixup"]
+StrideOn = Literal["3x3", "1x1"]
 
 ENDS_IN_NORM: tuple[Order, ...] = ("original", "relu-before-addition", "relu-only")
 """The orders whose branch has its last norm behind its last convolution, before the addition."""
@@ -40,6 +41,9 @@ class BlockSpec(Frozen):
     times a learned number that begins at zero (SkipInit, De and Smith 2020, arXiv:2002.10444); with its last
     convolution zero, its first divided by sqrt(blocks), and a learned number that begins at one (after Fixup, Zhang et
     al. 2019, arXiv:1901.09321, section 3: its biases are those of the convolutions)."""
+    stride_on: StrideOn = "3x3"
+    """Where a bottleneck of the ImageNet family has its stride: on the 3x3 convolution, as in today's common
+    implementation, or on the first 1x1 one, as in the paper."""
 
     @property
     def of_shortcut(self) -> tuple[str, ...]:
@@ -54,9 +58,8 @@ class BlockSpec(Frozen):
     @property
     def changed(self) -> tuple[str, ...]:
         """The fields that are not those of He et al. 2015, as ``gate exclusive``."""
-        return tuple(
-            f"{name} {getattr(self, name)}" for name in BlockSpec.model_fields if getattr(self, name) != _default(name)
-        )
+        names = [name for name in BlockSpec.model_fields if name != "stride_on"]  # the paper's is not the default
+        return tuple(f"{name} {getattr(self, name)}" for name in names if getattr(self, name) != _default(name))
 
     @model_validator(mode="after")
     def one_variant_of_the_shortcut(self) -> Self:

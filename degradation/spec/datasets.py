@@ -19,6 +19,10 @@ class Cifar10(Frozen):
         return 32
 
     @property
+    def classes(self) -> int:
+        return 10
+
+    @property
     def train_examples(self) -> int:
         return 50_000 - self.validation
 
@@ -40,6 +44,10 @@ class Synthetic(Frozen):
     validation: int = Field(default=0, ge=0)
 
     @property
+    def classes(self) -> int:
+        return 10
+
+    @property
     def train_examples(self) -> int:
         return self.examples - self.validation
 
@@ -50,4 +58,63 @@ class Synthetic(Frozen):
         return self
 
 
-Dataset = Annotated[Cifar10 | Synthetic, Field(discriminator="name")]
+LISTED = ("listing", "classes", "examples", "test_examples")
+"""Fields of a Folder that reading its directories fills in."""
+
+
+class Folder(Frozen):
+    """Images in folders, one a class: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
+
+    What the folder holds, not where it lies: a folder that moves stays the same data set. The fields of ``LISTED`` are
+    filled in when its directories are read (``data.listing``).
+    """
+
+    name: Literal["folder"] = "folder"
+    crop: int = Field(default=224, ge=8, le=1024)
+    """Pixels of either side of what a network sees."""
+    shorter: tuple[int, int] = (256, 480)
+    """Least and greatest shorter side, in pixels, to which an image is resized before a random crop is trained on: a
+    whole number drawn evenly (scale augmentation, section 3.4)."""
+    clean_shorter: int = 256
+    """Shorter side, in pixels, to which an image is resized before its centre is evaluated."""
+    validation: int = Field(default=0, ge=0)
+    """Training images held out, one fixed split for all seeds."""
+    listing: str = Field(default="", pattern="^([0-9a-f]{16})?$")
+    """First 16 digits of the SHA-256 of class names, file names and sizes in bytes; empty before the folder is read."""
+    classes: int = Field(default=0, ge=0)
+    examples: int = Field(default=0, ge=0)
+    """Training images, those held out among them."""
+    test_examples: int = Field(default=0, ge=0)
+
+    @property
+    def size(self) -> int:
+        return self.crop
+
+    @property
+    def train_examples(self) -> int:
+        return self.examples - self.validation
+
+    def holding(self, other: "Folder") -> "Folder":
+        """This, of the folder that another spec was filled in from."""
+        return Folder.model_validate(self.model_dump() | {name: getattr(other, name) for name in LISTED})
+
+    @model_validator(mode="after")
+    def crops_fit(self) -> Self:
+        least, greatest = self.shorter
+        if not self.crop <= least <= greatest <= 4096:
+            raise ValueError(
+                f"shorter is the least and the greatest shorter side, from crop ({self.crop}) to 4096 pixels, "
+                f"not {least} and {greatest}"
+            )
+        if not self.crop <= self.clean_shorter <= 4096:
+            raise ValueError(
+                f"clean_shorter is from crop ({self.crop}) to 4096 pixels, not {self.clean_shorter}: a crop lies within"
+            )
+        if self.listing and self.validation >= self.examples:
+            raise ValueError(
+                f"validation must leave training images: it is {self.validation}, the folder has {self.examples}"
+            )
+        return self
+
+
+Dataset = Annotated[Cifar10 | Synthetic | Folder, Field(discriminator="name")]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
@@ -41,7 +41,6 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-Depth = Annotated[int, AfterValidator(valid_depth)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Step = Annotated[int, Field(ge=0)]
 

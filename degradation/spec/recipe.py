@@ -1,5 +1,6 @@
 """The recipe: optimizer, learning-rate schedule, batch and augmentation, as frozen data."""
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,6 +8,7 @@ from pydantic import Field, model_validator
 from degradation.spec.fields import Frozen
 
 PAPER_STEPS = 64_000  # He et al. 2015, section 4.2
+IMAGENET_STEPS = 600_000  # section 3.4: up to 60 x 10^4
 ADAMS_BETA2 = 0.999  # Kingma and Ba 2015, algorithm 1
 Optimizer = Literal["sgd", "adam"]
 
@@ -30,8 +32,12 @@ class Recipe(Frozen):
     warmup_steps: int = Field(default=0, ge=0)
     warmup_learning_rate: float = Field(default=0.01, gt=0)
     padding: int = Field(default=4, ge=0, le=16)
-    """Zero pixels on each side before the random crop; 0 for no crop."""
+    """Zero pixels on each side before the random crop; 0 for no crop. Images of a folder have none: their random crops
+    are those of ``dataset.shorter``."""
     flip: bool = True
+    colour: float = Field(default=0.0, ge=0, le=10)
+    """Colour augmentation of images of a folder: standard deviation of the multiples of the principal components of
+    their colours that are added to an image (Krizhevsky et al. 2012, section 4.1, has 0.1)."""
 
     @property
     def normalized_together(self) -> int:
@@ -43,14 +49,10 @@ class Recipe(Frozen):
         """The steps at which the learning rate is divided by 10: 32k and 48k of 64k, scaled with ``steps``."""
         return self.steps // 2, 3 * self.steps // 4
 
-    @property
-    def changed(self) -> tuple[str, ...]:
+    def changed_from(self, papers: "Recipe", *, ignoring: Collection[str] = ()) -> tuple[str, ...]:
         """Fields that are not the paper's, beside the length of schedule and warm-up: ``batch 64``."""
-        lengths = ("steps", "warmup_steps")
-        fields = {name: field.default for name, field in Recipe.model_fields.items() if name not in lengths}
-        return tuple(
-            f"{name} {getattr(self, name)}" for name, papers in fields.items() if getattr(self, name) != papers
-        )
+        names = [name for name in Recipe.model_fields if name not in ("steps", "warmup_steps", *ignoring)]
+        return tuple(f"{name} {getattr(self, name)}" for name in names if getattr(self, name) != getattr(papers, name))
 
     @model_validator(mode="after")
     def warmup_ends_in_time(self) -> Self:
@@ -72,6 +74,13 @@ class Recipe(Frozen):
         if self.optimizer != "adam" and self.beta2 != ADAMS_BETA2:
             raise ValueError(f"beta2 {self.beta2} is Adam's: leave it out, or set optimizer to adam")
         return self
+
+
+PAPERS_RECIPES = {
+    "cifar": Recipe(),
+    "imagenet": Recipe(batch=256, steps=IMAGENET_STEPS, padding=0, colour=0.1),
+}
+"""Family -> the paper's recipe for it (sections 4.2 and 3.4), but for a learning rate that follows the error."""
 
 
 class StudyRecipe(Recipe):

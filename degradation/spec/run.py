@@ -1,15 +1,19 @@
 """One run, as frozen data: every field that changes its outcome; its id, its schema and upgrades."""
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Dataset
-from degradation.spec.fields import Depth, Frozen, Seed, Step, digest
+from degradation.spec.family import Family, builds, depth_of, has_plain
+from degradation.spec.fields import Frozen, Seed, Step, digest
 from degradation.spec.recipe import Recipe
 
-SCHEMA = 3
+if TYPE_CHECKING:
+    from degradation.spec.study import StudySpec
+
+SCHEMA = 4
 """Number of the RunSpec's shape; part of every run id. ``upgrade`` fills what an older one lacked."""
 
 Network = Literal["plain", "residual"]
@@ -41,8 +45,9 @@ class RunSpec(Frozen):
 
     schema_number: int = SCHEMA
     dataset: Dataset
+    family: Family = "cifar"
     network: Network
-    depth: Depth
+    depth: int
     shortcut: Shortcut
     seed: Seed
     norm: Norm = "batch"
@@ -54,6 +59,20 @@ class RunSpec(Frozen):
     measure: Measure = Measure()
     start: None = None
     """Where the weights come from: None, drawn from the seed."""
+
+    @field_validator("depth")
+    @classmethod
+    def depth_is_of_the_family(cls, depth: int, info: ValidationInfo) -> int:
+        return depth_of(info.data["family"], depth) if "family" in info.data else depth
+
+    @model_validator(mode="after")
+    def family_builds_it(self) -> Self:
+        fit_family(self)
+        if self.network == "plain":
+            has_plain(self.family, (self.depth,))
+        if self.dataset.classes == 0:
+            raise ValueError("the folder of images was not read: data.listing.listed fills in what it holds")
+        return self
 
     @model_validator(mode="after")
     def shortcut_fits_network(self) -> Self:
@@ -80,10 +99,17 @@ class RunSpec(Frozen):
         return f"{kind}-{self.depth}-s{self.seed}-{digest(self)}"
 
 
+def fit_family(spec: "RunSpec | StudySpec") -> None:
+    """ValueError, naming the field, where networks or images of a run or study do not go together."""
+    builds(spec.family, norm=spec.norm, width=spec.width, initialization=spec.initialization, block=spec.block)
+    if spec.recipe.colour and spec.dataset.name != "folder":
+        raise ValueError("colour is an augmentation of images of a folder: leave recipe.colour out")
+
+
 def upgrade(fields: dict[str, Any]) -> RunSpec:
     """The RunSpec of a run on disk, with what an older schema lacked filled in.
 
     Schema 1 knew SGD, batch norm, width 1 and He's initialization alone: these are the defaults of what 2 added.
-    Schema 2 knew the blocks of He et al. 2015 alone.
+    Schema 2 knew the blocks of He et al. 2015 alone. Schema 3 knew the CIFAR family alone, and no folder of images.
     """
     return RunSpec.model_validate(fields | {"schema_number": SCHEMA})

@@ -3,20 +3,31 @@
 import re
 from collections.abc import Mapping
 from itertools import combinations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Cifar10, Dataset
-from degradation.spec.fields import Depth, Frozen, Seed, distinct, flatten, leaves, merge, nest
-from degradation.spec.recipe import PAPER_STEPS, Recipe, StudyRecipe
-from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Precision
+from degradation.spec.family import TABLE_1, Family, depth_of, has_plain
+from degradation.spec.fields import Frozen, Seed, distinct, flatten, leaves, merge, nest
+from degradation.spec.recipe import PAPERS_RECIPES, Recipe, StudyRecipe
+from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Precision, fit_family
 
 SYNTHETIC_LABEL = (
     "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images"
 )
+PLATEAU_LABEL = "learning rate divided at fixed steps: the paper divides it when the error plateaus"
+STRIDE_LABEL = "the bottleneck's stride is on its 3x3 convolution: the paper's is on the first 1x1 one"
 GROWING = ("depths", "networks", "shortcuts", "seeds")
 VARYING = ("recipe", "norm", "width", "initialization", "block")
 """What an arm may change. Data, precision and what is measured belong to the whole study: its arms are compared."""
@@ -41,7 +52,11 @@ class StudySpec(Frozen):
     """
 
     question: str = "Does a deeper plain network reach a higher training error, and do shortcuts change that?"
-    depths: Annotated[tuple[Depth, ...], AfterValidator(distinct)] = (20, 32, 56, 110)
+    family: Family = "cifar"
+    """Of section 4.2 (depths 6n+2), or of section 4.1 (Table 1)."""
+    depths: Annotated[tuple[int, ...], AfterValidator(distinct)] = Field(
+        default=(20, 32, 56, 110), validate_default=True
+    )
     networks: Annotated[tuple[Network, ...], AfterValidator(distinct)] = NETWORKS
     shortcuts: Annotated[tuple[Literal["A", "B", "C"], ...], AfterValidator(distinct)] = ("A",)
     seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = (0,)
@@ -55,6 +70,18 @@ class StudySpec(Frozen):
     precision: Precision = "auto"
     measure: Measure = Measure()
     arms: Arms = Field(default={}, validate_default=False)  # the last field: it is checked against all others
+
+    @field_validator("depths")
+    @classmethod
+    def depths_are_of_the_family(cls, depths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        return tuple(depth_of(info.data["family"], each) for each in depths) if "family" in info.data else depths
+
+    @model_validator(mode="after")
+    def family_builds_it(self) -> Self:
+        fit_family(self)
+        if "plain" in self.networks:
+            has_plain(self.family, self.depths)
+        return self
 
     @field_validator("block")
     @classmethod
@@ -96,14 +123,23 @@ class StudySpec(Frozen):
             label if len(names) == len(each) else f"{' and '.join(names)}: {label}" for label, names in holds.items()
         )
 
+    @property
+    def paper_steps(self) -> int:
+        """Updates of a run in the paper: 64,000 on CIFAR-10, 600,000 on ImageNet."""
+        return PAPERS_RECIPES[self.family].steps
+
     def _own_labels(self) -> tuple[str, ...]:
-        synthetic, changed = self.dataset.name == "synthetic", self.recipe.changed
+        synthetic, crops = self.dataset.name == "synthetic", self.dataset.name == "folder"
+        changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if crops else ())
+        bottlenecks = self.family == "imagenet" and any(TABLE_1[depth].bottleneck for depth in self.depths)
         names = [name for name in VARYING if name not in ("recipe", "block") and getattr(self, name) != PAPERS[name]]
         built = (*(f"{name} {getattr(self, name)}" for name in names), *self.block.changed)
         labels = {
-            f"{self.recipe.steps:,} steps: not the paper's schedule": self.recipe.steps != PAPER_STEPS,
+            f"{self.recipe.steps:,} steps: not the paper's schedule": self.recipe.steps != self.paper_steps,
             f"not the paper's recipe: {', '.join(changed)}": bool(changed) and not synthetic,
             f"not the paper's networks: {', '.join(built)}": bool(built),
+            PLATEAU_LABEL: self.family == "imagenet",
+            STRIDE_LABEL: bottlenecks and self.block.stride_on == "3x3",
             SYNTHETIC_LABEL: synthetic,
         }
         return tuple(label for label, holds in labels.items() if holds)

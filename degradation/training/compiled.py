@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from degradation.networks.cifar import CifarNetwork
+from degradation.networks import AnyNetwork
 
 VARIETIES = 64  # of shape, stride, precision and variant that one process meets; each is compiled once at any depth
 
@@ -19,7 +19,7 @@ def _compiled_forward(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def compiled(network: CifarNetwork) -> Iterator[None]:
+def compiled(network: AnyNetwork) -> Iterator[None]:
     """Every block's forward compiled: its pointwise operations fused. Results differ from the eager ones by rounding.
 
     Blocks of one shape share one compilation, so a deep network takes no longer to compile than a shallow one.

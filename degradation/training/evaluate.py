@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from degradation.data.batches import CleanBatches
+from degradation.data.sources import Clean
 from degradation.environment import Environment
 from degradation.training.capture import Capture, Say
 from degradation.training.step import forward, statistics_of
@@ -36,7 +36,7 @@ class Watched:
     Processes that evaluate together call it equally often, whatever batches they have.
     """
 
-    batches: CleanBatches
+    batches: Clean
     examples: int | None = None
     watch: Callable[[], None] = lambda: None
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from degradation import frames, networks, schedules
-from degradation.data.batches import Batches, CleanBatches
-from degradation.data.images import Images
+from degradation.data import AnyImages
+from degradation.data.sources import clean_batches, training_batches
 from degradation.environment import Environment, provenance
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Readings
@@ -80,25 +80,20 @@ class Training:
     """
 
     def __init__(
-        self, run: RunSpec, images: Images, environment: Environment, report: Report, team: Team = ALONE
+        self, run: RunSpec, images: AnyImages, environment: Environment, report: Report, team: Team = ALONE
     ) -> None:
         environment.enter()
-        device = environment.torch_device
         self.run, self.environment, self.report, self.team = run, environment, report, team
         network = networks.for_run(run)
         if environment.sync_batch_norm:
             synchronized(network)
-        self.state = State(network, run.recipe, device)
+        self.state = State(network, run.recipe, environment.torch_device)
         parts = Parts.of(run, team)
-        self.batches = Batches(images, run.recipe, run.seed, device, parts.rows)
+        self.batches = training_batches(images, run, environment, parts.rows)
         self.stepper = Stepper(self.state, self.batches, run, environment, self._say, parts)
         self.evaluate = Evaluator(self.state.network, environment, self._say, team)
-        splits = {"train": images.train, "val": images.val, "test": images.test}
-        self.clean = {
-            name: CleanBatches(split, self.batches.mean, run.recipe.normalized_together)
-            for name, split in splits.items()
-            if split is not None
-        }
+        self.clean = clean_batches(images, self.batches.mean, run.recipe.normalized_together, environment)
+        self.classes = images.classes
         self.curves: list[dict[str, Any]] = []
         self.readings = Readings(self.stepper.probes, self.stepper.layout)
         self.position, self.previous_row = 0, 0
@@ -107,7 +102,7 @@ class Training:
         self._schedule()
         self._clock = Clock(run.recipe.batch)
 
-    def _first_facts(self, images: Images) -> dict[str, Any]:
+    def _first_facts(self, images: AnyImages) -> dict[str, Any]:
         """What is known before the first step, the hash of the very tensors handed to it among it."""
         network = self.state.network
         return {
@@ -115,7 +110,7 @@ class Training:
             "weight_hash": weight_hash(shared_weights(network)),
             "extra_weights": ", ".join(extra_weights(network)),
             "wall_seconds": 0.0,
-            "provenance": provenance(self.environment) | {"data": images.fingerprint},
+            "provenance": provenance(self.environment) | images.provenance,
         }
 
     def _schedule(self) -> None:
@@ -259,6 +254,10 @@ class Training:
         self.facts["provenance"]["capture"] = message
         self.report(Progress(run_id=self.run.run_id, phase="note", message=message))
 
+    def close(self) -> None:
+        """End the worker processes that decode its images, where there are any."""
+        self.batches.close()
+
     def frames(self) -> dict[str, pd.DataFrame]:
         """Every frame of the run, by name."""
         batch = {"split": "train_batch", "statistics": "batch", "examples": self.run.recipe.batch}
@@ -270,6 +269,7 @@ class Training:
         return self.facts | {"order_checksum": f"{checksum:016x}", "diverged_step": self.diverged_step}
 
     def weights(self) -> bytes:
-        """The present weights, batch-norm buffers and the mean image, as safetensors."""
-        facts = {"run": self.run.model_dump(mode="json"), "step": min(self.position, self.run.recipe.steps)}
+        """The present weights, batch-norm buffers and the mean image, as safetensors; classes by label as a fact."""
+        step = min(self.position, self.run.recipe.steps)
+        facts = {"run": self.run.model_dump(mode="json"), "step": step, "classes": self.classes}
         return encode_weights(self.state.network.state_dict(), self.batches.mean, facts)

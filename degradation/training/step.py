@@ -6,10 +6,11 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from degradation.data.batches import CHECKSUM_FACTOR, Batches
+from degradation.data.batches import CHECKSUM_FACTOR
+from degradation.data.sources import TrainingBatches
 from degradation.environment import Environment
 from degradation.layout import norms, weight_of
-from degradation.networks.cifar import CifarNetwork
+from degradation.networks import AnyNetwork
 from degradation.probes import PROBES, Measurement, Probe, Readings, Taps
 from degradation.spec import Recipe, RunSpec
 from degradation.training.capture import Capture, Say
@@ -24,7 +25,7 @@ NEVER = -1
 class State:
     """Everything that a step changes, on the device; ``tensors`` names it for the checkpoint."""
 
-    def __init__(self, network: CifarNetwork, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, network: AnyNetwork, recipe: Recipe, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(self.network.parameters())
         self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
@@ -73,7 +74,7 @@ class Stepper:
     def __init__(
         self,
         state: State,
-        batches: Batches,
+        batches: TrainingBatches,
         run: RunSpec,
         environment: Environment,
         say: Say,

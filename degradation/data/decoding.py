@@ -1,0 +1,119 @@
+"""An image file and the crop that was drawn for it -> pixels; a folder -> the mean and components of its colours."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from PIL import Image
+
+from degradation.data.listing import Files
+from degradation.environment import cores
+from degradation.errors import UseError
+from degradation.spec import Folder, digest
+from degradation.store import store_at
+
+DRAW = np.dtype(
+    [("index", "i8"), ("shorter", "i8"), ("down", "f8"), ("right", "f8"), ("flip", "i8"), ("colour", "f4", 3)]
+)
+"""What is drawn for one example: its number, the shorter side to resize it to, where the crop lies as fractions of the
+room that it has, whether it is flipped, and what is added to its colours (in units of 0..1)."""
+Draws = NDArray[np.void]
+Pixels = NDArray[np.uint8]
+COLOUR_EXAMPLES = 2000  # the first of the training images, whose mean colour is taken: known to 0.003 from so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """Mean of each channel, and principal components times their variances, one a row; in units of 0..1."""
+
+    mean: tuple[float, ...]
+    components: tuple[tuple[float, ...], ...]
+
+
+def clean_draws(first: int, last: int, spec: Folder) -> Draws:
+    """The examples ``first`` to ``last`` in index order: resized, and the centre of each."""
+    draws = np.zeros(last - first, dtype=DRAW)
+    draws["index"], draws["shorter"] = np.arange(first, last), spec.clean_shorter
+    draws["down"] = draws["right"] = 0.5
+    return draws
+
+
+def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]]:
+    """The pixels of a draw (crop, crop, 3), and what was really used: index, shorter side, top, left, flip.
+
+    Raises UseError naming a file that is no image that can be read.
+    """
+    path = files.path(int(draw["index"]))
+    try:
+        with Image.open(path) as image:
+            pixels, top, left = cut(image, int(draw["shorter"]), crop, (float(draw["down"]), float(draw["right"])))
+    except Exception as error:  # Pillow raises of many kinds for bytes that are no image
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UseError(
+            f"{path} cannot be read as an image ({why}): restore it, or take it away and begin another study"
+        ) from error
+    flip = int(draw["flip"])
+    return pixels[:, ::-1] if flip else pixels, (int(draw["index"]), int(draw["shorter"]), top, left, flip)
+
+
+def cut(image: Image.Image, shorter: int, crop: int, place: tuple[float, float]) -> tuple[Pixels, int, int]:
+    """Resize an image so that its shorter side has ``shorter`` pixels, and crop it: pixels (crop, crop, 3), top, left.
+
+    ``place``: fractions, of 0 to below 1, of the room that the crop has from the top and from the left. Bilinear with
+    antialiasing; of the resized image only the crop is computed.
+    """
+    least = min(image.size)
+    width, height = (shorter * side // least for side in image.size)
+    top, left = int(place[0] * (height - crop + 1)), int(place[1] * (width - crop + 1))
+    across, along = image.width / width, image.height / height
+    box = (
+        left * across,
+        top * along,
+        min((left + crop) * across, image.width),
+        min((top + crop) * along, image.height),
+    )
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(rgb.resize((crop, crop), Image.Resampling.BILINEAR, box=box)), top, left
+
+
+def colours(files: Files, spec: Folder) -> Colours:
+    """Mean and components of the colours of the first training images, centre crops; computed once and kept.
+
+    They are kept in the cache of the user under the digest of the spec; where that cannot be written they are
+    computed anew each time.
+    """
+    cache, name = store_at(Path(platformdirs.user_cache_dir("degradation")) / "colours"), f"{digest(spec)}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(cache.read(name))
+        return Colours(mean=tuple(kept["mean"]), components=tuple(map(tuple, kept["components"])))
+    found = _colours(files, spec)
+    with suppress(UseError):
+        cache.write(name, json.dumps(asdict(found)).encode())
+    return found
+
+
+def _colours(files: Files, spec: Folder) -> Colours:
+    """Sums in float64 of pixels and of their products, image by image in order, so that threads change nothing."""
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    for pixels in _first(files, spec):
+        flat = pixels.reshape(-1, 3).astype(np.float64) / 255
+        count, total, products = count + len(flat), total + flat.sum(0), products + flat.T @ flat
+    mean = total / count
+    variances, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(3)])  # the sign of a component is free
+    components = (vectors * variances.clip(0)).T
+    return Colours(mean=tuple(mean.tolist()), components=tuple(map(tuple, components.tolist())))
+
+
+def _first(files: Files, spec: Folder) -> Iterator[Pixels]:
+    draws = clean_draws(0, min(COLOUR_EXAMPLES, len(files)), spec)
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow works outside of Python's lock
+        for first in range(0, len(draws), 64):
+            yield from pool.map(lambda draw: decoded(files, draw, spec.crop)[0], draws[first : first + 64])

@@ -1,0 +1,190 @@
+"""A folder of images -> what it holds: its classes and files by number, and the Folder that tells it from others."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from degradation.data.images import held_out
+from degradation.errors import UseError
+from degradation.spec import Folder
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of the files that count as images, as torchvision's ImageFolder has them, in upper or lower case."""
+TRAIN, HELD_OUT = "train", ("val", "valid", "test")
+MIX_KEY = 224  # Philox key of the one order in which files are numbered; fixed for ever
+DIGITS = 16
+NAMED = 3  # of what is odd, in an error
+UNNAMED = "the images of this study lie in a folder: name it with --dataset folder:PATH"
+LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or valid, or test in place of val)"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Files:
+    """Image files by number, with their labels (N,): their names stand in one block of bytes.
+
+    A million Python strings would be copied into every worker process, since counting references writes to them.
+    """
+
+    root: Path
+    names: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    which: NDArray[np.int64]
+    """The place of each file among ``names``."""
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def path(self, number: int) -> Path:
+        """Where file ``number`` lies."""
+        place = int(self.which[number])
+        first = int(self.ends[place - 1]) if place else 0
+        return self.root / os.fsdecode(self.names[first : int(self.ends[place])].tobytes())
+
+    def take(self, numbers: NDArray[np.intp]) -> "Files":
+        """The files with these numbers, in their order."""
+        return Files(
+            root=self.root, names=self.names, ends=self.ends, labels=self.labels[numbers], which=self.which[numbers]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Listing:
+    """What a folder holds; the files of either part are numbered in one mixed order, the same for all seeds."""
+
+    path: Path
+    classes: tuple[str, ...]
+    train: Files
+    test: Files
+    digest: str
+
+    def fills(self, spec: Folder) -> Folder:
+        """The spec with what this folder holds. UseError where its held-out images leave none to train on."""
+        fields = {"classes": len(self.classes), "examples": len(self.train), "test_examples": len(self.test)}
+        if spec.validation >= len(self.train):
+            raise UseError(
+                f"dataset.validation: {self.path} has {len(self.train):,} training images, of which "
+                f"{spec.validation:,} cannot be held out: lower it"
+            )
+        return Folder.model_validate(spec.model_dump() | fields | {"listing": self.digest})
+
+    def splits(self, validation: int) -> tuple[Files, Files | None]:
+        """The files to train on, and those held out for validation; None for 0."""
+        if not validation:
+            return self.train, None
+        held = held_out(len(self.train), validation)
+        return self.train.take(np.flatnonzero(~held)), self.train.take(np.flatnonzero(held))
+
+
+def listed(spec: Folder, path: Path) -> Folder:
+    """The spec with what the folder at ``path`` holds. Raises UseError, in one line, where it is not laid out so."""
+    return read(path).fills(spec)
+
+
+def same(expected: Folder, found: Folder, path: Path) -> None:
+    """UseError where a folder does not hold the images that a study was begun with."""
+    if found.listing != expected.listing:
+        raise UseError(
+            f"{path} is not the folder that the study was begun with: expected {_said(expected)}, found "
+            f"{_said(found)}: put it back, or take --name NEW for another study"
+        )
+
+
+def _said(spec: Folder) -> str:
+    return (
+        f"{spec.examples:,} training and {spec.test_examples:,} held-out images in {spec.classes:,} classes "
+        f"(listing {spec.listing})"
+    )
+
+
+def read(path: Path) -> Listing:
+    """Read the directories of a folder; no image is opened.
+
+    Raises UseError, in one line: what was expected, and what is there.
+    """
+    try:
+        return _read(path.expanduser())
+    except OSError as error:
+        raise UseError(
+            f"cannot read {error.filename or path}: {error.strerror or error}: change its permissions"
+        ) from error
+
+
+def _read(path: Path) -> Listing:
+    if not path.is_dir():
+        raise UseError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}: {LAYOUT}")
+    names = sorted(entry.name for entry in os.scandir(path))
+    held_out_name = next((name for name in HELD_OUT if (path / name).is_dir()), None)
+    if not (path / TRAIN).is_dir() or held_out_name is None:
+        raise UseError(f"{path}: {LAYOUT}, found {_named(names)}")
+    classes = _classes(path / TRAIN)
+    _same_classes(path / held_out_name, classes)
+    sha = hashlib.sha256()
+    parts = {role: _files(path / name, classes, sha) for role, name in ((TRAIN, TRAIN), ("test", held_out_name))}
+    return Listing(path=path, classes=classes, train=parts[TRAIN], test=parts["test"], digest=sha.hexdigest()[:DIGITS])
+
+
+def _classes(part: Path) -> tuple[str, ...]:
+    """The names of the class folders of a part, sorted: two at least."""
+    entries = list(os.scandir(part))
+    found = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    if len(found) < 2:
+        loose = f" and {len(entries) - len(found):,} files outside of any" if len(entries) > len(found) else ""
+        raise UseError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
+    return found
+
+
+def _same_classes(part: Path, classes: Sequence[str]) -> None:
+    found = {entry.name for entry in os.scandir(part) if entry.is_dir()}
+    lacking, unknown = sorted(set(classes) - found), sorted(found - set(classes))
+    if lacking or unknown:
+        odd = [f"lacks {_named(lacking)}"] if lacking else []
+        odd += [f"has {_named(unknown)} beside them"] if unknown else []
+        raise UseError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
+
+
+def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash") -> Files:
+    """The images of a part, in mixed order; names and sizes go into the hash in sorted order."""
+    names, sizes, counts = list[bytes](), list[int](), list[int]()
+    for name in classes:
+        found = sorted((os.fsencode(where), size) for where, size in _images(part / name, f"{part.name}/{name}"))
+        if not found:
+            raise UseError(f"{part / name}: expected images ({', '.join(EXTENSIONS)}), found none")
+        names += [where for where, _ in found]
+        sizes += [size for _, size in found]
+        counts.append(len(found))
+    # The part's own name is not hashed: val is as good as test.
+    skip = len(os.fsencode(part.name)) + 1
+    sha.update(f"{len(names)}\0".encode())
+    for where, size in zip(names, sizes, strict=True):
+        sha.update(where[skip:] + b"\0%d\0" % size)
+    order = np.random.Generator(np.random.Philox(key=MIX_KEY)).permutation(len(names))
+    return Files(
+        root=part.parent,
+        names=np.frombuffer(b"".join(names), dtype=np.uint8),
+        ends=np.cumsum([len(where) for where in names], dtype=np.int64),
+        labels=np.repeat(np.arange(len(classes), dtype=np.int64), counts)[order],
+        which=order.astype(np.int64),
+    )
+
+
+def _images(folder: Path, name: str) -> Iterator[tuple[str, int]]:
+    """Name below the root and size in bytes of every image in a class folder, in folders within it too."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _images(Path(entry.path), f"{name}/{entry.name}")
+            elif entry.name.lower().endswith(EXTENSIONS):
+                yield f"{name}/{entry.name}", entry.stat().st_size
+
+
+def _named(names: Iterable[str]) -> str:
+    """``a, b, c and 4 more``; ``nothing`` where there is none."""
+    names = list(names)
+    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + rest if names else "nothing"
