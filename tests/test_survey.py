@@ -10,6 +10,7 @@ import pytest
 from degradation import frames, plan, runner
 from degradation.environment import Options
 from degradation.errors import DamagedError
+from degradation.launchers.work import Work
 from degradation.matching import matches
 from degradation.progress import silent
 from degradation.report.contents import contents
@@ -125,13 +126,13 @@ def test_a_run_that_trains_hashes_what_was_done_once_and_little_of_what_it_wrote
     [lost, *_] = plan.runs(STUDY)
     folder.remove_run(lost.run_id)
 
-    def launch(folder: StudyFolder, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
+    def launch(work: Work, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
         for run in runs:
-            write_run(folder, run)
+            write_run(work.folder, run)
         return {}
 
-    monkeypatch.setattr("degradation.launcher.launch", launch)
-    monkeypatch.setattr("degradation.data.load_images", lambda *_: None)
+    monkeypatch.setattr("degradation.launchers.local.launch", launch)
+    monkeypatch.setattr("degradation.launchers.local.check", lambda *_: None)
     assert len(runner.carry_out(folder, STUDY, Options(jobs=1), silent).finished) == 12
     assert set(hashed.values()) == {1}
     assert WEIGHTS not in {file for _, file in hashed}
