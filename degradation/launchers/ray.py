@@ -103,7 +103,7 @@ def _reach(address: str) -> None:
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether the preface of HTTP/2 is answered by its settings (RFC 9113, sections 3.4 and 6.5), as by Ray's server."""
+    """Whether the preface of HTTP/2 is answered by settings, as Ray's server does (RFC 9113, sections 3.4 and 6.5)."""
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0]))
     answer = connection.recv(9)
     return len(answer) == 9 and answer[3] == HTTP2_SETTINGS
