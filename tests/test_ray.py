@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -250,3 +252,23 @@ def test_an_address_where_no_cluster_answers_is_one_line_within_seconds(tmp_path
     assert said.startswith("degradation: --address 127.0.0.1:1: no Ray cluster answers there (")
     assert said.count("\n") == 1
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(("said", "why"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "something else"), (b"", "timed out")])
+def test_a_port_where_something_else_listens_is_no_cluster(monkeypatch, said, why):
+    monkeypatch.setattr(launcher, "REACH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.sendall(said)
+            time.sleep(1)
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(UseError, match=f"no Ray cluster answers there .*{why}"):
+            launcher._reach(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_the_port_of_a_cluster_answers(cluster):
+    launcher._reach(cluster.address)

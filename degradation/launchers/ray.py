@@ -30,6 +30,8 @@ from degradation.launchers import nodes
 from degradation.launchers.dispatching import Dispatch, alive, dead
 
 REACH_SECONDS = 5.0
+HTTP2_SETTINGS = 4  # the type of the frame
+FAILURES = (RayError, OSError, RuntimeError, ValueError)  # of starting or joining Ray
 STORE_BYTES = 80 * 2**20  # nothing but small messages passes through Ray's own object store
 
 
@@ -62,39 +64,56 @@ def ready(options: Options) -> Iterator[str]:
 
 
 def _start() -> None:
-    ray.init(
-        address="local",
-        num_cpus=cores(),
-        object_store_memory=STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cores(),
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except FAILURES as error:
+        raise UseError(f"--launcher ray: Ray did not start on this machine: {_first_line(error)}") from None
 
 
 def _join(address: str) -> None:
     """Become a driver of the cluster. UseError where none answers, or none has a node on this machine."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else each attempt to connect is a line on stderr
     if address != "auto":
         _reach(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RayError, OSError, RuntimeError, ValueError) as error:
-        said = str(error).strip().splitlines()[0]
+    except FAILURES as error:
         raise UseError(
-            f"--address {address}: {said} (expected a cluster that this machine has joined: ray start "
-            f"--address HOST:PORT joins it)"
+            f"--address {address}: {_first_line(error)} (expected a cluster that this machine has joined by `ray start "
+            f"--address`; where it asks for a token, RAY_AUTH_MODE=token)"
         ) from None
 
 
 def _reach(address: str) -> None:
+    """UseError, within seconds, where nothing answers as Ray does: joining would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS") != "1" and not _speaks_grpc(connection):
+                raise ConnectionError("something else than Ray does")
     except OSError as error:
         why = error.strerror or str(error)
         raise UseError(
             f"--address {address}: no Ray cluster answers there ({why}): `ray status` on its head node says where it is"
         ) from None
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether the preface of HTTP/2 is answered by settings, as Ray's server does (RFC 9113, sections 3.4 and 6.5)."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0]))
+    answer = connection.recv(9)
+    return len(answer) == 9 and answer[3] == HTTP2_SETTINGS
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

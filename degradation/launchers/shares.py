@@ -24,7 +24,7 @@ class Share:
     def within(self, nodes: Iterable[Mapping[str, float]]) -> int:
         """How many runs go at a time on nodes with these resources."""
         if self.gpus:
-            return sum(int(node.get("GPU", 0)) * int(1 / self.gpus + 1e-6) for node in nodes)
+            return sum(int(node.get("GPU", 0)) * int(1 / self.gpus) for node in nodes)
         return sum(int(node.get("CPU", 0)) // self.cores for node in nodes)
 
     def said(self) -> str:
