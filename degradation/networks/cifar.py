@@ -15,7 +15,7 @@ from degradation.spec import BlockSpec, Initialization, Network, Norm, Shortcut,
 class CifarNetwork(nn.Module):
     """A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters times width, global pool, linear layer.
 
-    Input (N, 3, H, W), output logits (N, 10). ``layout`` names its layers and blocks for the probes. With
+    Input (N, 3, H, W), output logits (N, classes). ``layout`` names its layers and blocks for the probes. With
     pre-activation the first block takes the activation behind the first convolution as its own, and another stands
     behind the last block (He et al. 2016, appendix).
     Raises ValueError for a depth that is not 6n+2, a shortcut that does not fit the kind, or blocks that do not fit.
@@ -31,6 +31,7 @@ class CifarNetwork(nn.Module):
         width: int = 1,
         initialization: Initialization = "he",
         block: BlockSpec | None = None,
+        classes: int = CLASSES,
     ) -> None:
         super().__init__()
         self.spec = (block or BlockSpec()).fitting(norm)
@@ -53,7 +54,7 @@ class CifarNetwork(nn.Module):
             self.layer1[0].bn1 = nn.Identity()
         self.last = ending(building, last)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(last, CLASSES)
+        self.fc = nn.Linear(last, classes)
         self.layout = cifar_layout(n, building)
 
     @property
