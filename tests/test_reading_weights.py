@@ -14,6 +14,9 @@ from safetensors.torch import save_file
 from degradation import networks
 from degradation.errors import UseError
 from degradation.networks.states import PassedOver, fill, read_weights
+from degradation.spec import RunSpec, StudySpec, Synthetic
+from degradation.training.checkpoint import encode_weights
+from tests.calling import Command, command  # noqa: F401
 
 
 def state(kind="residual", depth=8, shortcut=None, **fields):
@@ -190,3 +193,68 @@ def test_safetensors_without_a_tensor_are_refused():
     save_file({}, "none.safetensors")
     with pytest.raises(UseError, match="holds no tensors by name"):
         read_weights(Path("none.safetensors"))
+
+
+# Files of ours
+
+
+PROBE = ["probe", "--dataset", "synthetic", "--device", "cpu", "--eval-examples", "100", "--batch", "16"]
+
+
+def of_ours(**fields):
+    """A file of ours, of a run with these fields."""
+    study = StudySpec(dataset=Synthetic(), depths=(8,))
+    named = {"network": "residual", "depth": 8, "shortcut": "B", "seed": 0} | fields
+    run = RunSpec(dataset=study.dataset, recipe=study.recipe.for_depth(8), **named)
+    mean = torch.zeros(16, 16, 3)
+    facts = {"run": run.model_dump(mode="json"), "step": 700}
+    Path("final.safetensors").write_bytes(encode_weights(networks.for_run(run).state_dict(), mean, facts))
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_of", "words"),
+    [
+        ("--network plain --depth 8", {"shortcut": "A"}, "--network residual --depth 8 --shortcut A"),
+        ("--network residual --depth 8", {"network": "plain", "shortcut": "none"}, "--network plain --depth 8"),
+        ("--network residual --depth 14", {}, "--network residual --depth 8 --shortcut B"),
+        ("--network plain --depth 8", {"shortcut": "A", "block": {"gate": "exclusive"}}, "gate"),
+    ],
+)
+def test_a_file_of_ours_is_not_read_as_another_network(command: Command, asked, is_of, words):  # noqa: F811
+    of_ours(**is_of)
+    said = command(*PROBE, *asked.split(), "--weights", "final.safetensors")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert words in said.err
+
+
+def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monkeypatch):  # noqa: F811
+    from degradation.probing import Probing
+
+    probed, real = [], Probing.__call__
+    monkeypatch.setattr(Probing, "__call__", lambda self, network: (probed.append(network), real(self, network))[1])
+    of_ours(norm="none", width=2, block={"order": "relu-only", "gate": "shortcut-only"})
+    said = command(*PROBE, "--network", "residual", "--depth", "8", "--shortcut", "B", "--weights", "final.safetensors")
+    assert said.status == 0, said.err
+    assert (probed[0].spec.order, probed[0].conv1.out_channels) == ("relu-only", 32)
+    assert "fc: no response" in said.out
+
+
+def test_the_figure_of_a_probe_names_the_shortcut_and_no_step_in_its_legend(command: Command, monkeypatch):  # noqa: F811
+    from degradation.figures import recorded
+
+    drawn, real = [], recorded.recorded
+    monkeypatch.setattr(recorded, "recorded", lambda *a, **k: (drawn.append(real(*a, **k)), drawn[-1])[1])
+    torch.save(state(), "r.pt")
+    of_ours()
+    for weights, shortcut, title in (("r.pt", "A", "r.pt, synthetic"), ("final.safetensors", "B", "step 700")):
+        said = command(*PROBE, "--network", "residual", "--depth", "8", "--weights", weights, "--shortcut", shortcut)
+        assert said.status == 0, said.err
+        above, below = drawn[-1][0].axes
+        assert above.get_title(loc="left").startswith(f"residual-8 with shortcut {shortcut}: {weights}, synthetic")
+        assert above.get_title(loc="left").endswith(title)
+        assert above.get_legend() is None
+        assert [text.get_text() for text in below.get_legend().get_texts()] == [
+            "batch statistics",
+            "running statistics",
+        ]
+        assert below.get_xlabel() == "layer, in forward order; without a response: fc"
