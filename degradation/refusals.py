@@ -38,14 +38,17 @@ KINDS = {
 
 
 def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UseError:
-    """The first of the errors as one line; ``given`` are the nested fields that were refused."""
-    found = error.errors(include_url=False)
+    """The errors as one line, a sentence for each field; ``given`` are the nested fields that were refused."""
     given = {**given, "arms": nest_arms(given.get("arms", {}))}
-    path = _path(found[0]["loc"], given)
     # A field that may be one of several types has one error for each of them: they belong in one sentence.
-    alike = [entry for entry in found if _path(entry["loc"], given) == path]
-    message = _unknown(path, given) if alike[0]["type"] == "extra_forbidden" else _refused(alike)
-    return UseError(f"{place(path, message)}: {message}")
+    fields: dict[Path, list[Any]] = {}
+    for entry in error.errors(include_url=False):
+        fields.setdefault(_path(entry["loc"], given), []).append(entry)
+    said = []
+    for path, alike in fields.items():
+        message = _unknown(path, given) if alike[0]["type"] == "extra_forbidden" else _refused(alike)
+        said.append(f"{place(path, message)}: {message}")
+    return UseError("; ".join(said))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -91,8 +94,10 @@ def _refused(alike: list[Any]) -> str:
 
 
 def _unknown_dataset(entry: Any) -> str:
-    given = entry["input"]
-    name = given.get("name") if isinstance(given, Mapping) else given
+    if "name" not in entry["input"]:
+        names = " or ".join(f'name = "{name}"' for name in DATASETS)
+        return f"its key name is missing, which says what data it is: expected {names}"
+    name = entry["input"]["name"]
     hint = suggestion(str(name), DATASETS)
     return f"expected {' or '.join(DATASETS)} as the dataset's name, not {shown(name)}{hint}"
 

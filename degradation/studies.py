@@ -109,12 +109,16 @@ def read(path: str | Path) -> StudySpec:
         fields = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UseError(f"{path} is not TOML: {error}") from None
+    wrong = []
     if not re.match(r"question\s*=", text):
-        raise UseError(f'{path} line 1: expected the question of the study on the first line: question = "..."')
+        wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
     try:
-        return StudySpec.model_validate(fields)
+        study = StudySpec.model_validate(fields)
     except ValidationError as error:
-        raise refusal(error, fields, lambda names, message: _at(path, text, names, message)) from None
+        wrong.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
+    if wrong:
+        raise UseError("; ".join(wrong))  # all at once: a first file of one's own lacks more than one thing
+    return study
 
 
 def question(path: str | Path) -> str:

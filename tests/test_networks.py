@@ -6,7 +6,7 @@ import torch
 from degradation import plan
 from degradation.networks import for_run, network
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
-from degradation.spec import StudySpec, Synthetic
+from degradation.spec import BlockSpec, StudySpec, Synthetic
 
 # FACTS: He et al. 2015, Table 6, made exact; multiply-adds of convolutions and linear layer.
 PUBLISHED = {20: (269_722, 40_551_040), 32: (464_154, 68_862_592), 44: (658_586, 97_174_144),
@@ -53,10 +53,55 @@ def test_the_counts_of_a_run_are_those_of_its_network():
         assert made.conv1.out_channels == 32
 
 
-@pytest.mark.parametrize("field", [{"norm": "layer"}, {"initialization": "xavier"}, {"width": 0}])
-def test_an_unknown_norm_width_or_initialization_is_refused(field):
-    with pytest.raises(ValueError, match=next(iter(field))):
-        network("plain", 8, **field)
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"norm": "layer"}, "the norm is one of batch, none, not 'layer'"),
+        ({"initialization": "xavier"}, "the initialization is one of"),
+        ({"depth": "20"}, "the depth is a whole number, not '20'"),
+        ({"depth": 8.0}, "the depth is a whole number, not 8.0"),
+        ({"width": 0}, "the width is a whole number of at least 1, not 0"),
+        ({"width": 1.5}, "the width is a whole number of at least 1, not 1.5"),
+        ({"classes": 0}, "the number of classes is a whole number of at least 1, not 0"),
+        ({"family": "imagenet", "depth": 18, "classes": 0}, "the number of classes is a whole number of at least 1"),
+        ({"seed": "a"}, "the seed is a whole number of at least 0, not 'a'"),
+        ({"seed": -1}, "the seed is a whole number of at least 0, not -1"),
+        ({"block": "full"}, "the block is a BlockSpec or a mapping such as {'order': 'full'}, not 'full'"),
+        ({"block": {"order": "ful"}}, "block.order: expected original, .*, not 'ful'; did you mean full?"),
+        ({"block": {"ordre": "full"}}, "block.ordre is not a field of block; .*; did you mean order?"),
+        ({"block": {"start": "fixup"}}, "start fixup replaces the norm: take norm none"),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused_in_one_line(field, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        network("residual", **{"depth": 8} | field)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 8), ("imagenet", 18)])
+def test_a_field_that_the_family_does_not_have_is_named_with_those_that_it_has(family, depth):
+    with pytest.raises(TypeError, match=f"no field widht; those of family {family} are .*classes"):
+        network("residual", depth, family=family, widht=2)
+
+
+def test_blocks_are_a_spec_or_a_mapping_of_its_fields():
+    for norm, fields in (("batch", {"order": "full"}), ("none", {"start": "fixup"})):
+        asked, meant = (network("residual", 8, norm=norm, block=block) for block in (fields, BlockSpec(**fields)))
+        assert asked.spec == meant.spec == BlockSpec(**fields)
+        assert weight_hash(asked.named_parameters()) == weight_hash(meant.named_parameters())
+
+
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 8), ("imagenet", 18)])
+def test_the_classes_are_the_logits(family, depth):
+    assert network("plain", depth, family=family, classes=7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("seed", [0, None])
+@pytest.mark.parametrize(("family", "depth"), [("cifar", 8), ("imagenet", 18)])
+def test_making_a_network_leaves_the_global_generator_as_it_was(family, depth, seed):
+    before = torch.get_rng_state()
+    network("residual", depth, family=family, seed=seed)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_depth_of_1202_can_be_made():

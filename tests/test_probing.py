@@ -172,8 +172,8 @@ def broken(tmp_path):
         "missing.pt": "fc.bias 10 is missing",
         "more.pt": "extra.weight 2x3 is unknown",
         "shape.pt": "conv1.weight is 32x3x3x3, expected 16x3x3x3",
-        "optionB.pt": "layer2.0.downsample.0.weight 32x16x1x1 is unknown",
-        "deeper.pt": "and 28 more",
+        "optionB.pt": "layer2.0.shortcut.0.weight 32x16x1x1 is unknown",
+        "deeper.pt": "and 32 more",
         ".": "Is a directory",
     }
 
@@ -193,7 +193,7 @@ def test_counters_of_batches_may_be_missing(command, tmp_path):  # noqa: F811
     asked = ["--network", "residual", "--depth", "8", "--weights", "old.pt", "--eval-examples", "100"]
     said = command(*PROBE, *asked)
     assert said.status == 0, said.err
-    assert "do --normalize and --dataset fit these weights?" in said.out
+    assert "do --network, --shortcut, --normalize and --dataset fit these weights?" in " ".join(said.out.split())
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,8 @@ def test_counters_of_batches_may_be_missing(command, tmp_path):  # noqa: F811
     [
         (["--normalize", "1,2/3"], "--normalize"),
         (["--normalize", "0,0,0/1,0,1"], "--normalize"),
+        (["--normalize", "nan,0,0/1,1,1"], "finite"),
+        (["--normalize", "0,0,0/1,inf,1"], "finite"),
         (["--depth", "9"], "6n+2"),
         (["--shortcut", "D"], "A, B, C"),
         (["--format", "json"], "csv or parquet"),

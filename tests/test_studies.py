@@ -142,6 +142,17 @@ def test_what_a_file_gets_wrong_is_said_with_its_line(text: str, line: int, mess
     assert refusal(f'question = "q"\n{text}\n') == f"x.toml line {line}: {message}"
 
 
+def test_all_that_a_file_gets_wrong_is_said_at_once() -> None:
+    message = refusal("[dataset]\nnoise = 1\n[recipe]\nsteps = 0\nbatch = 'x'\n")
+    assert message == (
+        'x.toml line 1: expected the question of the study on the first line: question = "..."; '
+        "x.toml line 1: dataset: its key name is missing, which says what data it is: "
+        'expected name = "cifar10" or name = "synthetic"; '
+        "x.toml line 5: recipe.batch: expected a whole number, not 'x'; "
+        "x.toml line 4: recipe.steps: expected a number of at least 1, not 0"
+    )
+
+
 def test_a_file_without_its_question_on_the_first_line_is_refused() -> None:
     for text in ("depths = [20]\n", 'seeds = [0]\nquestion = "q"\n'):
         assert refusal(text).startswith("x.toml line 1: expected the question of the study on the first line")

@@ -1,5 +1,6 @@
 """The command that looks into trained weights: a file -> its test error, frames, a figure and a table."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from degradation.networks.cifar import CifarNetwork
+    from degradation.networks.states import Weights
     from degradation.store import Place
 
 Channels = tuple[float, float, float]
@@ -69,8 +71,10 @@ def probe(
     from degradation.probing import Probing, normalization
     from degradation.spec import Cifar10, Synthetic
 
-    made, read = _network(network, depth, shortcut), read_weights(weights)
-    fill(made, read, f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else ""))
+    read = read_weights(weights)
+    made = _network(network, depth, shortcut, read)
+    what = f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else "")
+    fill(made, read, what)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
     images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
@@ -89,7 +93,7 @@ def probe(
     for line in said(found):
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
-    title = f"{network}-{depth}: {weights.name}, {dataset}"
+    title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
     for path in write(found, facts, format, out or Path("probes") / weights.stem, title):
         screen.print(str(path), soft_wrap=True)
     return DONE
@@ -103,21 +107,35 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
         mean, std = (tuple(float(part) for part in half.split(",")) for half in text.split("/"))
     except ValueError:
         mean = std = ()
-    if len(mean) != 3 or len(std) != 3 or not all(0 < value < float("inf") for value in std):
+    numbers = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
+    if not numbers or min(std) <= 0:
         names = ", ".join(NORMALIZATIONS)
-        raise UseError(f"--normalize: expected {names} or three means and three stds as a,b,c/d,e,f, not {text!r}")
+        raise UseError(
+            f"--normalize: expected {names} or three means and three stds, finite and the stds above 0, as "
+            f"a,b,c/d,e,f, not {text!r}"
+        )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def _network(kind: str, depth: str, shortcut: str | None) -> "CifarNetwork":
+def _network(kind: str, depth: str, shortcut: str | None, weights: "Weights") -> "CifarNetwork":
+    """The network asked for. A file of ours says more of it: norm, width and block are those of its run.
+
+    UseError where there is no such network, or the file says that it is another's.
+    """
     from degradation import networks
 
+    built = {name: weights.run[name] for name in ("norm", "width", "block") if name in weights.run}
     try:
         asked: Any = (kind, int(depth), shortcut)  # their values are checked there
-        made: CifarNetwork = networks.network(*asked, seed=None)  # the weights come from the file
-        return made
+        made: CifarNetwork = networks.network(*asked, seed=None, **built)  # the weights come from the file
     except ValueError as error:
         raise UseError(f"--network {kind} --depth {depth}: {error}") from error
+    meant = {"network": kind, "depth": int(depth), "shortcut": shortcut or ("none" if kind == "plain" else "A")}
+    says = {name: weights.run.get(name, value) for name, value in meant.items()}
+    if says != meant:
+        options = [f"--{name} {value}" for name, value in says.items() if value != "none"]
+        raise UseError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
+    return made
 
 
 def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
@@ -129,7 +147,12 @@ def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
         f"of each batch, {examples:,} images"
     ]
     if errors.min() > SUSPECT:
-        lines.append("an error so large is rare in a trained network: do --normalize and --dataset fit these weights?")
+        lines.append(
+            "an error so large is rare in a trained network: do --network, --shortcut, --normalize and --dataset fit "
+            "these weights? (plain and residual with shortcut A have the same tensors)"
+        )
+    if silent := sorted(set(found["gradients"]["name"]) - set(found["responses"]["name"])):
+        lines.append(f"{', '.join(silent)}: no response, which is what a convolution puts out behind its norm")
     return lines
 
 
@@ -143,7 +166,7 @@ def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
         column.justify = "right"
     for row in found["gradients"].to_dict("records"):
         shown = [
-            f"{std.loc[row['name'], kind]:.3f}" if row["name"] in std.index else "" for kind in ("running", "batch")
+            f"{std.loc[row['name'], kind]:.3f}" if row["name"] in std.index else "-" for kind in ("running", "batch")
         ]
         table.add_row(
             str(row["layer"]), row["name"], *shown, f"{row['weight_norm']:.3f}", f"{row['weight_grad_norm']:.2e}"
@@ -167,7 +190,7 @@ def write(
         for name, frame in found.items()
     }
     with styled():
-        figure, _ = recorded(found, title)
+        figure, _ = recorded(found, title, steps=False)
         for kind, metadata in (("png", {}), ("svg", {"Date": None})):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=metadata)

@@ -1,15 +1,34 @@
 """The networks: a kind, a depth and a shortcut option -> a module with its Layout and weights from a seed."""
 
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, overload
+
+import torch
+from pydantic import ValidationError
 
 from degradation.errors import UseError
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.imagenet import ImageNetNetwork
 from degradation.networks.weights import draw_weights
-from degradation.spec import BlockSpec, Family, Initialization, Network, Norm, RunSpec, Shortcut, StrideOn
+from degradation.refusals import refusal, suggestion
+from degradation.spec import BlockSpec, Family, Initialization, Network, Norm, RunSpec, Shortcut, StrideOn, StudySpec
 
 AnyNetwork: TypeAlias = CifarNetwork | ImageNetNetwork
 N = TypeVar("N", CifarNetwork, ImageNetNetwork)
+
+FIELDS: dict[Family, tuple[str, ...]] = {
+    "cifar": ("norm", "width", "initialization", "block", "classes"),
+    "imagenet": ("stride_on", "classes"),
+}
+"""What a network of the family has beside kind, depth, shortcut and seed."""
+CHOICES: dict[str, tuple[str, ...]] = {
+    "norm": get_args(Norm),
+    "initialization": get_args(Initialization),
+    "stride_on": get_args(StrideOn),
+}
+COUNTS = {"width": "width", "classes": "number of classes"}
 
 
 @overload
@@ -23,7 +42,7 @@ def network(
     norm: Norm = "batch",
     width: int = 1,
     initialization: Initialization = "he",
-    block: BlockSpec | None = None,
+    block: BlockSpec | Mapping[str, Any] = ...,
     classes: int = 10,
 ) -> CifarNetwork: ...
 
@@ -52,43 +71,67 @@ def network(
 ) -> AnyNetwork:
     """A network of He et al. 2015, its weights drawn from ``seed``; ``seed=None`` leaves them for a checkpoint.
 
-    ``family`` cifar (section 4.2): depth 6n+2, ``shortcut`` A, B or C (default A) for a residual network and none for
-    a plain one; the stages have 16, 32 and 64 filters times ``width``; ``norm`` is batch or none; ``block`` holds the
-    variants of He et al. 2016. Input (N, 3, H, W), output (N, ``classes``).
+    ``family`` cifar (section 4.2), unless another is named: depth 6n+2 (50 too is one of its depths: the ImageNet
+    ResNet-50 needs ``family="imagenet"``), ``shortcut`` A, B or C (default A) for a residual network and none for a
+    plain one; the stages have 16, 32 and 64 filters times ``width``; ``norm`` is batch or none; ``initialization`` he,
+    orthogonal, delta-orthogonal or dirac. ``block``, a ``degradation.spec.BlockSpec`` or a mapping of its fields such
+    as ``{"order": "full"}``, holds the variants of He et al. 2016. Input (N, 3, H, W), output (N, ``classes``), 10 of
+    them unless said.
 
     ``family`` imagenet (section 4.1): depths 18, 34, 50, 101 and 152, ``shortcut`` as above (default B, as in the
     common implementation); the stride of a bottleneck is on its 3x3 convolution or, as in the paper, on its first 1x1
-    one (``stride_on``). Input (N, 3, H, W), output (N, ``classes``).
+    one (``stride_on``). Input (N, 3, H, W), output (N, ``classes``), 1000 of them unless said.
 
-    Raises ValueError for a kind, shortcut, norm, width, initialization, family or place of the stride that does not
-    exist, a depth that the family does not have, a shortcut that does not fit, or blocks that cannot be built so.
+    Torch's global random generator is left as it was.
+
+    Raises ValueError for a kind, shortcut, norm, width, initialization, family, seed, number of classes or place of
+    the stride that does not exist, a depth that the family does not have, a shortcut that does not fit, or blocks that
+    cannot be built so; TypeError for a field that the family does not have.
     """
     default: Shortcut = "A" if family == "cifar" else "B"
     option: Shortcut = shortcut or ("none" if kind == "plain" else default)
     _known("network", kind, get_args(Network))
     _known("shortcut", option, get_args(Shortcut))
     _known("family", family, get_args(Family))
-    if family == "imagenet":
-        _known("place of the stride", fields.get("stride_on", "3x3"), get_args(StrideOn))
-        return _drawn(ImageNetNetwork(kind=kind, depth=depth, shortcut=option, **fields), seed)
-    initialization = fields.get("initialization", "he")
-    _known("norm", fields.get("norm", "batch"), get_args(Norm))
-    _known("initialization", initialization, get_args(Initialization))
-    if (width := fields.get("width", 1)) < 1:
-        raise ValueError(f"the width is a whole number of at least 1, not {width}")
-    made = _drawn(CifarNetwork(kind=kind, depth=depth, shortcut=option, **fields), seed, initialization)
-    if seed is not None:
-        made.begin(seed)
+    built = {"kind": kind, "depth": _whole("depth", depth), "shortcut": option} | _checked(family, fields)
+    drawn_from = None if seed is None else _whole("seed", seed, least=0)
+    with _generator_untouched():
+        made = ImageNetNetwork(**built) if family == "imagenet" else CifarNetwork(**built)
+    if drawn_from is not None:
+        draw_weights(made, drawn_from, fields.get("initialization", "he"))
+        if isinstance(made, CifarNetwork):
+            made.begin(drawn_from)
     return made
 
 
-def _drawn(made: N, seed: int | None, initialization: Initialization = "he") -> N:
-    if seed is not None:
-        draw_weights(made, seed, initialization)
-    return made
+def _checked(family: Family, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as the family takes them."""
+    for name in fields:
+        if name not in FIELDS[family]:
+            theirs = f"those of family {family} are {', '.join(FIELDS[family])}"
+            raise TypeError(f"network has no field {name}; {theirs}{suggestion(name, FIELDS[family])}")
+    for name in CHOICES.keys() & fields.keys():
+        _known(name, fields[name], CHOICES[name])
+    checked = dict(fields) | {name: _whole(COUNTS[name], fields[name], least=1) for name in COUNTS if name in fields}
+    if checked.get("block") is not None:
+        checked["block"] = _block(checked["block"], fields.get("norm", "batch"))
+    return checked
 
 
-def _known(what: str, given: str, choices: tuple[str, ...]) -> None:
+def _block(given: object, norm: Norm) -> BlockSpec:
+    if isinstance(given, BlockSpec):
+        return given
+    if not isinstance(given, Mapping):
+        raise ValueError(f"the block is a BlockSpec or a mapping such as {{'order': 'full'}}, not {given!r}")
+    fields = {"norm": norm, "block": dict(given)}
+    try:
+        return StudySpec.model_validate(fields).block
+    except ValidationError as error:
+        line = refusal(error, fields, lambda path, message: "network" if path[-1] in message else ".".join(path))
+        raise ValueError(str(line)) from None
+
+
+def _known(what: str, given: object, choices: tuple[str, ...]) -> None:
     if given not in choices:
         raise ValueError(f"the {what} is one of {', '.join(choices)}, not {given!r}")
 
@@ -98,6 +141,26 @@ def cifar_for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
     if run.family != "cifar":
         raise UseError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
     return cast(CifarNetwork, for_run(run, drawn=drawn))
+
+
+def _whole(what: str, given: Any, least: int | None = None) -> int:
+    """The number as an int. ValueError where it is no whole one, or too small."""
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise ValueError(f"the {what} is a whole number{bound}, not {given!r}")
+    return number
+
+
+@contextmanager
+def _generator_untouched() -> Iterator[None]:
+    """Torch's modules draw weights as they are made, which ours replace: its generator is put back afterwards."""
+    default = torch.get_default_device()
+    with torch.random.fork_rng([default] if default.type == "cuda" else []):
+        yield
 
 
 def for_run(run: RunSpec, *, drawn: bool = True) -> AnyNetwork:
