@@ -92,6 +92,23 @@ def _twin_key(run: RunSpec) -> RunSpec:
     return run.model_copy(update={"network": "plain", "shortcut": "none"})
 
 
+def repeated(planned: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
+    """The plain runs that train the network of an earlier one again, their blocks in another order of operations.
+
+    Orders differ in what stands on which side of the addition; where nothing is added they are one network, and end
+    with the same weights and errors, bit for bit. Responses are read where the residual match's are.
+    """
+    plain = [(run, _in_original_order(run)) for run in planned if run.network == "plain"]
+    first: dict[RunSpec, RunSpec] = {}
+    for run, network in plain:
+        first.setdefault(network, run)
+    return tuple(run for run, network in plain if first[network] != run)
+
+
+def _in_original_order(run: RunSpec) -> RunSpec:
+    return run.model_copy(update={"block": run.block.model_copy(update={"order": "original"})})
+
+
 def filters(width: int) -> tuple[int, int, int]:
     """Filters of the three stages: the paper's 16, 32 and 64 times ``width``."""
     first, second, third = STAGE_FILTERS

@@ -1,11 +1,12 @@
 """Arms: a study repeated with something changed, from its file to its figures."""
 
-import itertools
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from degradation import plan, runner, studies
 from degradation.environment import Options
@@ -15,10 +16,10 @@ from degradation.figures.curves import curves
 from degradation.frames import EXPERIMENTS
 from degradation.progress import silent
 from degradation.results import Results, load
-from degradation.spec import StudySpec, flatten
+from degradation.spec import Measure, Order, StudySpec, flatten
 from degradation.standing import final_errors, standings
 from degradation.store import StudyFolder
-from tests.calling import Command, command, trained  # noqa: F401
+from tests.calling import SHIPPED, Command, command, trained  # noqa: F401
 from tests.made import study_spec
 from tests.made_frames import make_study
 
@@ -371,12 +372,56 @@ def test_a_study_of_block_variants_pairs_what_has_a_plain_match(command: Command
     assert (said.status, len(said.json["runs"]), len(said.json["pairs"])) == (0, runs, pairs)
 
 
-def test_the_plan_says_no_match_beside_a_variant_of_the_shortcut(command: Command):  # noqa: F811
-    lines = command("plan", "shortcut-variants").out.splitlines()
-    matched = [line for line, below in itertools.pairwise(lines) if "residual A" in line and "no match" not in below]
-    assert len([line for line in lines if "no match" in line]) == 2 * 7
-    assert len(matched) == 2
-    assert "no match" not in command("plan", "activation-order").out
+def test_the_plan_says_once_why_a_variant_of_the_shortcut_has_no_match(command: Command):  # noqa: F811
+    said = " ".join(command("plan", "shortcut-variants").out.split())
+    arms = "half, half-shortcut, exclusive-0, exclusive-6, shortcut-only-0, shortcut-only-6, dropout"
+    fields = "branch_factor, shortcut_factor, gate, gate_bias, dropout"
+    assert f"no match in {arms}: there are no plain networks with {fields}, which belong to a shortcut" in said
+    gated = " ".join(command("plan", "--depths", "8", "--set", "block.gate=exclusive").out.split())
+    assert "1 run without a match no match: there are no plain networks with gate, which" in gated
+    asked_without = ["--depths", "8", "--networks", "residual", "--set", "block.gate=exclusive"]
+    for without in (["activation-order"], asked_without):
+        assert "no match" not in command("plan", *without).out
+
+
+def test_the_plan_has_a_line_for_each_row_in_80_columns_whatever_ships(command: Command):  # noqa: F811
+    for name in SHIPPED:
+        said = command("plan", name)
+        lines = said.out.splitlines()
+        assert max(map(len, lines)) <= 80
+        rows = [line for line in lines if line.endswith(" pending ") and ("plain" in line or "residual" in line)]
+        below = lines[lines.index(rows[0]) :]
+        assert below[: len(rows)] == rows, name
+
+
+# plain networks, whose order of operations is one
+
+
+def test_the_plan_says_which_plain_runs_are_trained_again(command: Command):  # noqa: F811
+    said = " ".join(command("plan", "activation-order").out.split())
+    assert "24 plain runs of these train the network of another arm again, to the same bits" in said
+    again = plan.repeated(plan.runs(studies.read(studies.shipped()["activation-order"])))
+    assert {(run.network, run.block.order == "original") for run in again} == {("plain", False)}
+    for other in ("quickstart", "shortcut-variants", "batch-norm"):
+        assert "same bits" not in command("plan", other).out
+    arms = {"batch": {}, "none": {"norm": "none", "block.order": "relu-before-addition"}}
+    assert plan.repeated(plan.runs(study(arms))) == ()
+
+
+def test_plain_networks_of_every_order_end_with_the_same_bits_and_residual_ones_do_not(tmp_path):
+    arms = {order: {"block.order": order} for order in get_args(Order)}
+    made = study_spec(arms=arms, recipe={"steps": 2}, measure=Measure(probes=()))
+    results = runner.run(made, name="orders", root=tmp_path)
+    ends: dict[str, set[bytes]] = {"plain": set(), "residual": set()}
+    for run_id in results.run_ids:
+        weights = load_file(tmp_path / f"orders/{run_id}/final.safetensors")
+        ends[results.specs[run_id].network].add(
+            b"".join(weights[f"layer{n}.0.conv1.weight"].numpy().tobytes() for n in (1, 2, 3))
+        )
+    assert (len(ends["plain"]), len(ends["residual"])) == (1, len(arms))
+    losses = results["curves"].groupby(["network", "run_id"], observed=True)["loss"].agg(tuple)
+    assert (losses["plain"].nunique(), losses["residual"].nunique()) == (1, len(arms))
+    assert len(plan.repeated(plan.runs(made))) == len(arms) - 1
 
 
 # trained

@@ -1,7 +1,7 @@
 """Plans, standings and results -> text for a terminal: tables, lines and numbers as people read them."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import IO
 
@@ -95,6 +95,26 @@ def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Stan
     alone = len(standings) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
     without = f"; {count(alone, 'run')} without a match" if alone else ""
     out.print(f"{count(len(standings), 'run')}, {count(len(pairs), 'matched pair')}{without}")
+    for line in (*unmatched(study), *repeated(standings)):
+        out.print(line)
+
+
+def unmatched(study: StudySpec) -> Iterator[str]:
+    """Why a study that asks for plain networks has none in some arms; nothing where it has."""
+    own = {name: arm.block.of_shortcut for name, arm in study.each_arm.items() if arm.block.of_shortcut}
+    if own and "plain" in study.networks:
+        fields = ", ".join(dict.fromkeys(field for fields in own.values() for field in fields))
+        where = "" if own.keys() == study.each_arm.keys() else f" in {', '.join(own)}"
+        yield f"no match{where}: there are no plain networks with {fields}, which belong to a shortcut"
+
+
+def repeated(standings: Sequence[Standing]) -> Iterator[str]:
+    """That plain networks are trained more than once, where they are."""
+    if again := plan.repeated(standing.spec for standing in standings):
+        yield (
+            f"{count(len(again), 'plain run')} of these train{'s' * (len(again) == 1)} the network of another arm "
+            "again, to the same bits: where nothing is added, a block's order changes only where responses are read"
+        )
 
 
 def data_line(study: StudySpec) -> str:
@@ -151,6 +171,7 @@ def warmup(study: StudySpec) -> str:
 def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
     """One row for each depth and network, the plain one above its residual matches."""
     table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
+    table.collapse_padding = True  # a name of 20 letters beside all else in 80 columns
     for column in table.columns:
         column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
         column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
@@ -163,7 +184,7 @@ def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
         table.add_row(
             str(depth),
             *([arm] if study.arms else []),
-            _kind(network, shortcut) + ("\nno match" if group[0].spec.block.of_shortcut else ""),
+            _kind(network, shortcut),
             ranges(standing.spec.seed for standing in group),
             f"{plan.parameters_of(group[0].spec):,}",
             f"{plan.multiply_adds_of(group[0].spec) / 1e6:,.2f} M",
