@@ -188,7 +188,7 @@ def test_a_crop_is_that_of_the_whole_image_resized(folder):
             expected = ImageOps.mirror(expected)
         apart = np.abs(pixels.astype(int) - np.asarray(expected).astype(int))
         assert apart.max() <= 2  # Pillow rounds to a level behind either pass of a resize
-        assert apart.mean() < 0.3
+        assert apart.mean() < 0.5
         assert used == (number, int(draw["shorter"]), *corner, int(draw["flip"]))
 
 
