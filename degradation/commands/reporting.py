@@ -1,6 +1,7 @@
 """The commands that say what studies found: `report` of one, `compare` of two."""
 
 import shlex
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ def report(
     """Write report.html and report.md: verdicts, proof that the pairs match, figures, estimates."""
     folder = studies.locate(name, root)
 
-    from degradation.commands.console import console
+    from degradation.commands.console import console, say_error
     from degradation.commands.documents import print_json
     from degradation.commands.rerunning import rerun
     from degradation.report.files import write
@@ -44,8 +45,8 @@ def report(
             say(sentence)
         for path in (written.page, written.twin):
             say(path, soft_wrap=True)
-    if show:
-        typer.launch(written.page.resolve().as_uri())
+    if show and not webbrowser.open(written.page.resolve().as_uri()):
+        say_error(f"--open: no browser was found here; the page is {written.page}")
     return DONE
 
 
