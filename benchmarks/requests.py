@@ -13,9 +13,10 @@ from degradation.environment import Options
 from degradation.launchers import local
 from degradation.launchers.work import Work
 from degradation.progress import silent
-from degradation.store import Store, StudyFolder
+from degradation.store import StudyFolder
+from degradation.store.local import LocalStore
 
-CALLS = ("read", "write", "exists", "list", "remove", "lock")
+CALLS = ("read", "write", "exists", "list", "tree", "remove", "lock")
 RUNS, STEPS = 10, 4
 
 Row = dict[str, Any]
@@ -35,7 +36,7 @@ def counted() -> Iterator[Counter[str]]:
 
     with ExitStack() as stack:
         for name in CALLS:
-            stack.enter_context(patch.object(Store, name, counting(name, getattr(Store, name))))
+            stack.enter_context(patch.object(LocalStore, name, counting(name, getattr(LocalStore, name))))
         yield calls
 
 

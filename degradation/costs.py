@@ -60,13 +60,14 @@ class Costs:
     def steps_within(self, study: StudySpec, seconds: float) -> int:
         """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
 
-        Raises UseError where that is fewer than 50.
+        Raises UseError where that is fewer than 50, or than a warm-up of so many steps has.
         """
-        fewest, most = FEWEST_STEPS, study.recipe.steps
+        fewest, most = _fewest(study), study.recipe.steps
         needed = self.seconds(plan.runs(_with_steps(study, fewest)))
         if needed > seconds:
+            warmup = ", as many as the warm-up has," if fewest > FEWEST_STEPS else ""
             raise UseError(
-                f"--budget: even {FEWEST_STEPS} steps take about {needed:.0f} s, above the {seconds:.0f} s given: "
+                f"--budget: even {fewest} steps{warmup} take about {needed:.0f} s, above the {seconds:.0f} s given: "
                 "raise it, or take fewer depths or seeds, or a smaller --eval-examples"
             )
         if self.seconds(plan.runs(study)) <= seconds:
@@ -76,6 +77,13 @@ class Costs:
             fits = self.seconds(plan.runs(_with_steps(study, middle))) <= seconds
             fewest, most = (middle, most) if fits else (fewest, middle)
         return fewest // 10 * 10
+
+
+def _fewest(study: StudySpec) -> int:
+    """50, or the longest warm-up that is a number, rounded up to tens: a schedule is no shorter than its warm-up."""
+    warmups = [arm.recipe.warmup_steps for arm in study.each_arm.values()]
+    longest = max([FEWEST_STEPS, *(steps for steps in warmups if not isinstance(steps, str))])
+    return -(-longest // 10) * 10
 
 
 def _with_steps(study: StudySpec, steps: int) -> StudySpec:

@@ -53,7 +53,7 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
                 f"a study keeps what it began with; take --name NEW for another one"
             )
     united: dict[str, Any] = {n: tuple(dict.fromkeys((*getattr(kept, n), *getattr(study, n)))) for n in GROWING}
-    fields = kept.model_dump() | united | {"arms": kept.arms | study.arms}
+    fields = kept.model_dump() | united | {"arms": kept.arms | study.arms | kept.arms}
     try:
         return StudySpec.model_validate(fields)
     except ValidationError as error:  # arms that differ at each depth of their own study, and not at one of the other
@@ -63,7 +63,12 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
 def _fixed(study: StudySpec, other: StudySpec) -> dict[str, Any]:
     """What must be equal for ``study`` and ``other`` to be united: all but what grows and the arms of one alone."""
     fields = {name: value for name, value in flatten(study).items() if name.split(".")[0] not in (*GROWING, "arms")}
-    shared = leaves({"arms": {name: changes for name, changes in study.arms.items() if name in other.arms}})
+    checked = {name: flatten(arm) for name, arm in study.each_arm.items()}  # what one arm leaves out has a value too
+    shared = {
+        f"arms.{name}.{field}": checked[name][field]
+        for name in study.arms.keys() & other.arms.keys()
+        for field in leaves(study.arms[name]) | leaves(other.arms[name])
+    }
     return fields | shared | {"question": None, "arms": "some" if study.arms else "none"}
 
 

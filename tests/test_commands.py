@@ -47,6 +47,9 @@ command = calling.command
         ("run quickstart --name ../x", "a study's name has letters"),
         ("run quickstart --frobnicate", "--frobnicate"),
         ("run quickstart paper", "paper"),
+        ("plan quickstart --no-figures", "plan has no option --no-figures, which is one of run: leave it out"),
+        ("run quickstart --figures", "--no-figures"),
+        ("report made --normalize cifar", "report has no option --normalize, which is one of probe: leave it out"),
         ("plan --depths 21", "--depths: depth 21"),
         ("trai quickstart", "trai"),
         ("status nothing", "no study 'nothing' on disk"),
@@ -257,7 +260,7 @@ def test_report_takes_a_path_another_folder_json_and_opens_the_page(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("typer.launch", opened.append)
+    monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or True)
     make_study(Path("elsewhere"), depths=(8,), seeds=(0,), steps=32)
     said = command("report", "elsewhere/made", "--out", "pages", "--json", "--open")
     assert said.status == 0, said.err
@@ -266,6 +269,16 @@ def test_report_takes_a_path_another_folder_json_and_opens_the_page(
     assert {verdict["verdict"] for verdict in said.json["analysis"]["verdicts"]} >= {"not measured"}
     assert opened == [Path("pages/report.html").resolve().as_uri()]
     assert not Path("elsewhere/made/report.html").exists()
+
+
+def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("webbrowser._tryorder", [])  # a machine without a browser, in a window or in the terminal
+    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
+    said = command("report", "made", "--open")
+    line = "degradation: --open: no browser was found here; the page is runs/made/report.html\n"
+    assert (said.status, said.err) == (0, line)
 
 
 def test_compare_shows_what_differs_and_every_common_estimate(command: Command) -> None:

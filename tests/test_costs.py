@@ -31,6 +31,21 @@ def test_a_budget_chooses_the_most_steps_that_fit():
     assert costs().steps_within(STUDY, 10_000) == 1000  # never more than the study has
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"recipe": {"steps": 1000, "warmup_steps": 205}},
+        {"recipe": {"steps": 1000}, "arms": {"a": {"recipe.warmup_steps": 205}, "b": {}}},
+    ],
+)
+def test_a_budget_chooses_no_fewer_steps_than_a_warmup_has(where):
+    study = StudySpec.model_validate({"depths": (8, 20)} | where)
+    runs = len(plan.runs(study))
+    assert costs().steps_within(study, 3 + runs * 21.05) == 210
+    with pytest.raises(UseError, match=r"^--budget: even 210 steps, as many as the warm-up has, take about \d+ s"):
+        costs().steps_within(study, 3 + runs * 20.95)
+
+
 def test_a_budget_in_which_nothing_fits_says_what_would():
     with pytest.raises(UseError, match=r"50 steps take about 23 s"):
         costs().steps_within(STUDY, 10)

@@ -88,6 +88,15 @@ def test_a_budget_chooses_the_steps_and_a_study_on_disk_keeps_its_own(command: C
     assert "synthetic is on disk with 120 steps and keeps them" in " ".join(again.out.split())
 
 
+@pytest.mark.parametrize("line", ["run", "plan", "run --budget 2m"])
+def test_a_capture_that_cannot_be_is_refused_before_anything_is_timed(
+    command: Command, trained: list[Options], line: str
+) -> None:
+    said = command(*line.split(), "--dataset", "synthetic", "--depths", "8", "--device", "cpu", "--capture")
+    assert (said.status, said.out, trained) == (2, "", [])
+    assert said.err == "degradation: --capture needs CUDA graphs, which device cpu does not have: leave it away\n"
+
+
 def test_a_failed_run_is_named_on_stderr_and_the_status_is_1(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome_of(monkeypatch, Outcome(finished=("a",), failed={"plain-8-s0-x": "out of\nmemory"}))
     said = command("run", *TINY)

@@ -119,7 +119,19 @@ def _carried_out(arguments: list[str]) -> int:
         # The parser's own errors: their class is click's or typer's own copy, so a method tells them.
         if not hasattr(error, "format_message"):
             raise
-        return _say(error.format_message(), USE_ERROR) if not here().rank else USE_ERROR
+        return _say(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
+
+
+def _explained(error: Any) -> str:
+    """What the parser says; of an option that another command has, which one."""
+    if not hasattr(error, "possibilities"):  # of an unknown option alone
+        return str(error.format_message())
+    known: Any = typer.main.get_command(app)
+    option, command = error.option_name, error.ctx.info_name
+    owners = [n for n, c in known.commands.items() if any(option in (*p.opts, *p.secondary_opts) for p in c.params)]
+    if not owners or command not in known.commands:
+        return str(error.format_message())
+    return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"
 
 
 def _again(arguments: list[str]) -> str:

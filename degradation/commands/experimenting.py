@@ -79,7 +79,8 @@ def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
 def _carried_out(
     folder: "StudyFolder", name: str, where: "Options", out: "Console", given: dict[str, int], anew: bool
 ) -> "Outcome":
-    from degradation.commands.console import count, say_error
+    from degradation.commands.console import say_error
+    from degradation.commands.numbers import count
     from degradation.commands.watching import watching
     from degradation.mechanisms.running import carry_out, prepare
 

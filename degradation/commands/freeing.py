@@ -20,7 +20,8 @@ def clean(
 ) -> int:
     """Show what can be freed, ask, and delete it: leftovers, one run, or a whole study."""
     from degradation.commands import cleaning
-    from degradation.commands.console import console, items_table, size
+    from degradation.commands.console import console, items_table
+    from degradation.commands.numbers import size
 
     folder, out = studies.locate(name, root), console()
     if run and whole:

@@ -1,6 +1,7 @@
 """The commands that say what studies found: `report` of one, `compare` of two."""
 
 import shlex
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,7 @@ def report(
     if show and isinstance(where, Url):
         raise UseError(f"--open: a browser does not read {where}: leave it out, or write the page here with --out DIR")
 
-    from degradation.commands.console import console
+    from degradation.commands.console import console, say_error
     from degradation.commands.documents import print_json
     from degradation.commands.rerunning import rerun
     from degradation.report.files import write
@@ -49,8 +50,8 @@ def report(
             say(sentence)
         for path in (written.page, written.twin):
             say(path, soft_wrap=True)
-    if show:
-        typer.launch(Path(written.page).resolve().as_uri())
+    if show and not webbrowser.open(Path(written.page).resolve().as_uri()):
+        say_error(f"--open: no browser was found here; the page is {written.page}")
     return DONE
 
 

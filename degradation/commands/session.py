@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from degradation import plan, runner
-from degradation.commands.console import count, duration, errors_table, say_error
+from degradation.commands.console import errors_table, say_error
+from degradation.commands.numbers import count, duration
 from degradation.commands.watching import watching
 from degradation.environment import Options
 from degradation.errors import DamagedError, UseError

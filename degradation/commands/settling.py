@@ -5,7 +5,7 @@ from rich.console import Console
 from degradation import plan, studies
 from degradation.commands.options import StudyOptions
 from degradation.commands.values import seconds
-from degradation.environment import Options
+from degradation.environment import Options, choose_environment
 from degradation.errors import UseError
 from degradation.processes import here
 from degradation.spec import StudySpec
@@ -16,6 +16,8 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
     """The folder and the study: the target, the options over it, the budget's steps, what is on disk."""
     from degradation import runner
 
+    if where.capture:
+        choose_environment(where, "auto", jobs=1)  # what is not there is said now, not once steps are timed
     fields, said = asked.fields()
     if target is None and not fields:
         raise UseError(

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from degradation import plan
-from degradation.commands.console import percent, short
+from degradation.commands.numbers import percent, short
 from degradation.progress import Phase, Progress, Report, line
 from degradation.spec import RunSpec
 
