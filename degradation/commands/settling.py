@@ -16,7 +16,7 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
     """The folder and the study: the target, the options over it, the budget's steps, what is on disk."""
     from degradation import runner
 
-    if where.capture:
+    if where.capture and where.launcher == "local":
         choose_environment(where, "auto", jobs=1)  # what is not there is said now, not once steps are timed
     fields, said = asked.fields()
     if target is None and not fields:

@@ -15,6 +15,7 @@ from degradation.costs import Costs
 from degradation.environment import Options, cores
 from degradation.errors import UseError
 from degradation.launchers.shares import Share, share_of
+from degradation.launchers.transcript import captured
 from degradation.launchers.work import Stop, Work
 from degradation.processes import here
 from degradation.progress import Progress, Report
@@ -79,11 +80,11 @@ def _start() -> None:
 
 def _join(address: str) -> None:
     """Become a driver of the cluster. UseError where none answers, or none has a node on this machine."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # else each attempt to connect is a line on stderr
     if address != "auto":
         _reach(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with captured():  # each attempt to connect is a line on stderr, written below Python
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except FAILURES as error:
         raise UseError(
             f"--address {address}: {_first_line(error)} (expected a cluster that this machine has joined by `ray start "
