@@ -1,5 +1,6 @@
 """What a recording says, draws and hands to TensorBoard."""
 
+import math
 import sys
 import types
 
@@ -97,13 +98,37 @@ def test_nothing_recorded_is_said_and_not_drawn():
 
 def test_the_figure_holds_the_frames_numbers():
     rec = recorded(chain(), torch.randn(16, 8), steps=9)
-    above, below = rec.plot().axes
+    above, below, zeros = rec.plot().axes
     assert [line.get_label() for line in above.lines] == [f"step {step}" for step in (0, 3, 5, 8)]
     frame = rec.frame("gradients")
     assert list(above.lines[0].get_ydata()) == list(frame.query("step == 0")["weight_grad_norm"])
     frame = rec.frame("responses")
     assert list(below.lines[-1].get_ydata()) == list(frame.query("step == 8")["std"])
-    assert [label.get_text() for label in below.get_xticklabels()] == ["0", "1", "2", "3", "4"]
+    assert list(zeros.lines[-1].get_ydata()) == list(frame.query("step == 8")["zero_fraction"])
+    assert [label.get_text() for label in zeros.get_xticklabels()] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_step_without_a_finite_number_has_no_line_and_is_named():
+    model, x = chain(), torch.randn(16, 8)
+    with degradation.record(model, every=1) as rec:
+        model(x).mean().backward()
+        model(x * math.nan).mean().backward()
+    for axes in rec.plot().axes:
+        assert [line.get_label() for line in axes.lines] == ["step 0"]
+        assert axes.get_legend().get_title().get_text() == "no finite number:\nstep 1"
+
+
+def test_no_marker_is_cut_by_the_edge_of_its_panel():
+    for axes in recorded(chain(), torch.randn(16, 8), steps=3).plot().axes:
+        low, high = axes.transData.transform([(1, value) for value in axes.get_ylim()])[:, 1]
+        drawn = [axes.transData.transform(line.get_xydata())[:, 1] for line in axes.lines]
+        assert max(part.max() for part in drawn) < high - 3
+        assert min(part.min() for part in drawn) >= low
+
+
+def test_eighty_layers_are_all_named():
+    rec = recorded(chain(80), torch.randn(4, 8))
+    assert len(rec.plot().axes[-1].get_xticklabels()) == 80
 
 
 def test_every_number_becomes_a_scalar_of_tensorboard(tmp_path, monkeypatch):
