@@ -143,7 +143,9 @@ def _refuse_unreadable(network: nn.Module) -> None:
         if isinstance(weight, nn.parameter.UninitializedParameter):
             raise UseError(f"{name} has no shape yet: call the lazy network once on a batch, then record it")
         if type(weight).__module__.startswith("torch.distributed.tensor"):
-            raise UseError(f"{name} is sharded over processes (fully_shard), which cannot be recorded: shard it later")
+            raise UseError(
+                f"{name} is sharded (fully_shard), which cannot be recorded: use one process or DistributedDataParallel"
+            )
 
 
 def _recurrent(name: str, part: nn.Module) -> list[Layer]:
