@@ -15,6 +15,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm,)
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 LAYERS = (*CONVOLUTIONS, nn.Linear, *CHANNEL_NORMS, nn.LayerNorm, nn.RMSNorm)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
 
@@ -107,14 +108,17 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 
 def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
-    """The Layout of any network: its convolutions, linear layers and norms, without blocks; stage 1 everywhere.
+    """The Layout of any network: convolutions, linear and recurrent layers, norms; without blocks, stage 1 everywhere.
 
     They stand in the order in which they were registered, until ``in_forward_order``. The norm of channels registered
     right behind a convolution is that layer's response; any other norm is a layer of its own. A multi-head attention
-    is two: its projection of queries, keys and values, without a response, and its projection of the output.
+    is two: its projection of queries, keys and values, without a response, and its projection of the output. Each
+    weight of an LSTM, GRU or RNN is a layer by the weight's name; the module's response is that of the last.
     ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
-    module that has a weight can be chosen. Raises UseError where one chooses none, or where there is no layer at all.
+    module that has a weight can be chosen. Raises UseError where one chooses none, where there is no layer at all, and
+    for weights that a recording cannot read: without a shape yet, or sharded.
     """
+    _refuse_unreadable(network)
     norm_behind = _norms_behind(network)
     attention = {
         f"{name}.out_proj": name for name, part in _modules(network) if isinstance(part, nn.MultiheadAttention)
@@ -123,13 +127,34 @@ def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
     for name, part in _modules(network):
         projects = name in attention.values()
         weighted = projects or (bool(globs) and isinstance(getattr(part, "weight", None), nn.Parameter))
-        if name not in norm_behind.values() and (weighted or isinstance(part, LAYERS)):
+        if isinstance(part, RECURRENT):
+            found += _recurrent(name, part)
+        elif name not in norm_behind.values() and (weighted or isinstance(part, LAYERS)):
             response = None if projects else norm_behind.get(name, attention.get(name, name))
-            found.append(Layer(number=len(found) + 1, name=name, stage=1, response=response))
-    chosen = _chosen(found, globs) if globs else found
+            found.append(Layer(number=0, name=name, stage=1, response=response))
+    chosen = _chosen(network, found, globs) if globs else found
     if not chosen:
         raise UseError("the network has no convolution, linear layer or norm to record: name others by layers=")
     return Layout(layers=tuple(replace(layer, number=n) for n, layer in enumerate(chosen, start=1)), blocks=())
+
+
+def _refuse_unreadable(network: nn.Module) -> None:
+    for name, weight in network.named_parameters():
+        if isinstance(weight, nn.parameter.UninitializedParameter):
+            raise UseError(f"{name} has no shape yet: call the lazy network once on a batch, then record it")
+        if type(weight).__module__.startswith("torch.distributed.tensor"):
+            raise UseError(
+                f"{name} is sharded (fully_shard), which cannot be recorded: use one process or DistributedDataParallel"
+            )
+
+
+def _recurrent(name: str, part: nn.Module) -> list[Layer]:
+    weights = [weight for weight, _ in part.named_parameters(recurse=False) if weight.startswith("weight")]
+    front = f"{name}." if name else ""
+    return [
+        Layer(number=0, name=front + weight, stage=1, response=name if weight == weights[-1] else None)
+        for weight in weights
+    ]
 
 
 def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Layout:
@@ -139,13 +164,30 @@ def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Lay
     Layers that were not called come last; their stage, and that of a layer without a response, is 1 where unknown.
     """
     calls, sizes = {name: place for place, name in enumerate(maps)}, list(dict.fromkeys(maps.values()))
-    ordered = sorted(layout.layers, key=lambda layer: calls.get(layer.response or layer.name, len(calls)))
+    called = {layer.name: next((name for name in _known_as(layer) if name in calls), "") for layer in layout.layers}
+    ordered = sorted(layout.layers, key=lambda layer: calls.get(called[layer.name], len(calls)))
     stages = {name: sizes.index(size) + 1 for name, size in maps.items()}
     layers = [
-        replace(layer, number=number, stage=stages.get(layer.response or layer.name, 1))
+        replace(layer, number=number, stage=stages.get(called[layer.name], 1))
         for number, layer in enumerate(ordered, start=1)
     ]
     return replace(layout, layers=tuple(layers))
+
+
+def uncovered(network: nn.Module, layout: Layout) -> dict[str, str]:
+    """Module -> its type, for those whose own trained weights belong to no layer of the Layout (embeddings, say).
+
+    The weights that a module of modules holds itself stand by their own names.
+    """
+    covered = {name for layer in layout.layers for name in _known_as(layer)}
+    found: dict[str, str] = {}
+    for name, part in _modules(network):
+        own = [weight for weight, held in part.named_parameters(recurse=False) if held.requires_grad]
+        if own and name not in covered:
+            inner = any(part.children()) or not name
+            front = f"{name}." if name else ""
+            found |= {front + weight: "Parameter" for weight in own} if inner else {name: type(part).__name__}
+    return found
 
 
 def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
@@ -155,15 +197,23 @@ def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
 
 def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:
     """The weight of a layer where it holds one: that of an attention is its projection of queries, keys and values."""
+    owner, _, last = layer.name.rpartition(".")
+    recurrent = network.get_submodule(owner)
+    if isinstance(recurrent, RECURRENT):
+        return recurrent.get_parameter(last)
     module = network.get_submodule(layer.name)
     weight = getattr(module, "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight", None)
     return weight if isinstance(weight, nn.Parameter) else None
 
 
-def batch_normalized(network: nn.Module) -> str:
-    """The batch-norm statistics that a forward uses now: running where every batch norm evaluates, else batch."""
-    found = [norm.training or norm.running_var is None for norm in norms(network)]
-    return "batch" if any(found) or not found else "running"
+def statistics_of(module: nn.Module) -> str:
+    """The statistics of a response: ``batch`` of a norm that uses those of the batch, ``running`` of one that does not.
+
+    A module that is no such norm has the word of its mode, as in a study of networks without norms: ``batch`` in
+    training, ``running`` in evaluation.
+    """
+    without = isinstance(module, nn.modules.batchnorm._NormBase) and module.running_var is None
+    return "batch" if module.training or without else "running"
 
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -186,14 +236,31 @@ def _norms_behind(network: nn.Module) -> dict[str, str]:
     return found
 
 
-def _chosen(layers: Sequence[Layer], globs: Sequence[str]) -> list[Layer]:
-    names = [layer.name for layer in layers]
+def _chosen(network: nn.Module, layers: Sequence[Layer], globs: Sequence[str]) -> list[Layer]:
     for glob in globs:
         if not any(_named(layer, glob) for layer in layers):
-            near = get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
-            raise UseError(f"layers: no layer of the network is named {glob!r}; there are {', '.join(near)}, ...")
+            raise UseError(f"layers: no layer of the network is named {glob!r}{_instead(network, layers, glob)}")
     return [layer for layer in layers if any(_named(layer, glob) for glob in globs)]
 
 
+def _instead(network: nn.Module, layers: Sequence[Layer], glob: str) -> str:
+    """The rest of the refusal: what a name that chooses no layer stands for, or which names there are."""
+    names = [layer.name for layer in layers]
+    part = dict(_modules(network)).get(glob) if glob else None
+    if part is not None and any(name.startswith(f"{glob}.") for name in names):
+        return f": it is a {type(part).__name__} of layers, which '{glob}.*' chooses"
+    if part is not None:
+        return f": it is a {type(part).__name__}, which holds no weight of its own that can be recorded"
+    near = get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
+    return f"; there are {', '.join(near)}, ..."
+
+
 def _named(layer: Layer, glob: str) -> bool:
-    return fnmatchcase(layer.name, glob) or fnmatchcase(layer.response or layer.name, glob)
+    return any(fnmatchcase(name, glob) for name in _known_as(layer))
+
+
+def _known_as(layer: Layer) -> tuple[str, ...]:
+    """The names of a layer: of its response, of its weight's module, and of the recurrent module that holds it."""
+    owner, _, last = layer.name.rpartition(".")
+    names = (layer.name,) if layer.response is None else (layer.response, layer.name)
+    return (*names, owner) if last.startswith(("weight_ih", "weight_hh", "weight_hr")) else names

@@ -249,7 +249,7 @@ def test_the_figure_of_a_probe_names_the_shortcut_and_no_step_in_its_legend(comm
     for weights, shortcut, title in (("r.pt", "A", "r.pt, synthetic"), ("final.safetensors", "B", "step 700")):
         said = command(*PROBE, "--network", "residual", "--depth", "8", "--weights", weights, "--shortcut", shortcut)
         assert said.status == 0, said.err
-        above, below = drawn[-1][0].axes
+        above, *_, below = drawn[-1][0].axes
         assert above.get_title(loc="left").startswith(f"residual-8 with shortcut {shortcut}: {weights}, synthetic")
         assert above.get_title(loc="left").endswith(title)
         assert above.get_legend() is None

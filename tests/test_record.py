@@ -256,23 +256,19 @@ def test_layers_are_chosen_by_globs():
     assert [layer.name for layer in inferred(resnet(), ["bn1"]).layers] == ["conv1"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"layers": "layer9.*"}, "named 'layer9.*'; there are layer"),
-        ({"every": 0}, "every=0"),
-        ({"gradients": False, "responses": False}, "gradients or responses"),
-    ],
-)
-def test_what_cannot_be_recorded_is_refused_in_one_line(asked, said):
-    with pytest.raises(UseError, match=r"^[^\n]+$") as refused:
-        degradation.record(resnet(), **asked)
-    assert said in str(refused.value)
-
-
-def test_a_network_without_layers_is_refused():
-    with pytest.raises(UseError, match="no convolution, linear layer or norm"):
-        degradation.record(nn.ReLU())
+def test_the_statistics_of_a_response_are_those_of_its_step_and_layer():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)
+    )
+    with degradation.record(model, every=1) as rec:
+        for train_ in (True, False, True):
+            model.train(train_)
+            model[1].eval()
+            model(torch.randn(2, 3, 8, 8)).mean().backward()
+    found = rec.frame("responses").pivot(index="name", columns="step", values="statistics")
+    assert found.loc["0"].tolist() == ["running"] * 3
+    assert found.loc["2"].tolist() == ["batch", "running", "batch"]
+    assert found.loc["4"].tolist() == ["batch", "running", "batch"]
 
 
 def test_only_what_is_asked_for_is_recorded():

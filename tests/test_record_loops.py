@@ -1,6 +1,7 @@
 """`degradation.record` in loops with more in them: mixed precision, accumulation, compilation, several processes."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import degradation
-from degradation.recording import recorder
+from degradation.recording import keeping
 
 GRADIENTS = ["weight_grad_norm", "weight_norm", "response_grad_norm", "response_grad_rms"]
 
@@ -197,6 +198,28 @@ def test_a_gradient_penalty_within_the_step_does_not_count_as_the_gradient():
     assert list(rec.frame("gradients")["step"]) == [0, 0]
 
 
+def test_a_paused_recording_counts_no_step_of_another_network():
+    def duel(pause):
+        torch.manual_seed(0)
+        maker, judge = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+        rec, alone = degradation.record(judge, every=1), []
+        with rec, degradation.record(maker, every=1) as made:
+            for step in range(3):
+                z = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+                judge.zero_grad()
+                (judge(maker(z).detach()).mean() - judge(torch.ones(5, 4)).mean()).backward()
+                alone.append(judge[0].weight.grad.norm().item())
+                with rec.paused() if pause else nullcontext():
+                    judge(maker(z)).square().mean().backward()
+        return rec, made, alone
+
+    rec, made, alone = duel(pause=True)
+    frame = rec.frame("gradients").query("name == '0'")
+    assert list(frame["weight_grad_norm"]) == pytest.approx(alone, rel=1e-5)
+    assert (rec.step, made.step) == (3, 3)
+    assert duel(pause=False)[0].step == 6
+
+
 def process(rank, port, folder):
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     model = network()
@@ -231,12 +254,13 @@ def test_under_data_parallel_each_process_records_its_own_share(tmp_path):
 
 
 def test_the_kept_steps_are_bounded_and_spread_over_all(monkeypatch):
-    monkeypatch.setattr(recorder, "LIMIT", 6)
+    monkeypatch.setattr(keeping, "LIMIT", 6)
     rec = recorded(network(), steps=30, every=1)
     steps = sorted(rec.frame("gradients")["step"].unique())
     assert len(steps) <= 6
     assert steps == list(range(0, 30, rec.every))
     assert rec.every == 8
+    assert "6 measured steps are kept at most: every=1 became every=8" in rec.summary()
     assert len(rec.frame("responses")) == 3 * len(steps)
 
 

@@ -1,4 +1,4 @@
-"""The frames of one recorded network -> gradient norms and response deviations by layer, at up to four steps."""
+"""The frames of one recorded network -> gradient norms, response deviations and zeros by layer, at up to four steps."""
 
 from collections.abc import Mapping
 
@@ -11,79 +11,106 @@ from degradation.errors import UseError
 from degradation.figures import style
 
 STEPS = 4
-TICKS = 40  # layers that are named below the panels; of more, some
+TICKS = 160  # layers that are named below the panels; of more, some
 NAMED = 3  # layers without a response; of more, the number
+EDGE = 0.06  # room above and below the lines, as a share of the panel: markers are not cut
 WIDE = 10  # a panel whose values differ by more than this factor has a logarithmic axis
 PANELS = {
-    "gradients": ("weight_grad_norm", "gradient norm of the weight"),
-    "responses": ("std", "std of the response"),
+    ("gradients", "weight_grad_norm"): "gradient norm of the weight",
+    ("responses", "std"): "std of the response",
+    ("responses", "zero_fraction"): "share of the response\nat most zero",
 }
 
 
 @style.in_style
 def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool = True) -> tuple[Figure, pd.DataFrame]:
-    """One panel a frame, layers from the input to the output, one line a step (and kind of batch statistics).
+    """A panel a measure, layers from the input to the output, one line a step (and kind of batch statistics).
 
     Without ``steps`` the legend names none: weights that were read from a file are of one step, or of none that is
-    known. Layers without a response are named below the panels.
-    Returns the figure and its data. Raises UseError where nothing was recorded.
+    known. Steps without a finite number have no line and are named; so are, below the panels, layers without a
+    response. Returns the figure and its data. Raises UseError where nothing was recorded.
     """
-    shown = {name: frames[name] for name in PANELS if name in frames and len(frames[name])}
+    shown = [key for key in PANELS if key[0] in frames and len(frames[key[0]])]
     if not shown:
         raise UseError("there is nothing to draw: no step was recorded")
-    figure = Figure(figsize=(8.5, 2.6 * len(shown) + 1.3), layout="constrained")
+    layers = frames[shown[0][0]].drop_duplicates("layer").sort_values("layer")
+    wide = float(np.clip(0.13 * len(layers), 8.5, 22))  # as many names as fit below it
+    figure = Figure(figsize=(wide, 2.3 * len(shown) + 1.3), layout="constrained")
     grid = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
-    parts = [_panel(axes, name, frame, steps) for axes, (name, frame) in zip(grid, shown.items(), strict=True)]
-    data = pd.concat(parts, ignore_index=True)
-    layers = data.drop_duplicates("layer").sort_values("layer")
+    parts = [_panel(axes, key, frames[key[0]], steps) for axes, key in zip(grid, shown, strict=True)]
     every = -(-len(layers) // TICKS)
     grid[-1].set_xticks(layers["layer"][::every], layers["name"][::every], rotation=90, fontsize=6.5)
-    grid[-1].set_xlabel("layer, in forward order" + _without_response(shown))
+    grid[-1].set_xlabel("layer, in forward order" + _without_response(frames))
     if title:
         grid[0].set_title(title, loc="left", fontweight="bold")
-    return figure, data
+    return figure, pd.concat(parts, ignore_index=True)
 
 
-def _without_response(shown: Mapping[str, pd.DataFrame]) -> str:
+def _without_response(frames: Mapping[str, pd.DataFrame]) -> str:
     """``; without a response: fc``, which is why a line ends early; empty where each layer has one."""
-    if len(shown) < len(PANELS):
+    if any(name not in frames or frames[name].empty for name in ("gradients", "responses")):
         return ""
-    silent = sorted(set(shown["gradients"]["name"]) - set(shown["responses"]["name"]))
+    silent = sorted(set(frames["gradients"]["name"]) - set(frames["responses"]["name"]))
     names = ", ".join(silent) if len(silent) <= NAMED else f"{len(silent)} layers"
     return f"; without a response: {names}" if silent else ""
 
 
-def _panel(axes: Axes, name: str, frame: pd.DataFrame, with_steps: bool) -> pd.DataFrame:
-    """Draw the lines of one frame; returns them: frame, step, statistics, layer, name, value."""
-    column, words = PANELS[name]
-    steps = sorted(frame["step"].unique())
-    chosen = {steps[round(place)] for place in np.linspace(0, len(steps) - 1, min(STEPS, len(steps)))}
-    part = frame[frame["step"].isin(chosen)]
-    kinds = part["statistics"] if "statistics" in part else pd.Series("", index=part.index)
-    data = pd.DataFrame(
-        {
-            "frame": name,
-            "step": part["step"],
-            "statistics": kinds,
-            "layer": part["layer"],
-            "name": part["name"],
-            "value": part[column],
-        }
-    )
-    groups = list(data.groupby(["step", "statistics"], sort=True))
+def _panel(axes: Axes, key: tuple[str, str], frame: pd.DataFrame, with_steps: bool) -> pd.DataFrame:
+    """Draw the lines of one measure; returns them: frame, column, step, statistics, layer, name, value."""
+    data = _lines(key, frame)
+    several = data["statistics"].nunique() > 1
+    groups = [rows for _, rows in data.groupby(["step", "statistics"], sort=True)]
     shades = style.colour_map("viridis_r", style.GREY)(np.linspace(0.15, 0.95, len(groups)))
-    several = kinds.nunique() > 1
-    for shade, (key, rows) in zip(shades, groups, strict=True):
-        step, kind = rows["step"].iloc[0], key[1]
+    lost = []
+    for shade, rows in zip(shades, groups, strict=True):
+        step, kind = rows["step"].iloc[0], rows["statistics"].iloc[0]
+        if not np.isfinite(rows["value"]).any():
+            lost.append(style.step_label(step))
+            continue
         said = [f"step {style.step_label(step)}"] * with_steps + [f"{kind} statistics"] * several
         axes.plot(rows["layer"], rows["value"], color=shade, label=", ".join(said), marker="o", markersize=3)
-    positive = data["value"][(data["value"] > 0) & np.isfinite(data["value"])]
-    if len(positive) and positive.max() > WIDE * positive.min():
-        axes.set_yscale("log")
+    axes.margins(y=EDGE)
+    _scale(axes, key[1], data["value"])
+    axes.set_ylabel(PANELS[key])
+    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    if len(lost) == len(groups):
+        axes.text(0.5, 0.5, _unseen(lost, len(lost)), ha="center", va="center", transform=axes.transAxes)
+    elif with_steps or several:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title=_unseen(lost, 1) or None, title_fontsize=7)
+    return data
+
+
+def _lines(key: tuple[str, str], frame: pd.DataFrame) -> pd.DataFrame:
+    """The values of the steps that are drawn; the kind of statistics where a layer has several in a step."""
+    name, column = key
+    part = frame[frame["step"].isin(_chosen(frame["step"]))]
+    kinds = part["statistics"] if part.duplicated(["step", "layer"]).any() else ""
+    data = part[["step", "layer", "name"]].assign(frame=name, column=column, statistics=kinds, value=part[column])
+    return data[["frame", "column", "step", "statistics", "layer", "name", "value"]]
+
+
+def _chosen(steps: pd.Series) -> set[int]:
+    """Up to ``STEPS`` of the steps, spread evenly, the first and the last among them."""
+    every = sorted(steps.unique())
+    return {every[round(place)] for place in np.linspace(0, len(every) - 1, min(STEPS, len(every)))}
+
+
+def _unseen(lost: list[str], to_a_line: int) -> str:
+    """That some steps have no line."""
+    if not lost:
+        return ""
+    return "no finite number:\nstep " + ("\nstep " if to_a_line == 1 else ", ").join(lost)
+
+
+def _scale(axes: Axes, column: str, values: pd.Series) -> None:
+    """From 0 to 1 for a share; logarithmic where the values differ much, and then zeros are counted; else from 0."""
+    positive = values[(values > 0) & np.isfinite(values)]
+    if column == "zero_fraction":
+        axes.set_ylim(-EDGE, 1 + EDGE)
+    elif len(positive) and positive.max() > WIDE * positive.min():
+        axes.set_yscale("log", nonpositive="mask")
+        if zeros := int((values == 0).sum()):
+            said = f"{zeros} zeros not drawn"
+            axes.text(1, 1, said, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
     else:
         axes.set_ylim(bottom=0)
-    axes.set_ylabel(words)
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
-    if with_steps or several:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return data

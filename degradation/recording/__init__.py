@@ -1,9 +1,10 @@
 """Anybody's network in its own loop -> the frames, the words and the figure of this study."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch.nn import Module
 
+from degradation.errors import UseError
 from degradation.recording.recorder import Recorder
 
 __all__ = ["Recorder", "record"]
@@ -21,20 +22,48 @@ def record(
 
     ``with degradation.record(model, every=10) as rec:`` around an ordinary PyTorch loop; a step is one forward and
     backward, and steps 0, every, 2 every, ... are measured. Then ``rec.frame("gradients")`` and
-    ``rec.frame("responses")`` have the columns of ``degradation.frames``, ``rec.summary()`` says in words which layer
-    vanishes, explodes, is dead or first went non-finite, ``rec.plot()`` draws, ``rec.to_tensorboard(folder)`` writes.
+    ``rec.frame("responses")`` have the columns of ``degradation.frames``, ``rec.summary()`` says in words what
+    vanishes, explodes or is dead at the last measured step and where the network first was not finite, ``rec.plot()``
+    draws, ``rec.to_tensorboard(folder)`` writes.
 
-    The layers are the convolutions (each with the norm behind it, whose output is its response), linear layers and
-    other norms, or those whose names match the globs in ``layers``. A layer used several times in a step is pooled
-    over its uses. At most ``LIMIT`` measured steps are kept, a few numbers for each layer: on reaching them every
-    second one is dropped and ``every`` doubles.
+    The layers are the convolutions (each with the norm behind it, whose output is its response), linear layers, the
+    weights of LSTM, GRU and RNN, and other norms, or those whose names match the globs in ``layers``; ``summary`` lists
+    what else holds weights. A layer used several times in a step is pooled over its uses. At most ``LIMIT`` measured
+    steps are kept, a few numbers for each layer: on reaching them every second one is dropped and ``every`` doubles.
+
+    Between measured steps the gradients that come first and last are looked at: after one that is not finite the next
+    step is measured as well. Every backward that reaches the network is a step: around those that serve another one, as
+    a generator's through its discriminator, write ``with rec.paused():``.
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
     of a GradScaler, and under DistributedDataParallel before the average over processes. A compiled network runs
-    uncompiled on measured steps, so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``.
-    At the end, also by an exception, every hook is removed; weights, buffers, modes and random state are never written.
+    uncompiled on measured steps, so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``;
+    weights sharded by ``fully_shard`` are not supported. At the end, also by an exception, every hook is removed;
+    weights, buffers, modes and random state are never written.
 
-    Raises UseError for an ``every`` below 1, nothing to record, or a glob that matches no layer.
+    Raises UseError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a glob
+    that matches no layer, and weights that are sharded or have no shape yet.
     """
-    globs = (layers,) if isinstance(layers, str) else tuple(layers or ())
-    return Recorder(model, every, gradients=gradients, responses=responses, globs=globs)
+    if not isinstance(model, Module):
+        raise UseError(f"record: expected a PyTorch module, not {_shown(model)}")
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise UseError(f"record: expected every to be a whole number of at least 1, not every={_shown(every)}")
+    if not (gradients or responses):
+        raise UseError("record: gradients=False and responses=False leave nothing to record")
+    return Recorder(model, every, gradients=gradients, responses=responses, globs=_globs(layers))
+
+
+def _globs(layers: str | Sequence[str] | None) -> tuple[str, ...]:
+    if layers is None:
+        return ()
+    globs = (layers,) if isinstance(layers, str) else tuple(layers) if isinstance(layers, Iterable) else ()
+    if not globs or not all(isinstance(glob, str) for glob in globs):
+        raise UseError(f"record: expected layers to be a name or glob or several, not layers={_shown(layers)}")
+    return globs
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: short, in one line."""
+    kind = type(value).__name__
+    text = " ".join(repr(value).split())
+    return f"{text} ({kind})" if len(text) <= 40 else f"a {kind}"

@@ -1,6 +1,7 @@
 """One measured step of somebody else's loop -> the numbers of every layer; no tensor of the network is kept."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from degradation.layout import Layer, Layout, held_weight, map_size, normalized
+from degradation.layout import Layer, Layout, held_weight, map_size, normalized, statistics_of
 from degradation.probes import RESPONSES, Measurement
 from degradation.probes.probe import norms
 from degradation.recording.backwards import current
 
+SAMPLE = 2**14  # values of a gradient whose zeros are counted
 USES = 1000  # of one layer in one step; of more, the last are kept
 Numbers = NDArray[np.float64]
 
@@ -27,11 +29,12 @@ class Use:
     moments: Tensor
     """Mean, std, zero fraction: (3,)."""
     values: int
+    statistics: str
     answers: bool
     """Whether a gradient can come back at all."""
     backward: int | None = None
     gradient: Tensor | None = None
-    """L2 norm, a scalar."""
+    """L2 norm, and the share of values that are not zero: (2,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,16 @@ class Heard:
     """(layers,): whether there was a response, so that a NaN in it is one of the network."""
     answered: NDArray[np.bool_]
     """(layers,): whether a gradient came back to it."""
+    measured: NDArray[np.bool_]
+    """(layers,): whether responses are measured at all."""
+    weighted: NDArray[np.bool_]
+    """(layers,): whether there is a weight."""
+    reached: NDArray[np.bool_]
+    """(layers,): whether a gradient came to it."""
+    silent: Numbers
+    """(layers,): share of the values of a response whose gradient is exactly zero, as behind a ReLU that is off."""
+    statistics: NDArray[np.str_]
+    """(layers,): the batch statistics of the response, as ``layout.statistics_of`` says them."""
 
     def take(self, places: list[int]) -> "Heard":
         """The layers at ``places``, in their order."""
@@ -60,26 +73,40 @@ class Listener:
     backward repeats are not heard.
     """
 
-    def __init__(self, network: Module, layout: Layout, *, responses: bool) -> None:
-        self.layout, self._responses = layout, responses
+    def __init__(self, network: Module, layout: Layout, *, responses: bool, again: Callable[[int], None]) -> None:
+        self.layout, self._responses, self._again = layout, responses, again
+        self.paused = False
+        """While true nothing is heard."""
+        self.repeated = False
+        """Whether a backward called a layer that the forward had not: reentrant checkpointing does."""
+        self.first: str | None = None
+        """The layer that was called first."""
+        self.input_finite = True
+        """Whether its input was finite, after ``heard``."""
         self.maps: dict[str, tuple[int, ...]] = {}
         """Feature-map size of each response, in the order of their first calls."""
         self.examples = 0
         """First dimension of the last response: the batch, where the batch comes first."""
+        self._closed = False
+        self._input = torch.zeros(())
         self._uses: dict[str, deque[Use]] = {}
         self._weight_gradients: dict[str, Tensor] = {}
         self._weights = {layer.name: held_weight(network, layer) for layer in layout.layers}
+        self._modules = {
+            layer.name: network.get_submodule(layer.response) for layer in layout.layers if layer.response is not None
+        }
         self._handles: list[Any] = []
         for layer in layout.layers:
-            module = network.get_submodule(layer.response or layer.name)
             if layer.response is not None:
-                self._handles.append(module.register_forward_hook(partial(self._responded, layer)))
+                hook = partial(self._responded, layer)
+                self._handles.append(self._modules[layer.name].register_forward_hook(hook))
             weight = self._weights[layer.name]
             if weight is not None and weight.requires_grad:
                 self._handles.append(weight.register_hook(partial(self._weight_reached, layer.name)))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """Remove every hook of the modules and weights."""
+        """Remove every hook of the modules and weights; those of responses go with their graph, and hear no more."""
+        self._closed = True
         for handle in self._handles:
             handle.remove()
 
@@ -88,21 +115,39 @@ class Listener:
         """The weight of each layer."""
         return tuple(self._weights[layer.name] for layer in self.layout.layers)
 
-    def _responded(self, layer: Layer, module: Module, _inputs: Any, returned: Any) -> None:
+    def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or current() >= 0:
-            return
-        output = returned[0] if isinstance(returned, tuple) else returned
-        if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused:
             return
         name = str(layer.response)
-        use = Use(moments=self._moments(layer, module, output), values=output.numel(), answers=output.requires_grad)
+        if current() >= 0:
+            self.repeated = self.repeated or name not in self._uses
+            return
+        output = returned
+        while isinstance(output, tuple) and output:  # of an attention, of an LSTM, of packed sequences
+            output = output[0]
+        if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
+            return
+        if self.first is None:
+            self.first, self._input = layer.name, _sum_of(inputs)
+        use = Use(
+            moments=self._moments(layer, module, output),
+            values=output.numel(),
+            statistics=statistics_of(module),
+            answers=output.requires_grad,
+        )
         self.maps.setdefault(name, map_size(module, output))
         self.examples = len(output) if output.ndim else 1
         self._uses.setdefault(name, deque(maxlen=USES)).append(use)
         if output.requires_grad:
             # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
-            output.register_hook(partial(_came_back, use))  # type: ignore[no-untyped-call]
+            output.register_hook(partial(self._came_back, use))  # type: ignore[no-untyped-call]
+
+    def _came_back(self, use: Use, gradient: Tensor) -> None:
+        if self._closed:
+            self._again(current())
+        else:
+            use.backward, use.gradient = current(), _size(gradient)
 
     @torch.no_grad()
     def _moments(self, layer: Layer, module: Module, output: Tensor) -> Tensor:
@@ -121,42 +166,57 @@ class Listener:
         return RESPONSES.measure(alone)[0]
 
     def _weight_reached(self, name: str, gradient: Tensor) -> None:
-        self._weight_gradients[name] = _norm(gradient)
+        if not self.paused:
+            self._weight_gradients[name] = _norm(gradient)
 
     @torch.no_grad()
     def heard(self, backward: int, scale: float) -> Heard:
         """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
         layers = self.layout.layers
         uses = [
-            [use for use in self._uses.get(layer.response or "", ()) if use.backward == backward or not use.answers]
-            for layer in layers
+            [use for use in self._uses_of(layer) if use.backward == backward or not use.answers] for layer in layers
         ]
-        missing = torch.full((), torch.nan)
         flat = [use for part in uses for use in part]
-        scalars = [self._weight_gradients.get(layer.name, missing) for layer in layers]
-        scalars += [missing if weight is None else _norm(weight) for weight in self.weights]
-        scalars += [missing if use.gradient is None else use.gradient for use in flat]
-        device = max((tensor.device for tensor in scalars), key=lambda place: place.type != "cpu")
-        numbers = torch.cat(
-            [torch.stack([tensor.to(device) for tensor in scalars]), *(u.moments.to(device) for u in flat)]
-        )
-        found = numbers.cpu().numpy().astype(np.float64)
-        of_weights, of_uses = found[: 2 * len(layers)].reshape(2, -1), found[2 * len(layers) :]
-        each = np.column_stack([of_uses[: len(flat)], of_uses[len(flat) :].reshape(-1, 3)])
-        pooled = _pooled(uses, each)
-        gradients = np.column_stack(
-            [of_weights[0] / scale, of_weights[1], of_weights[1] * np.nan, pooled[:, :2] / scale]
-        )
+        of_weights, of_uses, self.input_finite = self._brought(flat)
+        pooled = _pooled(uses, of_uses)
+        missing = np.full(len(layers), np.nan)
+        gradients = np.column_stack([of_weights[0] / scale, of_weights[1], missing, pooled[:, :2] / scale])
         return Heard(
             gradients=gradients,
-            responses=pooled[:, 2:],
+            responses=pooled[:, 2:5],
             used=np.array([bool(part) for part in uses]),
             answered=np.array([any(use.gradient is not None for use in part) for part in uses]),
+            measured=np.full(len(layers), self._responses),
+            weighted=np.array([weight is not None for weight in self.weights]),
+            reached=np.array([layer.name in self._weight_gradients for layer in layers]),
+            silent=pooled[:, 5],
+            statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 
+    def _uses_of(self, layer: Layer) -> Sequence[Use]:
+        return () if layer.response is None else self._uses.get(layer.response, ())
 
-def _came_back(use: Use, gradient: Tensor) -> None:
-    use.backward, use.gradient = current(), _norm(gradient)
+    def _statistics(self, layer: Layer, uses: list[Use]) -> str:
+        if uses:
+            return uses[-1].statistics
+        return statistics_of(self._modules[layer.name]) if layer.name in self._modules else ""
+
+    def _brought(self, uses: list[Use]) -> tuple[Numbers, Numbers, bool]:
+        """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``_pooled`` takes them.
+
+        And whether the input was finite.
+        """
+        missing, unknown = torch.full((), torch.nan), torch.full((2,), torch.nan)
+        scalars = [self._weight_gradients.get(layer.name, missing) for layer in self.layout.layers]
+        scalars += [missing if weight is None else _norm(weight) for weight in self.weights]
+        scalars.append(self._input)
+        wide = [part for use in uses for part in (use.moments, unknown if use.gradient is None else use.gradient)]
+        device = max((tensor.device for tensor in [*scalars, *wide]), key=lambda place: place.type != "cpu")
+        numbers = torch.cat([torch.stack([one.to(device) for one in scalars]), *(part.to(device) for part in wide)])
+        found = numbers.cpu().numpy().astype(np.float64)
+        count = 2 * len(self.layout.layers)
+        finite = bool(np.isfinite(found[count]))
+        return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), finite
 
 
 @torch.no_grad()
@@ -165,23 +225,45 @@ def _norm(tensor: Tensor) -> Tensor:
     return norms([dense])[0]
 
 
-def _pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
-    """(layers, 5): gradient norm and rms, mean, std, zero fraction over all values of all uses of each layer.
+@torch.no_grad()
+def _size(gradient: Tensor) -> Tensor:
+    """L2 norm, and share of values that are not zero: (2,). The share is that of a sample where there are many.
 
-    ``each`` has a row for each use: gradient norm, mean, std, zero fraction. A variance is the mean of the variances
-    plus the variance of the means.
+    The step through the values is odd, so that it meets all channels, whose number is even where there are many.
     """
-    rows, first = np.full((len(uses), 5), np.nan), 0
+    flat = gradient.reshape(-1) if gradient.is_contiguous() or gradient.numel() <= SAMPLE else gradient[0].reshape(-1)
+    sample = flat[:: max(1, flat.numel() // SAMPLE) | 1]
+    return torch.stack([norms([gradient])[0], sample.count_nonzero() / sample.numel()])
+
+
+@torch.no_grad()
+def _sum_of(inputs: Any) -> Tensor:
+    """The sum of the first input, which is finite where all of it is; zero where it is not of floats."""
+    first = inputs[0] if inputs else None
+    if not isinstance(first, Tensor) or not first.is_floating_point():
+        return torch.zeros(())
+    return first.detach().sum(dtype=torch.float32)
+
+
+def _pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
+    """(layers, 6): gradient norm and rms, mean, std, zero fraction, silent share over all values of all uses.
+
+    ``each`` has a row for each use: mean, std, zero fraction, gradient norm, share of gradients not zero. A variance is
+    the mean of the variances plus the variance of the means.
+    """
+    rows, first = np.full((len(uses), 6), np.nan), 0
     for place, part in enumerate(uses):
         if not part:
             continue
-        gradient, mean, std, zeros = each[first : first + len(part)].T
+        mean, std, zeros, gradient, alive = each[first : first + len(part)].T
         first += len(part)
         values = np.array([use.values for use in part], dtype=np.float64)
         share = values / values.sum()
         norm = np.sqrt((gradient**2).sum())
         centre = (share * mean).sum()
         with np.errstate(invalid="ignore"):  # infinite minus infinite
+            silent = 1 - (share * alive).sum()
             spread = np.sqrt((share * (std**2 + (mean - centre) ** 2)).sum())
-        rows[place] = [norm, norm / np.sqrt(values.sum()), centre, spread, (share * zeros).sum()]
+            at_most_zero = (share * zeros).sum() + 0 * spread  # of NaN it is not known
+        rows[place] = [norm, norm / np.sqrt(values.sum()), centre, spread, at_most_zero, silent]
     return rows

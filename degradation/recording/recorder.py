@@ -1,11 +1,10 @@
 """The steps of somebody else's loop -> frames: when to listen, and what is kept of it."""
 
-import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,19 +12,22 @@ from torch.nn import Module
 
 from degradation import frames
 from degradation.errors import UseError
-from degradation.layout import batch_normalized, in_forward_order, inferred, unwrapped
-from degradation.probes import GRADIENTS, RESPONSES, Readings
+from degradation.layout import in_forward_order, inferred, uncovered, unwrapped
+from degradation.probes import GRADIENTS, RESPONSES
 from degradation.probes.probe import norms
+from degradation.recording import keeping
 from degradation.recording.backwards import Backwards
+from degradation.recording.keeping import Kept
 from degradation.recording.listening import Heard, Listener
+from degradation.recording.nonfinite import Log, Place, Watch, first_place
+from degradation.recording.notes import Notes
 from degradation.recording.scaling import Scales
-from degradation.recording.summary import FirstNonfinite, summary
+from degradation.recording.summary import Told, summary
 from degradation.recording.tensorboard import write_scalars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LIMIT = 1000  # measured steps kept
 UPDATE = GRADIENTS.columns.index("update_norm")
 
 
@@ -35,22 +37,21 @@ class Recorder:
     def __init__(
         self, network: Module, every: int, *, gradients: bool, responses: bool, globs: tuple[str, ...]
     ) -> None:
-        if every < 1 or not (gradients or responses):
-            raise UseError(f"record: expected every of at least 1, and gradients or responses; not every={every}")
         self.every, self.step = every, 0
-        self.notes: list[str] = []
-        """What could not be measured as asked, a line each."""
-        self.first_nonfinite: FirstNonfinite | None = None
+        self._asked = every
         self._probes = (*((GRADIENTS,) if gradients else ()), *((RESPONSES,) if responses else ()))
         self._network = unwrapped(network)
         self._layout = inferred(self._network, globs)
-        self._statistics = "batch"
-        self._readings: Readings | None = None
-        self._examples: dict[int, int] = {}
+        self._uncovered = {} if globs else uncovered(self._network, self._layout)
+        self._kept: Kept | None = None
         self._listener: Listener | None = None
         self._unsettled: tuple[int, Heard, list[Tensor | None]] | None = None
         self._inside = ExitStack()
-        self._scales = Scales()
+        self._backwards: Backwards | None = None
+        self._scales, self._notes, self._log, self._watch = Scales(), Notes(), Log(), Watch(self._told)
+        self._alarmed = self._reentrant = False
+        self._again: int | None = None
+        self._written: dict[Path, set[int]] = {}
 
     # the block
 
@@ -59,32 +60,53 @@ class Recorder:
             raise UseError("record: this recording is running already: make another one")
         with ExitStack() as inside:
             weights = list(self._network.parameters())
-            inside.enter_context(Backwards(weights, self._settle, self._ended))
+            self._backwards = inside.enter_context(Backwards(weights, self._settle, self._ended))
             inside.enter_context(self._scales)
             self._listen_if_due()
             self._inside = inside.pop_all()
         return self
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block no forward is measured and no backward is a step: for one that serves another network.
+
+        A GAN with a recording of its discriminator pauses it around the generator's step.
+        """
+        listening = [part for part in (self._backwards, self._listener) if part is not None]
+        before = [part.paused for part in listening]
+        for part in listening:
+            part.paused = True
+        try:
+            yield
+        finally:
+            for part, was in zip(listening, before, strict=True):
+                part.paused = was
+
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         try:
             self._settle(moved=failure is None)
+            self._watch.look(wait=True)
+            self._log.follow(self.step, self._scales.factor())
         finally:
             self._stop_listening()
             self._inside.close()
 
     def _listen_if_due(self) -> None:
         """Hooks on the layers where the next step is to be measured, and no compiled graph to bypass them."""
-        if self.step % self.every:
+        if self.step % self.every and not self._alarmed:
             return
+        self._alarmed = False
         try:
             self._stance = torch.compiler.set_stance("force_eager")
         except RuntimeError:  # torch's refusal within a compiled region
-            self._note(
+            self._notes.add(
                 "not every step is measured: the loop is compiled around the network, and hooks "
-                "would break its graph; compile the network alone"
+                "would break its graph; compile the network alone",
+                self.step,
             )
             return
-        self._listener = Listener(self._network, self._layout, responses=RESPONSES in self._probes)
+        responses = RESPONSES in self._probes
+        self._listener = Listener(self._network, self._layout, responses=responses, again=self._came_again)
 
     def _stop_listening(self) -> Listener | None:
         """The listener of this step, if any, with its hooks removed."""
@@ -94,40 +116,68 @@ class Recorder:
             self._stance.__exit__(None, None, None)
         return listener
 
-    def _ended(self, backward: int) -> None:
+    def _came_again(self, backward: int) -> None:
+        self._again = backward
+
+    def _ended(self, backward: int, sums: list[Tensor]) -> None:
         """The end of a backward: what was heard is kept, and the next step begins."""
-        listener = self._stop_listening()
+        listener, place = self._stop_listening(), None
         if listener is not None:
-            self._keep(listener, backward)
+            place = self._keep(listener, backward)
+        self._watch.add(self.step, [*sums, torch.tensor(torch.nan)] if place else sums, self._scales.on_device())
+        if place is not None:
+            self._watch.look(wait=True)
+            self._log.locate(place)
         self.step += 1
         self._listen_if_due()
 
+    def _told(self, step: int, finite: bool, factor: float) -> None:
+        """Whether a step was finite; after the first that was not, the next step is measured."""
+        if self._log.add(step, finite, factor):
+            self._alarmed = self._kept is None or step not in self._kept
+
     # what is kept
 
-    def _keep(self, listener: Listener, backward: int) -> None:
-        if self._readings is None:
-            self._statistics = batch_normalized(self._network)
+    def _keep(self, listener: Listener, backward: int) -> Place | None:
+        """Keep what was heard until the weights have moved; returns what was not finite first, if anything."""
         heard = listener.heard(backward, self._scales.factor())
-        if self._readings is None:
-            heard = self._order(listener, heard)
-        if not heard.used.any():
-            self._note(f"no response was seen at step {self.step}: does the forward run in a compiled graph?")
-        self._examples[self.step] = listener.examples
         weights = {layer.name: weight for layer, weight in zip(listener.layout.layers, listener.weights, strict=True)}
+        before = [layer.name for layer in listener.layout.layers]
+        if self._kept is None:
+            # The layers are numbered as the first measured forward called them.
+            self._layout = in_forward_order(self._layout, listener.maps)
+            self._kept = Kept(self._probes, self._layout)
+        layers = self._layout.layers
+        heard = heard.take([before.index(layer.name) for layer in layers])
+        if not heard.used.any() or listener.repeated:
+            self._note_unheard(listener, backward)
+        self._kept.begin(self.step, listener.examples, heard)
+        self._weights = [weights[layer.name] for layer in layers]
         kept = [
             None if weight is None or GRADIENTS not in self._probes else weight.detach().clone()
-            for weight in (weights[layer.name] for layer in self._layout.layers)
+            for weight in self._weights
         ]
-        self._weights = [weights[layer.name] for layer in self._layout.layers]
         self._unsettled = (self.step, heard, kept)
+        entry = None if listener.input_finite else listener.first
+        return first_place(self.step, [layer.name for layer in layers], heard, entry)
 
-    def _order(self, listener: Listener, heard: Heard) -> Heard:
-        """Number the layers as the first measured forward called them, and put what was heard into that order."""
-        before = [layer.name for layer in self._layout.layers]
-        self._layout = in_forward_order(self._layout, listener.maps)
-        self._readings = Readings(self._probes, self._layout)
-        places = [before.index(layer.name) for layer in self._layout.layers]
-        return heard.take(places)
+    def _note_unheard(self, listener: Listener, backward: int) -> None:
+        """Say why a backward came without the responses of its forward."""
+        self._reentrant = self._reentrant or listener.repeated
+        if self._reentrant:
+            self._notes.add(
+                "reentrant checkpointing: its layers have no response, and each of its parts counts as a step; "
+                "use_reentrant=False has neither",
+                self.step,
+            )
+        elif self._again == backward:
+            self._notes.add(
+                "a backward through a forward that an earlier step had been through (retain_graph): the responses "
+                "stand at that step",
+                self.step,
+            )
+        else:
+            self._notes.add("no response was seen: does the forward run in a compiled graph?", self.step)
 
     @torch.no_grad()
     def _settle(self, moved: bool = True) -> None:
@@ -141,54 +191,32 @@ class Recorder:
             pairs = [(self._weights[place], kept[place]) for place in places]
             found = norms([now - before for now, before in pairs if now is not None and before is not None])
             heard.gradients[places, UPDATE] = found.cpu().numpy()
-        self._look_for_nonfinite(step, heard)
-        answering = [place for place, layer in enumerate(self._layout.layers) if layer.response is not None]
-        parts = {"gradients": heard.gradients, "responses": heard.responses[answering]}
-        flat = np.concatenate([parts[probe.frame].reshape(-1) for probe in self._probes])
-        assert self._readings is not None
-        self._readings.add(step, torch.from_numpy(flat.astype(np.float32)))
-        self._bound(self._readings)
-
-    def _look_for_nonfinite(self, step: int, heard: Heard) -> None:
-        """Note the first layer that is not finite: in forward order a response, else in backward order a gradient."""
-        names = [layer.name for layer in self._layout.layers]
-        if self.first_nonfinite is not None:
-            return
-        broken = heard.used & ~np.isfinite(heard.responses).all(axis=1) & (RESPONSES in self._probes)
-        if broken.any():
-            self.first_nonfinite = FirstNonfinite(step=step, layer=names[int(broken.argmax())], what="response")
-            return
-        gradients = heard.gradients[:, GRADIENTS.columns.index("response_grad_norm")]
-        broken = heard.answered & ~np.isfinite(gradients)
-        if broken.any():
-            last = len(names) - 1 - int(broken[::-1].argmax())
-            self.first_nonfinite = FirstNonfinite(step=step, layer=names[last], what="gradient")
-
-    def _bound(self, readings: Readings) -> None:
-        if len(self._examples) < LIMIT:
-            return
-        self.every *= 2
-        tensors = readings.tensors()
-        kept = tensors["readings.steps"] % self.every == 0
-        readings.restore({name: tensor[kept] for name, tensor in tensors.items()})
-        self._examples = {step: count for step, count in self._examples.items() if step % self.every == 0}
-
-    def _note(self, line: str) -> None:
-        if line not in self.notes:
-            self.notes.append(line)
-            warnings.warn(line, stacklevel=3)
+        if self._kept is not None:
+            self.every = self._kept.add(step, heard, self.every)
 
     # what was recorded
 
     @property
+    def notes(self) -> list[str]:
+        """What could not be measured as asked, a line each."""
+        lines = self._notes.lines()
+        if self.every > self._asked:
+            lines.append(
+                f"{keeping.LIMIT:,} measured steps are kept at most: every={self._asked} became every={self.every}"
+            )
+        return lines
+
+    @property
+    def first_nonfinite(self) -> Place | None:
+        """What was not finite first where a measured step saw it; steps that a GradScaler skipped do not count."""
+        return next((span.place for span in self._log.failures if span.place is not None), None)
+
+    @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames that were recorded, by name; a measured step is in them once the next backward has begun."""
-        if self._readings is None:
+        if self._kept is None:
             return {probe.frame: frames.frame(probe.frame, []) for probe in self._probes}
-        steps = self._readings.tensors()["readings.steps"].tolist()
-        examples = np.repeat([self._examples[step] for step in steps], len(self._layout.responding))
-        constants = {"split": "train_batch", "statistics": self._statistics, "examples": examples}
-        return self._readings.frames(constants)
+        return self._kept.frames
 
     def frame(self, name: str) -> pd.DataFrame:
         """The frame ``gradients`` or ``responses``; UseError where it was not recorded."""
@@ -198,15 +226,40 @@ class Recorder:
         return found[name]
 
     def summary(self) -> str:
-        """In words: which layer vanishes, explodes, is dead, or first went non-finite."""
-        return summary(self.frames, self.first_nonfinite, self.notes)
+        """In words: what vanishes, explodes, is dead or was not finite at the last measured step, and what was before.
+
+        The criteria and their thresholds are those of ``degradation.recording.judging``.
+        """
+        return summary(
+            Told(
+                entered=self._backwards is not None,
+                steps=self.step,
+                profiles={} if self._kept is None else self._kept.profiles,
+                nonfinite=self._log.lines(self.step),
+                broken=self._log.steps,
+                notes=self.notes,
+                uncovered=self._uncovered,
+            )
+        )
 
     def plot(self) -> "Figure":
-        """Gradient norms and response standard deviations by layer at up to four measured steps."""
+        """Gradient norms, response deviations and shares at most zero by layer, at up to four measured steps."""
         from degradation.figures.recorded import recorded
 
-        return recorded(self.frames)[0]
+        count = 0 if self._kept is None else len(self._kept.steps)
+        title = f"{type(self._network).__name__}: {count:,} measured of {self.step:,} steps"
+        return recorded(self.frames, title)[0]
 
     def to_tensorboard(self, folder: str | Path) -> None:
-        """Every number as a TensorBoard scalar ``frame/column/layer`` in ``folder``; UseError without TensorBoard."""
-        write_scalars(self.frames, folder)
+        """Every number as a TensorBoard scalar ``frame/column/layer`` in ``folder``.
+
+        A step that this recording has written there before is not written again. Raises UseError without TensorBoard,
+        and where nothing was recorded.
+        """
+        written = self._written.setdefault(Path(folder).resolve(), set())
+        steps = set() if self._kept is None else set(self._kept.steps)
+        if not steps:
+            raise UseError("there is nothing to write: no step was recorded")
+        new = {name: frame[~frame["step"].isin(written)] for name, frame in self.frames.items()}
+        write_scalars(new, folder)
+        written |= steps

@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 
@@ -30,3 +31,7 @@ class Scales:
     def factor(self) -> float:
         """The factor in force, which changes only after the optimizer's step; 1 without a scaler."""
         return 1.0 if self._scaler is None else float(self._scaler.get_scale())
+
+    def on_device(self) -> Tensor | None:
+        """The factor where it lies, so that nothing waits for it; None without a scaler."""
+        return None if self._scaler is None else self._scaler._scale

@@ -1,73 +1,97 @@
-"""The frames of a recording -> a few lines of words."""
+"""What a recording kept -> a few lines of words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
-import pandas as pd
+from degradation.recording.judging import NAMED, Profile, judge
 
-FAR = 1000.0  # a gradient or response so many times below or above the median layer's vanishes or explodes
-NAMED = 3  # layers that a line names
+NOTHING = "no layer vanishes, explodes or is dead"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstNonfinite:
-    """Where infinity or NaN was first seen: among the measured steps, then in the order of the pass."""
+class Told:
+    """What a summary is made of."""
 
-    step: int
-    layer: str
-    what: Literal["response", "gradient"]
-
-
-def summary(frames: Mapping[str, pd.DataFrame], broken: FirstNonfinite | None, notes: Sequence[str]) -> str:
-    """What stands out, a line each, judged at the last measured step; and what could not be measured."""
-    steps = sorted({step for frame in frames.values() for step in frame["step"]})
-    if not steps:
-        return "\n".join(["nothing was recorded: no backward reached a weight of the network", *notes])
-    last = {name: frame[frame["step"] == steps[-1]] for name, frame in frames.items()}
-    layers = len(next(iter(last.values())))
-    lines = [f"{layers} layers, {len(steps)} measured step{'s' * (len(steps) > 1)}, the last is {steps[-1]:,}"]
-    if broken is not None:
-        lines.append(f"not finite: first the {broken.what} of {broken.layer} at step {broken.step:,}")
-    found = [line for name, judge in JUDGES.items() if name in last for line in judge(last[name])]
-    lines += found or ([] if broken else ["no layer vanishes, explodes or is dead"])
-    return "\n".join([*lines, *notes])
+    entered: bool
+    """Whether the recording was ever entered."""
+    steps: int
+    """Backward passes counted."""
+    profiles: Mapping[int, Profile]
+    """Of each step that was kept."""
+    nonfinite: Sequence[str]
+    """What was not finite, in words, and the steps that were not."""
+    broken: Sequence[range]
+    notes: Sequence[str]
+    uncovered: Mapping[str, str]
+    """What holds trained weights and is no layer of the recording -> its type."""
 
 
-def _gradients(frame: pd.DataFrame) -> Iterator[str]:
-    known = frame.set_index("name")["weight_grad_norm"].replace([np.inf, -np.inf], np.nan).dropna()
-    yield from _far("gradient", known)
-    still = known[known == 0]
-    if len(still):
-        yield f"dead: no gradient reaches the weight of {_names(still, '')}"
+def summary(told: Told) -> str:
+    """What was recorded, what stands out at the last measured step, what did before, and what could not be measured."""
+    if not told.profiles:
+        if not told.entered:
+            return "nothing was recorded: the recording was never entered; put `with rec:` around the loop"
+        return "\n".join(["nothing was recorded: no backward reached a weight of the network", *told.notes])
+    measured = list(told.profiles)
+    layers = len(told.profiles[measured[-1]].names)
+    head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {told.steps:,}"
+    lines = [head, *told.nonfinite, *_findings(told), *told.notes]
+    if told.uncovered:
+        lines.append(f"not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)")
+    return "\n".join(lines)
 
 
-def _responses(frame: pd.DataFrame) -> Iterator[str]:
-    by_name = frame.set_index("name")
-    yield from _far("response", by_name["std"].replace([np.inf, -np.inf], np.nan).dropna())
-    dead = by_name["zero_fraction"][by_name["zero_fraction"] >= 1]
-    if len(dead):
-        yield f"dead behind a ReLU: no response is above zero in {_names(dead, '')}"
+def _findings(told: Told) -> list[str]:
+    """A line for each finding of the last measured step, and for each that earlier steps had and it has not."""
+    measured = list(told.profiles)
+    last = measured[-1]
+    found: dict[str, list[int]] = {}
+    latest: dict[str, str] = {}
+    now: dict[str, str] = {}
+    for step in measured:
+        now = dict(judge(told.profiles[step]))
+        latest |= now
+        for kind in now:
+            found.setdefault(kind, []).append(step)
+    lines = [
+        f"at step {last:,}: {_said(kind, details)}{_since(found[kind], measured)}" for kind, details in now.items()
+    ]
+    if not now:
+        lines = _nothing(told, last)
+    gone = [(kind, steps) for kind, steps in found.items() if kind not in now]
+    lines += [f"before, {_when(steps)}: {_said(kind, latest[kind])}" for kind, steps in gone[:NAMED]]
+    return lines + ([f"before: {len(gone) - NAMED} findings more"] if len(gone) > NAMED else [])
 
 
-JUDGES = {"gradients": _gradients, "responses": _responses}
+def _nothing(told: Told, last: int) -> list[str]:
+    if not told.profiles[last].anything():
+        return [f"at step {last:,}: no number is finite, so nothing can be judged"]
+    return [] if any(last in steps for steps in told.broken) else [f"at step {last:,}: {NOTHING}"]
 
 
-def _far(what: str, values: pd.Series) -> Iterator[str]:
-    """Layers a thousand times below or above the median of those that are not zero, the farthest first."""
-    alive = values[values > 0]
-    if not len(alive):
-        return
-    middle = float(alive.median())
-    low = alive[alive < middle / FAR].sort_values()
-    high = alive[alive > middle * FAR].sort_values(ascending=False)
-    for word, part in (("vanishes", low), ("explodes", high)):
-        if len(part):
-            yield f"the {what} {word} in {_names(part, '{:.1e}')} (median layer {middle:.1e})"
+def _said(kind: str, details: str) -> str:
+    return f"{kind} {details}" if kind == "no gradient" else f"{kind}: {details}"
 
 
-def _names(values: pd.Series, form: str) -> str:
-    shown = [f"{name} {form.format(value)}".strip() for name, value in values.head(NAMED).items()]
-    rest = len(values) - len(shown)
+def _since(steps: Sequence[int], measured: Sequence[int]) -> str:
+    """Since when it is so without a break, where that is not from the first measured step on."""
+    since = len(measured)
+    while since and measured[since - 1] in steps:
+        since -= 1
+    return f" (since step {measured[since]:,})" if since else ""
+
+
+def _when(steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"at step {steps[0]:,}"
+    return f"at {len(steps):,} measured steps, {steps[0]:,} to {steps[-1]:,}"
+
+
+def _uncovered(modules: Mapping[str, str]) -> str:
+    shown = [f"{name} ({kind})" for name, kind in list(modules.items())[:NAMED]]
+    rest = len(modules) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -1,0 +1,228 @@
+"""The numbers of every layer at one step -> what stands out: a direction with depth, one layer, dead ones, the scale.
+
+Layers are compared by numbers that do not grow with their size: the root mean square of the gradient with respect to a
+response (of that of a weight, positions and inputs would count as well), and the std of the response. The gradient of a
+weight is the product of both, so what vanishes there is seen in one of them. The thresholds, and why:
+
+- ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
+  neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
+  fewer in a network of fewer than nine), so that one odd layer is none. torchvision's ResNet-18 and -50, MobileNetV2,
+  VGG-11 and ConvNeXt, and transformers stay below it in their first steps, though two of their layers can differ more.
+- ``DEAD`` 95 %: so much of a response is at most zero, and as much of its gradient is exactly zero. The second shows
+  that something behind cuts it off as a ReLU does; before a Softplus or a loss negative values get gradients too.
+- ``LOST`` 1e-7: norm of a weight's gradient over norm of the weight. Below it everywhere, a step with learning rate 1
+  is lost in the rounding of float32. ``HUGE`` 1e6: above it everywhere, 1e-6 moves each weight by its own norm.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FAR, END = 1000.0, 3
+DEAD = 0.95
+LOST, HUGE = 1e-7, 1e6
+NAMED = 3  # layers that a line names
+Numbers = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One measured step: for each number one value a layer, in forward order; NaN where unknown or not finite."""
+
+    names: tuple[str, ...]
+    gradient: Numbers
+    """Root mean square of the gradient of the response."""
+    weight_gradient: Numbers
+    """Norm of the gradient of the weight."""
+    relative: Numbers
+    """The same over the norm of the weight."""
+    std: Numbers
+    """Of the response."""
+    zeros: Numbers
+    """Share of the response that is at most zero."""
+    silent: Numbers
+    """Share of the gradient of the response that is exactly zero."""
+
+    def anything(self) -> bool:
+        """Whether there is a number at all."""
+        return any(np.isfinite(part).any() for part in (self.gradient, self.weight_gradient, self.std))
+
+
+Finding = tuple[str, str]
+"""What was found, the same at every step, and its details at this one."""
+
+
+def profiles(frames: Mapping[str, pd.DataFrame], names: Sequence[str], silent: Sequence[Numbers]) -> list[Profile]:
+    """A Profile for each measured step of the frames of a recording; ``silent`` has an array over layers for each."""
+    columns = {
+        "gradient": _wide(frames, "gradients", "response_grad_rms", names, len(silent)),
+        "weight_gradient": _wide(frames, "gradients", "weight_grad_norm", names, len(silent)),
+        "std": _wide(frames, "responses", "std", names, len(silent)),
+        "zeros": _wide(frames, "responses", "zero_fraction", names, len(silent)),
+        "silent": np.array(silent),
+    }
+    weights = _wide(frames, "gradients", "weight_norm", names, len(silent))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns["relative"] = columns["weight_gradient"] / weights
+    return [
+        Profile(names=tuple(names), **{key: _finite(column[step]) for key, column in columns.items()})
+        for step in range(len(silent))
+    ]
+
+
+def _wide(frames: Mapping[str, pd.DataFrame], frame: str, column: str, names: Sequence[str], steps: int) -> Numbers:
+    """(steps, layers): a column of a frame; NaN without the frame, and for layers that it has not."""
+    wide = np.full((steps, len(names)), np.nan)
+    if frame in frames and steps:
+        data = frames[frame]
+        there = list(data["name"][: len(data) // steps])
+        wide[:, [names.index(name) for name in there]] = data[column].to_numpy().reshape(steps, -1)
+    return wide
+
+
+def _finite(values: Numbers) -> Numbers:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def judge(profile: Profile) -> list[Finding]:
+    """What stands out, the cause of the others first."""
+    return [*_dead(profile), *_gradients(profile), *_responses(profile), *_scale(profile)]
+
+
+def _dead(profile: Profile) -> Iterator[Finding]:
+    off = (profile.zeros >= DEAD) & (profile.silent >= DEAD)
+    wholly = off & (profile.zeros == 1) & (profile.silent == 1)
+    if wholly.any():
+        # Behind a dead layer a response is one constant: those follow, the first began it.
+        follows = wholly & (profile.std == 0) & (np.cumsum(wholly) > 1)
+        also = f"; behind it {_names(profile, follows)}" if follows.any() else ""
+        culprits = _names(profile, wholly & ~follows)
+        yield "dead", f"{culprits} (no response is above zero, and no gradient comes back){also}"
+    nearly = off & ~wholly
+    if nearly.any():
+        yield (
+            "nearly dead",
+            _names(profile, nearly, profile.zeros, "{:.1%} of the response at most zero, without gradient"),
+        )
+
+
+def _gradients(profile: Profile) -> Iterator[Finding]:
+    found = list(_direction(profile, profile.gradient, "gradient", "towards the input"))
+    yield from found
+    known = profile.weight_gradient
+    alive = np.flatnonzero(known > 0)
+    # Before a gradient that vanishes, zeros are its end: too small for the norm in float32.
+    vanished = len(alive) and any("vanishes" in kind for kind, _ in found)
+    still = (known == 0) & (np.arange(len(known)) >= (alive[0] if vanished else 0))
+    if still.any():
+        which = _names(profile, still) if len(alive) else "any layer"
+        yield "no gradient", f"reaches the weight of {which}"
+
+
+def _responses(profile: Profile) -> Iterator[Finding]:
+    yield from _direction(profile, profile.std, "response", "with depth")
+
+
+def _scale(profile: Profile) -> Iterator[Finding]:
+    known = profile.relative[profile.relative > 0]
+    if len(known) and known.max() < LOST:
+        yield "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight"
+    if len(known) and known.min() > HUGE:
+        yield "every gradient is huge", f"at least {known.min():.1e} times the norm of its weight"
+
+
+def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Finding]:
+    """Layers that stand out alone, and of the others whether they vanish or explode on the way ``where``."""
+    alive = np.flatnonzero(values > 0)
+    if len(alive) < 2:
+        return
+    logs = np.log10(values[alive])
+    lone = _lone(logs)
+    rest = list(_trend(profile, values, alive[~lone], what, where))
+    for place in np.flatnonzero(lone):
+        if rest and place in (0, len(logs) - 1):
+            continue  # next to an end of what vanishes even an ordinary layer is far away
+        near = float(np.median(np.delete(logs, place)[max(0, place - 2) : place + 2]))
+        value = values[alive[place]]
+        factor = f"{10 ** (logs[place] - near):.0e} times"
+        yield (
+            f"the {what} of {profile.names[alive[place]]} stands out",
+            f"{factor} that of the layers next to it ({value:.1e})",
+        )
+    yield from rest
+
+
+def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Finding]:
+    if len(alive) < 2:
+        return
+    logs = np.log10(values[alive])
+    first, last = _ends(logs)
+    begin, end = (last, first) if where == "towards the input" else (first, last)
+    change = logs[end] - logs[begin]
+    if abs(change) < np.log10(FAR):
+        return
+    word = "vanishes" if change < 0 else "explodes"
+    reached = values[alive]
+    details = (
+        f"by a factor of {10 ** abs(change):.0e} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
+        f"to {profile.names[alive[end]]} ({reached[end]:.1e})"
+    )
+    yield (
+        f"the {what} {word} {where}",
+        details + _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where),
+    )
+
+
+def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, where: str) -> str:
+    """Between which two layers most of it happens, where it does so at once."""
+    steps = np.diff(logs) * (-1 if where == "towards the input" else 1) * np.sign(change)
+    place = int(steps.argmax())
+    if steps[place] < max(abs(change) / 2, 2) or len(logs) < 4:
+        return ""
+    return f", most of it between {profile.names[alive[place]]} and {profile.names[alive[place + 1]]}"
+
+
+def _to_zero(values: Numbers, alive: Places, word: str, where: str) -> str:
+    """How many layers beyond the last number are zero: so small that float32 does not hold the norm."""
+    beyond = values[: alive[0]] if where == "towards the input" else values[alive[-1] + 1 :]
+    count = int((beyond == 0).sum())
+    if word == "explodes" or not count:
+        return ""
+    return f", and to nothing in the {count} layer{'s' * (count > 1)} beyond"
+
+
+def _ends(logs: Numbers) -> tuple[int, int]:
+    """The layers that stand for the first and for the last: of three the middle one, of two the inner one."""
+    width = min(END, -(-len(logs) // 4))
+    first, last = np.argsort(logs[:width]), np.argsort(logs[-width:])
+    if width == 2:
+        return 1, len(logs) - 2
+    return int(first[width // 2]), len(logs) - width + int(last[width // 2])
+
+
+def _lone(logs: Numbers) -> NDArray[np.bool_]:
+    """Layers far above or below their neighbours (at an end, the next two), which are not far from each other."""
+    count, far = len(logs), np.log10(FAR)
+    lone = np.zeros(count, dtype=bool)
+    if count < 3:
+        return lone
+    for place in range(count):
+        one, other = (1, 2) if place == 0 else (-2, -3) if place == count - 1 else (place - 1, place + 1)
+        away = (logs[place] - logs[one], logs[place] - logs[other])
+        beyond = away[0] * away[1] > 0 and min(abs(away[0]), abs(away[1])) > far / 2
+        lone[place] = beyond and abs(sum(away)) > 2 * far and abs(away[0] - away[1]) < far
+    return lone
+
+
+def _names(profile: Profile, chosen: NDArray[np.bool_], values: Numbers | None = None, form: str = "") -> str:
+    places = np.flatnonzero(chosen)
+    shown = [
+        profile.names[place] + ("" if values is None else f" ({form.format(values[place])})")
+        for place in places[:NAMED]
+    ]
+    rest = len(places) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
