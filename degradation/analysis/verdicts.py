@@ -107,7 +107,7 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
         return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
     if leaning.p < ALPHA:
         alone = leaning.verdict.removesuffix("ed")
-        held = f"alone this would {alone} the claim, not after Holm's adjustment for testing several (p = {adjusted:.2g})"
+        held = f"alone this would {alone} the claim, not after Holm's adjustment for several (p = {adjusted:.2g})"
         return "not enough evidence", f"{shown}: {held}"
     return "not enough evidence", f"{shown}: {_between(case)}"
 
