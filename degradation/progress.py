@@ -9,12 +9,16 @@ Phase = Literal["started", "train", "evaluate", "measure", "finished", "diverged
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One message of one run. ``loss`` and ``error`` are those of the last row, ``error`` a fraction."""
+    """One message of one run. ``loss`` and ``error`` are those of the last row, ``error`` a fraction.
+
+    ``unit`` is what is counted in ``step`` and ``steps``: an experiment on a trained network has parts.
+    """
 
     run_id: str
     phase: Phase
     step: int = 0
     steps: int = 0
+    unit: str = "step"
     loss: float | None = None
     error: float | None = None
     images_per_second: float | None = None

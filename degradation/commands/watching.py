@@ -45,7 +45,7 @@ def line(progress: Progress) -> str:
     """``12:34:56  plain-20-s0-1c2f9a7e  evaluate  step 100 of 700  loss 2.0312  error 70.20%``."""
     parts = [
         f"{time.strftime('%H:%M:%S')}  {progress.run_id}  {progress.phase}",
-        f"step {progress.step:,} of {progress.steps:,}" if progress.steps else "",
+        f"{progress.unit} {progress.step:,} of {progress.steps:,}" if progress.steps else "",
         f"loss {progress.loss:.4f}" if progress.loss is not None else "",
         f"error {percent(progress.error)}" if progress.error is not None else "",
         f"{progress.images_per_second:,.0f} images/s" if progress.images_per_second else "",
