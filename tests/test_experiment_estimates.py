@@ -60,7 +60,8 @@ def test_a_network_no_better_than_chance_has_nothing_to_lose():
 
 def test_a_single_exchange_is_what_reordering_is_judged_by(by_label):
     # errors 0.1, 0.2 after one exchange, 0.5 after four
-    assert found(by_label, "reorder-loss", "residual 44", statistics="running").value == pytest.approx(100 * 0.1 / 0.8, rel=0.01)
+    loss = found(by_label, "reorder-loss", "residual 44", statistics="running")
+    assert loss.value == pytest.approx(100 * 0.1 / 0.8, rel=0.01)
 
 
 # Paths
