@@ -1,13 +1,14 @@
 """A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from degradation.errors import UseError
+from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
-from degradation.store import CHECKPOINT, DAMAGED, LOCK, StudyFolder
+from degradation.store import CHECKPOINT, DAMAGED, LOCK, WEIGHTS, ExperimentFolder, StudyFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,42 @@ class Item:
 
 
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
-    """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
+    """Damaged runs, checkpoints, unfinished or outdated experiments, temporary files, empty run folders.
+
+    Of runs that no process works on.
+    """
     items: list[Item] = []
     for run_id in folder.store.list(folder.name):
         if folder.run_path(run_id).is_dir() and not _busy(folder, run_id):
             items += _of_run(folder, run_id)
+    for name in EXPERIMENTS:
+        items += _of_experiment(folder, folder.experiment(name))
     return (*items, *_temporary(folder, ""))
+
+
+def _of_experiment(folder: StudyFolder, place: ExperimentFolder) -> Iterator[Item]:
+    """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
+    for run_id in place.store.list(place.name):
+        if _busy(place, run_id):
+            continue
+        what = _unfit(folder, place, run_id)
+        if what:
+            yield replace(_whole_run(place, run_id, what), name=f"{place.name} {run_id}")
+        else:
+            yield from _temporary(place, run_id)
+
+
+def _unfit(folder: StudyFolder, place: ExperimentFolder, run_id: str) -> str:
+    """Why what an experiment left of a run can go; empty where it is whole and the run's."""
+    try:
+        if not place.is_done(run_id):
+            return "experiment not ended: starts again at its first part"
+        place.verify(run_id)
+        measured = place.spec(run_id)["weights"]
+    except (UseError, KeyError):
+        return "damaged experiment; it will be measured again"
+    gone = not folder.is_done(run_id) or folder.done(run_id)["files"].get(WEIGHTS) != measured
+    return "experiment on weights that are there no more" if gone else ""
 
 
 def _of_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
