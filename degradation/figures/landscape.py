@@ -126,11 +126,9 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     lines = data[data["cut"] == "line"]
     return [
         "Random directions with the norm of each filter of the network (Li et al. 2018), the same numbers for a "
-        "matched "
-        "pair; axes in filter norms, the trained network in the middle. Batch norm's gamma and beta and all biases "
-        "stay.",
+        "matched pair; axes in filter norms, the trained network in the middle. Batch norm's gamma and beta and all "
+        "biases stay.",
         f"Loss of {count:,} clean training images. Surfaces: running statistics, those of the trained network, at "
-        f"every "
-        f"point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
+        f"every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
         f"{page.seed_note(lines)}",
     ]
