@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from degradation.figures import page, style
 from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
@@ -55,13 +56,18 @@ def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
                 flat.append(_surface(figure, places, rows, scale))
                 flat[-1].set_title(_name(kind, int(depth)), color=style.COLOURS[kind.network], fontweight="bold")
     if flat:
-        bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.5, aspect=40, pad=0.01)
-        ticks = [tick for power in range(-3, 4) for tick in (1 * 10**power, 2 * 10**power, 5 * 10**power)]
-        bar.set_ticks([tick for tick in ticks if scale.vmin <= tick <= scale.vmax], minor=False)
-        bar.set_ticks([], minor=True)
-        bar.ax.set_yticklabels([f"{tick:g}" for tick in bar.get_ticks()])
+        bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.7, aspect=30, pad=0.01)
         bar.set_label("training loss (nats)")
+        _plain_numbers(bar.ax, scale.vmin, scale.vmax)
     return figure, data
+
+
+def _plain_numbers(axes: Axes, least: float, most: float) -> None:
+    """Ticks 1, 2, 5, 10, ... on a logarithmic y axis; over two decades and more, its powers of ten alone."""
+    leading = (1,) if most > 100 * least else (1, 1.5, 2, 3, 5) if most < 5 * least else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=leading, numticks=30))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _name(kind: Kind, depth: int) -> str:
@@ -85,6 +91,8 @@ def _lines(figure: Figure, grid: GridSpec, row: int, data: pd.DataFrame, results
             axes.plot(rows["x"], rows["mean"], label=style.network_name(key), **look)
             style.band(axes, rows, "x", look["color"])
         axes.set_yscale("log")
+        _plain_numbers(axes, *axes.get_ylim())
+        axes.set_xlabel("first direction (filter norms)")
         axes.set_title(f"line, {statistics} statistics")
         axes.set_ylabel("training loss (nats)")
         axes.grid(axis="y", color="0.92", linewidth=0.7)
@@ -116,6 +124,7 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
     )
     beside.set_zlim(np.log10(scale.vmin), np.log10(scale.vmax))
     beside.view_init(elev=28, azim=-60)
+    beside.set_box_aspect((1, 1, 0.8), zoom=1.3)
     for axis in (beside.xaxis, beside.yaxis, beside.zaxis):
         axis.set_ticklabels([])
     return above

@@ -121,8 +121,9 @@ CAPTIONS: dict[str, Caption] = {
     ),
     "curvature": Caption(
         heading="Curvature of the loss",
-        see="Is the orange line, plain, above the blue one, and more so with depth? That is what Yao et al. 2019 report "
-        "of the trace. Below, the mass at zero are flat directions, and the points far to the right the few steep ones.",
+        see="Is the orange line, plain, above the blue one, and more so with depth? That is what Yao et al. 2019 "
+        "report of the trace. Below, the mass at zero are flat directions, and the points far to the right the few "
+        "steep ones.",
         alt="Largest eigenvalue and trace of the Hessian and its negative part against depth, and below its spectral "
         "density, a panel for each kind of network.",
     ),
