@@ -1,6 +1,7 @@
 """Estimates from the frames of experiments: known losses, path lengths, surfaces, Hessians and made networks."""
 
 import math
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -171,6 +172,12 @@ def test_the_drift_is_that_of_the_last_step(by_label):
 
 
 # Their claims
+
+
+def test_estimates_of_one_kind_stand_together(made):
+    names = [name for name, _ in groupby(each.name for each in estimates(made))]
+    assert len(names) == len(set(names))
+    assert {"shatter-effect", "path-length", "construct-drift"} < set(names)
 
 
 def test_experiments_of_a_converged_study_have_their_claims_judged(made):

@@ -33,12 +33,17 @@ def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
     """
     frame = results["shatter"]
     near = frame[np.isclose(frame["distance"], NEAR)] if len(frame) else frame
-    for source in ("initial", "trained") if len(near) else ():
-        values = _values(near[near["source"] == source].set_index("run_id")["correlation"])
-        context = {"source": source, "distance": f"{NEAR:g} of that between two images"}
-        quantity = Quantity(unit="correlation", values=values, context=context)
+    quantities = [_correlations(near, source) for source in ("initial", "trained") if len(near)]
+    for quantity in quantities:
         yield from known(levels(runs, quantity, "gradient-correlation"))
+    for quantity in quantities:
         yield from known(across_kinds(runs, quantity, "shatter-effect"))
+
+
+def _correlations(near: pd.DataFrame, source: str) -> Quantity:
+    values = _values(near[near["source"] == source].set_index("run_id")["correlation"])
+    context = {"source": source, "distance": f"{NEAR:g} of that between two images"}
+    return Quantity(unit="correlation", values=values, context=context)
 
 
 def paths(results: Results, runs: Runs) -> Iterator[Estimate]:
