@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from degradation.figures import page, style
 from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
@@ -58,16 +57,8 @@ def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
     if flat:
         bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.7, aspect=30, pad=0.01)
         bar.set_label("training loss (nats)")
-        _plain_numbers(bar.ax, scale.vmin, scale.vmax)
+        style.plain_numbers(bar.ax, scale.vmin, scale.vmax)
     return figure, data
-
-
-def _plain_numbers(axes: Axes, least: float, most: float) -> None:
-    """Ticks 1, 2, 5, 10, ... on a logarithmic y axis; over two decades and more, its powers of ten alone."""
-    leading = (1,) if most > 100 * least else (1, 1.5, 2, 3, 5) if most < 5 * least else (1, 2, 5)
-    axes.yaxis.set_major_locator(LogLocator(subs=leading, numticks=30))
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _name(kind: Kind, depth: int) -> str:
@@ -91,7 +82,7 @@ def _lines(figure: Figure, grid: GridSpec, row: int, data: pd.DataFrame, results
             axes.plot(rows["x"], rows["mean"], label=style.network_name(key), **look)
             style.band(axes, rows, "x", look["color"])
         axes.set_yscale("log")
-        _plain_numbers(axes, *axes.get_ylim())
+        style.plain_numbers(axes, *axes.get_ylim())
         axes.set_xlabel("first direction (filter norms)")
         axes.set_title(f"line, {statistics} statistics")
         axes.set_ylabel("training loss (nats)")
