@@ -110,11 +110,12 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     least, greatest = planned[0], planned[-1]
     low = _time(least, images, environment)
     high = low if _multiply_adds(least) == _multiply_adds(greatest) else _time(greatest, images, environment)
-    step, evaluation = (_line(least, greatest, a, b) for a, b in zip(low, high, strict=True))
+    step, evaluation = (line_through(least, greatest, a, b) for a, b in zip(low, high, strict=True))
     return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
 
 
-def _line(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
+def line_through(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
+    """The line through the seconds of two runs; level where they are equally large, or the greater was not slower."""
     span = _multiply_adds(greatest) - _multiply_adds(least)
     if span == 0 or high <= low:
         return Line(fixed=max(low, high), per_multiply_add=0.0)

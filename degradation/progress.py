@@ -13,13 +13,14 @@ class Progress:
     """One message of one run, or of the study where ``run_id`` is empty.
 
     ``loss`` and ``error`` are those of the last row, ``error`` a fraction; ``node`` is the machine that says it, empty
-    for this one.
+    for this one; ``unit`` is what is counted in ``step`` and ``steps``: an experiment on a trained network has parts.
     """
 
     run_id: str
     phase: Phase
     step: int = 0
     steps: int = 0
+    unit: str = "step"
     loss: float | None = None
     error: float | None = None
     images_per_second: float | None = None
@@ -40,7 +41,7 @@ def line(progress: Progress, arm: str = "") -> str:
         f"{time.strftime('%H:%M:%S')}  {progress.run_id or 'study'}",
         f"({arm})" if arm else "",
         progress.phase,
-        f"step {progress.step:,} of {progress.steps:,}" if progress.steps else "",
+        f"{progress.unit} {progress.step:,} of {progress.steps:,}" if progress.steps else "",
         f"loss {progress.loss:.4f}" if progress.loss is not None else "",
         f"error {100 * progress.error:.2f}%" if progress.error is not None else "",
         f"{progress.images_per_second:,.0f} images/s" if progress.images_per_second else "",

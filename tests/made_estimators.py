@@ -11,9 +11,9 @@ def shatter_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
     fall = {"plain": 0.5**run.depth, "residual": run.depth**-0.5}[run.network]
     near = {"initial": fall, "trained": 0.9, "white noise": 0.0, "brownian": 0.8}
     for source, correlation in near.items():
-        for lag in (1, 2, 4):
-            said = {"source": source, "lag": lag, "distance": lag / 4, "correlation": correlation / lag}
-            same = {"correlation_std": 0.1, "gradient_norm": 1.0, "lines": 24, "points": 5, "statistics": "running"}
+        for lag in (1, 4, 16):
+            said = {"source": source, "lag": lag, "distance": lag / 16, "correlation": correlation / lag}
+            same = {"correlation_std": 0.1, "gradient_norm": 1.0, "lines": 24, "points": 17, "statistics": "running"}
             yield said | same | {"examples": 500}
 
 

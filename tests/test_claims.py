@@ -7,6 +7,7 @@ import pytest
 
 from degradation.analysis.claims import claims
 from degradation.analysis.verdicts import UNITS, judge
+from degradation.frames import EXPERIMENTS
 from tests.made_estimates import made
 
 BY_ID = {claim.id: claim for claim in claims()}
@@ -29,6 +30,15 @@ TABLE = {
     "identity-is-best": (0.2, -0.2, 0.0),
     "blocks-can-be-deleted": (9.8, 10.2, 10.0),
     "plain-needs-each-block": (50.2, 49.8, 50.0),
+    "blocks-can-be-reordered": (49.8, 50.2, 50.0),
+    "branches-shrink-with-depth": (-0.2, 0.2, 0.0),
+    "shattered-gradients": (-0.3, 0.1, -0.1),
+    "gradients-become-noise": (-0.1, 0.3, 0.1),
+    "short-paths": (62.8, 63.2, 63.0),
+    "smoother-surface": (10.2, 9.8, 10.0),
+    "better-conditioned": (0.2, -0.2, 0.0),
+    "depth-can-copy": (0.7, 0.3, 0.5),
+    "depth-keeps-its-copy": (0.3, 0.7, 0.5),
 }
 WORDS = ("supported", "contradicted", "not enough evidence")
 CASES = [
@@ -36,7 +46,8 @@ CASES = [
     for name, middles in TABLE.items()
     for middle, spread, word in zip(middles, (SPREAD, SPREAD, ACROSS), WORDS, strict=True)
 ]
-MECHANISMS = [claim.id for claim in claims() if claim.mechanism]
+ON_EXPERIMENTS = [claim.id for claim in claims() if claim.mechanism]
+OPEN = [claim.id for claim in claims() if not claim.estimate]
 
 
 def estimates(claim, values, **context):
@@ -55,7 +66,11 @@ def only(found, claim):
 def test_every_claim_that_frames_can_answer_is_in_the_table():
     assert set(TABLE) == {claim.id for claim in claims() if claim.estimate}
     assert len(BY_ID) == len(claims())
-    assert all(claim.estimate in UNITS and claim.because for claim in claims() if not claim.mechanism)
+    assert all(claim.estimate in UNITS and claim.because for claim in claims() if claim.estimate)
+
+
+def test_every_experiment_has_its_claims():
+    assert {BY_ID[name].mechanism for name in ON_EXPERIMENTS} == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("name", "middle", "spread", "word"), CASES)
@@ -78,11 +93,18 @@ def test_on_a_short_schedule_its_twin_is_judged_instead_and_says_the_steps(name,
     assert "64,000 steps, not 700" in found[name].why
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
-def test_a_claim_that_needs_a_mechanism_is_not_measured_and_names_it(name):
+@pytest.mark.parametrize("name", OPEN)
+def test_a_claim_that_nothing_measures_says_so_and_what_it_would_take(name):
     found = only([], BY_ID[name])[name]
     assert found.verdict == "not measured"
-    assert BY_ID[name].mechanism in found.why
+    assert "nothing here measures it yet" in found.why
+    assert BY_ID[name].needs in found.why
+
+
+@pytest.mark.parametrize("name", ON_EXPERIMENTS)
+def test_a_claim_on_an_experiment_that_was_not_carried_out_names_it(name):
+    for why in [verdict.why for verdict in only([], BY_ID[name]).values()]:
+        assert f"needs the experiment '{BY_ID[name].mechanism}'" in why
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -169,6 +191,21 @@ def test_holms_adjustment_takes_back_what_one_claim_alone_would_have_been_grante
     assert (alone.verdict, among.verdict) == ("supported", "not enough evidence")
     assert "alone this would support the claim, not after Holm's adjustment" in among.why
     assert f"{len(TABLE)} of {len(claims())} claims" in holm
+    assert f"{len(TABLE) - len(ON_EXPERIMENTS)} on the runs themselves and {len(ON_EXPERIMENTS)} on experiments" in holm
+
+
+def test_experiments_take_nothing_from_what_the_runs_say_and_are_adjusted_among_themselves():
+    strong, weak = around(9.0), around(1.0, (-0.13, 0.0, 0.13))
+    runs = [each for name in ("plain-degrades", "shortcut-lowers-error") for each in estimates(BY_ID[name], strong)]
+    others = [name for name in ON_EXPERIMENTS if name != "depth-can-copy"]
+    experiments = [each for name in others for each in estimates(BY_ID[name], around(TABLE[name][2], ACROSS))]
+    experiments += estimates(BY_ID["depth-can-copy"], weak)
+    without, with_them = ({v.claim: v for v in judge(found)[0]} for found in (runs, runs + experiments))
+    for name in ("plain-degrades", "shortcut-lowers-error"):
+        assert with_them[name] == without[name]
+    [one] = estimates(BY_ID["depth-can-copy"], weak)
+    assert only([one], BY_ID["depth-can-copy"])["depth-can-copy"].verdict == "supported"
+    assert with_them["depth-can-copy"].verdict == "not enough evidence"
 
 
 def test_no_claim_of_a_page_is_decided_wrongly_in_95_of_100_studies_whose_truth_is_at_the_thresholds():

@@ -46,3 +46,28 @@ def test_clean_removes_one_run_or_the_whole_study_and_none_that_is_being_trained
     assert folder.run_ids() == (second,)
     command("clean", "made", "--all", "--yes")
     assert not folder.path.exists()
+
+
+def test_clean_knows_what_an_experiment_left_unfinished_damaged_or_outdated(command: Command) -> None:
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    first, second = folder.run_ids()
+    assert "nothing to free" in command("clean", "made").out
+    lesion, paths, shatter = (folder.experiment(name) for name in ("lesion", "paths", "shatter"))
+    (lesion.run_path(first) / "done.json").unlink()  # as if its process had been killed between two parts
+    lesion.write_file(first, "part-intact.parquet", b"x" * 2000)
+    (paths.run_path(first) / "paths.parquet").write_bytes(b"other")
+    (shatter.run_path(first) / ".writing-abc").write_bytes(b"x" * 500)
+    with lesion.lock(first):
+        assert "not ended" not in command("clean", "made").out
+    said = command("clean", "made")
+    for what in (f"lesion {first}", "not ended", f"paths {first}", "damaged experiment", "half written"):
+        assert what in " ".join(said.out.split()), said.out
+    assert second not in said.out
+    command("clean", "made", "--yes")
+    assert not lesion.run_path(first).exists()
+    assert not paths.run_path(first).exists()
+    assert shatter.is_done(first)
+    assert lesion.is_done(second)
+    assert "nothing to free" in command("clean", "made").out
+    command("clean", "made", "--run", first, "--yes")
+    assert "weights that are there no more" in " ".join(command("clean", "made").out.split())

@@ -65,6 +65,34 @@ def test_the_frame_begins_at_equal_errors_and_both_are_trained_on(monkeypatch):
     assert start.loc["deep", "loss"] == pytest.approx(start.loc["shallow", "loss"], abs=1e-4)
     assert start.loc["deep", "logit_difference"] < 1e-3
     assert start.loc["deep", "made_depth"] == start.loc["shallow", "made_depth"] + 12
+    assert data.pivot_table(index=["made", "step"], columns="statistics", values="loss").nunique(axis=1).eq(2).all()
     for _, rows in data.groupby(["made", "statistics"]):
         assert rows["loss"].nunique() == 3
     assert (data["examples"] == 20).all()
+
+
+@torch.no_grad()
+def test_a_block_is_the_identity_even_where_its_input_hardly_varies():
+    block = network("plain", 14).layer1[1].eval()
+    mean, variance = torch.linspace(0.1, 2, 16), torch.linspace(1e-6, 1e-3, 16)
+    construct._make_identity(block, (mean, variance), plain=True)
+    images = torch.rand(4, 16, 8, 8)
+    assert torch.allclose(block(images), images, atol=1e-5)
+
+
+def test_the_continuation_is_the_runs_own_recipe_in_training_mode_at_the_stated_rate(monkeypatch):
+    monkeypatch.setattr(construct, "STEPS", 2)
+    monkeypatch.setattr(construct, "ROWS", 1)
+    one = subject("plain")
+    trained, hand = one.network(), one.network().train()
+    assert list(construct._continued(trained, one.run, one)) == [0, 2]
+    optimizer = torch.optim.SGD(
+        hand.parameters(), lr=construct.LEARNING_RATE, momentum=0.9, weight_decay=one.run.recipe.weight_decay
+    )
+    for images, labels in list(one.batches("train", 32, augmented=True))[:2]:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(hand(images), labels).backward()
+        optimizer.step()
+    for (name, tensor), known in zip(trained.state_dict().items(), hand.state_dict().values(), strict=True):
+        if name.endswith(("weight", "bias", "running_mean", "running_var")):
+            assert torch.allclose(tensor, known, atol=1e-5), name

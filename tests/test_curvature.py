@@ -190,3 +190,15 @@ def test_the_pair_starts_from_the_same_signs():
     assert torch.equal(plain, residual)
     assert set(plain.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(plain.mean())) < 0.02
+
+
+def test_an_estimate_of_the_trace_is_the_curvature_along_its_signs_in_evaluation_mode():
+    one, settings = subject("residual"), Settings(examples=80, draws=1, points=2)
+    objective = Objective(network=one.network(), batches=list(one.batches("train", 20)))
+    signs = signs_like(objective.network, one, settings, "trace", 0, 1)
+    known = float(signs @ objective.hessian_times(signs))
+    rows = CURVATURE.measure(one, settings, "trace-0")
+    assert rows["value"].iloc[1] == pytest.approx(known, rel=1e-4)
+    start = signs_like(objective.network, one, settings, "lanczos", 0)
+    first = CURVATURE.measure(one, settings, "lanczos-0").query("quantity == 'trace'")["value"].item()
+    assert first == pytest.approx(float(start @ objective.hessian_times(start)), rel=1e-4)

@@ -100,3 +100,26 @@ def test_a_row_of_the_surface_is_the_same_whenever_it_is_measured():
     first = LANDSCAPE.measure(one, SETTINGS, "surface-03")
     LANDSCAPE.measure(one, SETTINGS, "surface-00")
     assert first.equals(LANDSCAPE.measure(one, SETTINGS, "surface-03"))
+
+
+def test_a_slope_rises_in_its_own_direction():
+    weight = torch.tensor([1.0, 2.0])
+    plane = Bowl(weight)
+    plane.loss_and_error = lambda: (float(plane.network["w"] @ torch.tensor([3.0, 10.0])), 0.0)
+    directions = [{"w": torch.tensor([1.0, 0])}, {"w": torch.tensor([0.0, 1])}]
+    [(ahead, _), (behind, _), (beside, _)] = losses(plane, directions, [(0.5, 0), (-0.5, 0), (0, 0.5)])
+    assert (ahead, behind, beside) == (24.5, 21.5, 28.0)
+
+
+def test_the_surface_has_two_directions_and_is_that_of_the_weights_set_by_hand():
+    one = subject("residual")
+    net = one.network()
+    first, second = (filter_normalized(net, normal_like(net, one, SETTINGS, "landscape", number)) for number in (1, 2))
+    assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            weight += -0.5 * first[name] + 1.0 * second[name]
+    known = Objective(network=net, batches=list(one.batches("train", 20))).loss_and_error()
+    row = LANDSCAPE.measure(one, SETTINGS, "surface-04").set_index("x").loc[-0.5]
+    assert (row["y"], row["error"]) == (1.0, known[1])
+    assert row["loss"] == known[0] or abs(row["loss"] / known[0] - 1) < 1e-5

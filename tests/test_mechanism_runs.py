@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,7 +12,9 @@ from degradation import runner
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.figures import draw
-from degradation.mechanisms.mechanism import Mechanism, Settings
+from degradation.mechanisms import MECHANISMS
+from degradation.mechanisms.foreseeing import foreseen
+from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.running import carry_out, prepare, settled
 from degradation.results import load
 from degradation.store import StudyFolder
@@ -52,11 +55,7 @@ def counting(made, stop_after=None, kill=None):
             os.kill(os.getpid(), kill or signal.SIGINT)
         return rows
 
-    fields = {name: getattr(made.mechanism, name) for name in ("name", "question", "columns", "parts")}
-    fields = {f: getattr(made, f) for f in ("settings", "results", "place", "environment", "options")} | {
-        "mechanism": Mechanism(**fields, measure=measure)
-    }
-    return type(made)(**fields), measured
+    return replace(made, mechanism=replace(made.mechanism, measure=measure)), measured
 
 
 def test_every_finished_run_is_measured_and_its_frame_loads_with_the_usual_keys(folder):
@@ -139,14 +138,45 @@ def test_a_run_that_another_process_measures_is_passed_over(folder):
 
 def test_a_mechanism_that_yields_a_column_it_does_not_name_is_a_programming_error(folder):
     made = work(folder, "identity")
-    fields = {name: getattr(made.mechanism, name) for name in ("name", "question", "parts", "measure")}
     columns = {name: kind for name, kind in made.mechanism.columns.items() if name != "cka"}
-    wrong = type(made)(
-        **{f: getattr(made, f) for f in ("settings", "results", "place", "environment", "options")},
-        mechanism=Mechanism(**fields, columns=columns),
-    )
+    wrong = replace(made, mechanism=replace(made.mechanism, columns=columns))
     with pytest.raises(ValueError, match="cka"):
         wrong.rows(wrong.subject(wrong.fit[0]), "stage-1")
+
+
+# What is to come
+
+
+def test_what_was_timed_is_kept_and_the_seconds_are_those_of_what_is_left(folder, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    made = work(folder)
+    by_part = {run_id: made.left(run_id) for run_id in made.todo}
+
+    def measure(of, settings, part):
+        now[0] += 6.0
+        return made.mechanism.measure(of, settings, part)
+
+    def weight(settings, part):
+        return 1.0 if part.startswith("random") else 2.0
+
+    timed = replace(made, mechanism=replace(made.mechanism, measure=measure, weight=weight))
+    found = foreseen(timed)  # one part of weight 2, of the one depth: 3 seconds for each unit
+    left = {run_id: timed.left(run_id) for run_id in timed.todo}
+    assert sum(map(len, by_part.values())) - sum(map(len, left.values())) == 1
+    assert found == pytest.approx(3.0 * sum(weight(None, part) for parts in left.values() for part in parts))
+
+
+def test_of_what_is_done_nothing_is_foreseen(folder):
+    carry_out(work(folder, "identity"))
+    assert foreseen(work(folder, "identity")) is None
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_every_part_has_a_weight_above_zero(folder, name):
+    made = work(folder, name)
+    for run_id in made.todo:
+        assert all(made.mechanism.weight(made.settings, part) > 0 for part in made.left(run_id))
 
 
 # The command
@@ -161,6 +191,32 @@ def test_the_command_measures_draws_and_says_where(folder, command):  # noqa: F8
     again = command("mechanism", str(folder.path), "identity", "--format", "png", "--json")
     assert again.json["mechanisms"]["identity"]["settings"]["examples"] == 16
     assert "0 runs to measure" in again.err
+
+
+def test_chosen_runs_are_measured_alone_and_the_rest_by_the_next_call(folder, command):  # noqa: F811
+    asked = ("mechanism", str(folder.path), "identity", "--examples", "16", "--format", "png")
+    said = command(*asked, "--networks", "plain", "--seeds", "0", "--depths", "14")
+    assert said.status == 0, said.err
+    assert set(load(folder.path)["identity"]["network"]) == {"plain"}
+    assert "1 run to measure" in said.out
+    assert "about " in said.out
+    rest = command(*asked)
+    assert "1 run to measure" in rest.out
+    assert set(load(folder.path)["identity"]["network"]) == {"plain", "residual"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        (("--depths", "8"), "--depths: no run of tiny that is done has depth 8: expected 14"),
+        (("--seeds", "3"), "has seed 3: expected 0"),
+        (("--seeds", "0", "--anew"), "leave out the choice of runs"),
+    ],
+)
+def test_a_choice_that_fits_no_run_is_refused(folder, command, choice, says):  # noqa: F811
+    said = command("mechanism", str(folder.path), "identity", *choice)
+    assert said.status == 2
+    assert says in said.err
 
 
 def test_an_unknown_experiment_is_an_error_of_use_with_a_suggestion(folder, command):  # noqa: F811

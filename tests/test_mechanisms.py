@@ -223,6 +223,24 @@ def test_reordering_puts_a_block_where_the_order_says():
     assert torch.allclose(net.layer1(x), before.layer1[0](before.layer1[1](x)))
 
 
+def test_three_blocks_in_turn_stand_where_the_order_says_and_not_the_other_way_round():
+    of = subject(depth=20)
+    net, before = of.network(), of.network()
+    surgery.reorder(net, [2, 3, 1, *range(4, 10)])
+    x, (first, second, third) = torch.rand(2, 16, 8, 8), before.layer1
+    assert torch.allclose(net.layer1(x), first(third(second(x))))
+
+
+def test_a_deleted_block_with_a_projection_leaves_what_the_relu_lets_through():
+    of = subject(shortcut="C")
+    net, before = of.network(), of.network()
+    surgery.delete(net, [2])
+    x = torch.rand(2, 16, 8, 8)
+    projected = before.layer1[1].downsample(x)
+    assert (projected < 0).any()
+    assert torch.allclose(net.layer1[1](x), projected.clamp(min=0))
+
+
 @pytest.mark.parametrize("order", [[3, 2, 1, 4, 5, 6], [1, 2, 4, 3, 5, 6], [1, 1, 3, 4, 5, 6]])
 def test_an_order_that_shapes_forbid_is_refused(order):
     with pytest.raises(ValueError, match=r"expected each|does not fit"):

@@ -73,3 +73,17 @@ def test_the_frame_holds_every_length_with_its_share():
     assert data.groupby("length")["share"].first().to_dict() == {0: 0.125, 1: 0.375, 2: 0.375, 3: 0.125}
     assert (data["examples"] == 16).all()
     assert data.equals(pd.concat([PATHS.measure(one, SETTINGS, part) for part in parts]))
+
+
+def test_the_shortest_and_the_longest_path_have_the_norms_of_those_paths():
+    one = subject("residual")
+    images, labels = next(iter(one.batches("train", 16)))
+    net = one.network()
+    by_hand = Unravelled(net, net.layout, images, labels, "running")
+    for length, taken in ((0, []), (3, [1, 2, 3])):
+        [row] = PATHS.measure(one, SETTINGS, f"length-{length:03d}").to_dict("records")
+        assert row["gradient_norm"] == pytest.approx(float(by_hand.along(taken).norm()), rel=1e-5)
+        assert row["full_gradient_norm"] == pytest.approx(float(by_hand.full.norm()), rel=1e-5)
+    middle = PATHS.measure(one, SETTINGS, "length-001")["gradient_norm"]
+    single = [float(by_hand.along([number]).norm()) for number in (1, 2, 3)]
+    assert all(min(abs(norm - known) / known for known in single) < 1e-4 for norm in middle)

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from torch import nn
 
+from degradation.mechanisms import shatter
 from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.shatter import SHATTER, correlations, input_gradients, lines
+from degradation.mechanisms.trials import reestimate
 from tests.made_subject import subject
 
 SETTINGS = Settings(examples=20, draws=1, points=3)
@@ -70,3 +73,23 @@ def test_the_frame_holds_each_lag_of_every_source_and_is_equal_when_measured_aga
     assert data["distance"].max() == 1
     assert (data["examples"] == 20).all()
     assert data.equals(pd.concat([SHATTER.measure(one, SETTINGS, part) for part in parts]))
+
+
+@pytest.mark.parametrize("state", ["initial", "trained"])
+def test_the_rows_are_those_of_each_input_by_itself_with_statistics_that_mean_something(state):
+    one = subject("residual")
+    network = one.network() if state == "trained" else one.initial()
+    if state == "initial":
+        reestimate(one, 20, network)
+        assert not torch.equal(network.bn1.running_mean, one.initial().bn1.running_mean)
+    combination = shatter._combination(one, SETTINGS)
+    by_hand = []
+    for number, line in enumerate(lines(one, SETTINGS)):
+        gradients = []
+        for single in line.split(1):  # with batch norm's statistics of a batch, one input alone would have another
+            single = single.requires_grad_()
+            (gradient,) = torch.autograd.grad((network(single) @ combination[number]).sum(), single)
+            gradients.append(gradient.flatten())
+        by_hand.append(torch.nn.functional.cosine_similarity(gradients[0], gradients[-1], dim=0).item())
+    rows = SHATTER.measure(one, SETTINGS, state)
+    assert rows["correlation"].iloc[-1] == pytest.approx(np.mean(by_hand), abs=1e-4)

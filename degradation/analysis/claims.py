@@ -90,19 +90,23 @@ def _after(claim: Claim, short: Sequence[Estimate]) -> Case:
     lengths = sorted({int(each.context["steps"]) for each in short})
     statement = claim.after.format(steps=" and ".join(f"{steps:,}" for steps in lengths))
     rests, complete = _chosen(claim, short)
-    return Case(claim, f"{claim.id}-after", statement, rests, complete, f"needs {claim.needs}")
+    return Case(claim, f"{claim.id}-after", statement, rests, complete, _needs(claim))
 
 
 def _absent(claim: Claim, estimates: Sequence[Estimate], able: Sequence[Estimate]) -> str:
-    if claim.mechanism:
-        return f"needs the mechanism '{claim.mechanism}', which this study has not run: {claim.needs}"
+    if not claim.estimate:
+        return f"nothing here measures it yet: it would take {claim.needs}"
     if estimates and not able:
         steps = sorted({int(each.context["steps"]) for each in estimates})
         return (
             f"speaks of converged networks: needs the paper's 64,000 steps, not {' or '.join(f'{s:,}' for s in steps)}"
         )
-    depth = f", the deeper one of depth {claim.deep} or more" if claim.deep else ""
-    return f"needs {claim.needs}{depth}"
+    depth = f", the deepest of depth {claim.deep} or more" if claim.deep else ""
+    return f"{_needs(claim)}{depth}"
+
+
+def _needs(claim: Claim) -> str:
+    return f"needs the experiment '{claim.mechanism}' on {claim.needs}" if claim.mechanism else f"needs {claim.needs}"
 
 
 def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate, ...], bool]:

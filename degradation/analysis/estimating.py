@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
+from degradation.analysis.construct import construct
 from degradation.analysis.errors import errors
+from degradation.analysis.experiments import curvature, identity, landscape, paths, shatter
 from degradation.analysis.findings import Estimate
 from degradation.analysis.gradients import gradients
-from degradation.analysis.lesion import lesion
+from degradation.analysis.lesion import lesion, reorder
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Runs, runs
 from degradation.analysis.speed import speed
@@ -17,6 +19,13 @@ SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     responses,
     gradients,
     lesion,
+    reorder,
+    identity,
+    shatter,
+    paths,
+    landscape,
+    curvature,
+    construct,
 )
 """What makes estimates. A mechanism's frames become estimates by a function added here; `claims.toml` names them."""
 

@@ -1,18 +1,18 @@
-"""The lesion frame -> how much of what a network has learned it loses with one block."""
+"""The lesion and reorder frames -> how much of what a network has learned it loses with a block, or an exchange."""
 
 from collections.abc import Iterator
 
 import pandas as pd
 
 from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, levels
+from degradation.analysis.quantities import Quantity, known, levels
 from degradation.analysis.runs import Runs
 from degradation.plan import CLASSES
 from degradation.results import Results
 
 CHANCE = 1 - 1 / CLASSES
 """The error of guessing, both data sets' classes being equally frequent."""
-MEANING = "share of the way to chance: (error without one block - error) / (chance - error), mean over blocks"
+MEANING = "share of the way to chance: (error {after} - error) / (chance - error), mean over {what}"
 
 
 def lesion(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -22,20 +22,35 @@ def lesion(results: Results, runs: Runs) -> Iterator[Estimate]:
     pair lose the same ones. A share of the way to chance, since a rise in points is small where the error is large.
     """
     frame = results["lesion"]
+    single = (frame["kind"] == "single") & (frame["keeps_shape"] == 1) if len(frame) else pd.Series(dtype=bool)
+    yield from _losses(runs, frame, single, "lesion-loss", MEANING.format(after="without one block", what="blocks"))
+
+
+def reorder(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``reorder-loss`` of each network (percent), likewise: after one exchange of two blocks of a stage."""
+    frame = results["reorder"]
+    if frame.empty:
+        return
+    frame = frame.assign(kind=frame["swaps"].map({0: "intact"}).fillna("exchanged"))
+    meaning = MEANING.format(after="after one exchange", what="draws")
+    yield from _losses(runs, frame, frame["swaps"] == 1, "reorder-loss", meaning)
+
+
+def _losses(runs: Runs, frame: pd.DataFrame, damaged: "pd.Series[bool]", name: str, meaning: str) -> Iterator[Estimate]:
+    """The loss of each network in the damaged rows, against those of the kind intact."""
     if frame.empty:
         return
     for statistics, rows in frame.groupby("statistics", sort=False):
         counted = ", ".join(f"{count:,}" for count in sorted(rows.loc[rows["examples"] > 0, "examples"].unique()))
-        context = {"split": "test", "statistics": str(statistics), "examples": counted, "loss": MEANING}
-        found = levels(runs, Quantity(unit="percent", values=losses(rows), context=context), "lesion-loss")
-        yield from (each for each in found if each.n or "diverged" in each.context)
+        context = {"split": "test", "statistics": str(statistics), "examples": counted, "loss": meaning}
+        values = losses(rows, damaged[rows.index])
+        yield from known(levels(runs, Quantity(unit="percent", values=values, context=context), name))
 
 
-def losses(rows: pd.DataFrame) -> dict[str, float]:
+def losses(rows: pd.DataFrame, damaged: "pd.Series[bool]") -> dict[str, float]:
     """run_id -> its mean share of the way to chance; missing where a network is no better than chance."""
-    single = rows[(rows["kind"] == "single") & (rows["keeps_shape"] == 1)]
     whole = rows[rows["kind"] == "intact"].set_index("run_id")["error"]
     room = CHANCE - whole
-    without = single.groupby("run_id")["error"].mean()
+    without = rows[damaged].groupby("run_id")["error"].mean()
     share = ((without - whole) / room.where(room > 0)).dropna()
     return {str(run): float(value) for run, value in share.items()}

@@ -1,7 +1,7 @@
 """One number a run -> estimates over seeds: levels, deep minus shallow, plain minus residual, between shortcuts."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -85,6 +85,11 @@ def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
         )
 
 
+def known(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
+    """The estimates with a value, and those that have none because runs diverged: not what was never measured."""
+    return (each for each in estimates if each.n or "diverged" in each.context)
+
+
 def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = False) -> Iterator[Estimate]:
     """Deep minus shallow for every two depths of a kind, paired by seed, with Welch's interval beside it.
 
@@ -97,7 +102,7 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
             below, above = groups[Group(arm, kind, shallow)], groups[Group(arm, kind, deep)]
             context = _of_group(Group(arm, kind, deep), above)
             context = {"shallow": str(shallow), "deep": str(deep)} | context
-            label = f"{kind} {deep}{words.SIGNED}{kind} {shallow}"
+            label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
             pairing = context | {"pairing": "seed"}
             yield _difference(quantity, name, _with_arm(label, arm), (above, below), pairing, alone=widest)
 
@@ -112,7 +117,7 @@ def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate
         if not plain:
             continue
         context = _of_group(group, residual) | {"pairing": "matched pair"}
-        label = _with_arm(f"plain {group.depth}{words.SIGNED}{group.label}", group.arm)
+        label = _with_arm(f"plain {group.depth}{_against(quantity)}{group.label}", group.arm)
         sides = tuple(one for one, _ in kept), tuple(other for _, other in kept)
         left_out = len(pairs) - len(kept)
         note = f"{left_out} pair{'s' * (left_out != 1)} left out: not matched" if left_out else ""
@@ -126,8 +131,12 @@ def across_shortcuts(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
         if not identity or group.kind == "residual A":
             continue
         context = _of_group(group, members) | {"pairing": "seed"}
-        label = _with_arm(f"{group.label}{words.SIGNED}residual A {group.depth}", group.arm)
+        label = _with_arm(f"{group.label}{_against(quantity)}residual A {group.depth}", group.arm)
         yield _difference(quantity, name, label, (members, identity), context)
+
+
+def _against(quantity: Quantity) -> str:
+    return words.OVER if quantity.unit == "factor" else words.SIGNED
 
 
 def _residual(runs: Runs) -> Iterator[tuple[Group, tuple[Run, ...]]]:

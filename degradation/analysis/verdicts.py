@@ -1,7 +1,7 @@
 """Claims and estimates -> verdicts: whole intervals beyond thresholds, adjusted by Holm's method over the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from degradation.analysis.claims import Case, Claim, cases, claims
@@ -22,23 +22,34 @@ def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -
     """A verdict on every claim, and the sentence that says how they are adjusted.
 
     A claim that rests on several estimates needs all of them beyond its threshold (an intersection-union test: the
-    largest p-value counts). The p-values of all claims that can be tested are adjusted together by Holm's method
-    (Holm 1979), so that the chance of even one wrong verdict on the page is at most 5 %.
+    largest p-value counts). The p-values of the claims that can be tested are adjusted together by Holm's method
+    (Holm 1979), so that the chance of even one wrong verdict among them is at most 5 %: those on the runs themselves,
+    and apart from them those on experiments, so that an experiment more takes nothing from what the runs say.
     """
     judged = cases(claims() if found is None else found, estimates)
     leanings = {case.name: _leaning(case) for case in judged if _testable(case)}
-    ps = [leaning.p for leaning in leanings.values()]
-    adjusted = dict(zip(leanings, holm(ps), strict=True))
+    families = [_family(judged, leanings, experiments) for experiments in (False, True)]
+    adjusted = {name: p for ps in families for name, p in zip(ps, holm(list(ps.values())), strict=True)}
     verdicts = tuple(_verdict(case, leanings.get(case.name), adjusted.get(case.name, 1.0)) for case in judged)
-    return verdicts, _how(len(judged), len(ps))
+    return verdicts, _how(len(judged), [len(ps) for ps in families])
 
 
-def _how(judged: int, tested: int) -> str:
-    if not tested:
+def _family(judged: Sequence[Case], leanings: Mapping[str, Leaning], experiments: bool) -> dict[str, float]:
+    """Case -> p-value, of claims on experiments or of those on the runs themselves."""
+    names = [case.name for case in judged if bool(case.claim.mechanism) == experiments and case.name in leanings]
+    return {name: leanings[name].p for name in names}
+
+
+def _how(judged: int, tested: Sequence[int]) -> str:
+    if not sum(tested):
         return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
+    counts = [f"{n} {what}" for n, what in zip(tested, ("on the runs themselves", "on experiments"), strict=True) if n]
+    parts = f" ({' and '.join(counts)}, each by themselves)" if len(counts) > 1 else ""
+    where = " among either" if parts else ""
     return (
-        f"{tested} of {judged} claims could be tested; their p-values are adjusted by Holm's method for {tested}, "
-        "so that the chance of even one wrong verdict is at most 5 %. The intervals shown are 95 % each, not adjusted."
+        f"{sum(tested)} of {judged} claims could be tested; their p-values are adjusted by Holm's method{parts}, so "
+        f"that the chance of even one wrong verdict{where} is at most 5 %. The intervals shown are 95 % each, not "
+        "adjusted."
     )
 
 
@@ -96,7 +107,7 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
         return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
     if leaning.p < ALPHA:
         alone = leaning.verdict.removesuffix("ed")
-        held = f"alone this would {alone} the claim, not after Holm's adjustment over the page (p = {adjusted:.2g})"
+        held = f"alone this would {alone} the claim, not after Holm's adjustment for several (p = {adjusted:.2g})"
         return "not enough evidence", f"{shown}: {held}"
     return "not enough evidence", f"{shown}: {_between(case)}"
 
@@ -136,8 +147,8 @@ def _bound(number: float | None) -> float:
 
 
 def _edge(threshold: float, unit: str) -> str:
-    if unit == "factor":
-        return f"a factor of {threshold:g}"
+    if unit in ("factor", "correlation"):
+        return f"a {unit} of {threshold:g}"
     return f"{threshold:+g} {unit}" if threshold else "zero"
 
 
@@ -164,5 +175,14 @@ UNITS = {
     "response-gap": "std",
     "response-effect": "std",
     "lesion-loss": "percent",
+    "reorder-loss": "percent",
+    "branch-ratio-gap": "factor",
+    "shatter-effect": "correlation",
+    "gradient-correlation": "correlation",
+    "path-length": "percent",
+    "roughness-effect": "percent",
+    "curvature-effect": "factor",
+    "construct-gain": "points",
+    "construct-drift": "points",
 }
 """The unit of each estimate that a claim rests on, for thresholds printed where nothing was measured."""

@@ -1,6 +1,7 @@
 """Numbers -> the words of a sentence: signs, digits and brackets by unit."""
 
 SIGNED = " minus "  # a label that says so names a difference, whose sign is always shown
+OVER = " over "  # of a factor
 
 
 def number(value: float, unit: str, *, signed: bool = False, digits: int = 1) -> str:
@@ -10,7 +11,7 @@ def number(value: float, unit: str, *, signed: bool = False, digits: int = 1) ->
         return f"{value:{sign},.0f}"
     if unit == "factor":
         return _factor(value)
-    if unit == "std":
+    if unit in ("std", "correlation"):
         return f"{value:{sign}.3f}"
     return f"{value:{sign}.{digits}f}"
 

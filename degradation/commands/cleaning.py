@@ -1,14 +1,15 @@
 """A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from degradation import logs
 from degradation.errors import UseError
+from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
-from degradation.store import CHECKPOINT, DAMAGED, StudyFolder
+from degradation.store import CHECKPOINT, DAMAGED, WEIGHTS, StudyFolder
 from degradation.survey import Survey, each, surveyed
 
 
@@ -23,7 +24,10 @@ class Item:
 
 
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
-    """Damaged runs, checkpoints, temporary files and empty run folders, of runs that no process works on."""
+    """Damaged runs, checkpoints, unfinished or outdated experiments, temporary files, empty run folders, logs.
+
+    Of runs that no process works on.
+    """
     survey, half_written = Survey(folder), folder.leftovers()
     free = [run_id for run_id in survey.files if not is_running(survey, run_id)]
     notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
@@ -35,8 +39,36 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
             items.append(_whole_run(folder, run_id, what))
         else:
             items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
+    for name in EXPERIMENTS:
+        items += _of_experiment(survey, survey.of_experiment(name))
     items += _temporary(folder, "", half_written)
     return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not is_running(survey, run_id)]))
+
+
+def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
+    """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
+    half_written = place.leftovers() if place.files else ()
+    for run_id in place.files:
+        if is_running(place, run_id):
+            continue
+        what = _unfit(folder, place, run_id)
+        if what:
+            yield replace(_whole_run(place, run_id, what), name=f"{place.name} {run_id}")
+        else:
+            yield from _temporary(place, run_id, half_written)
+
+
+def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
+    """Why what an experiment left of a run can go; empty where it is whole and the run's."""
+    try:
+        if not place.is_done(run_id):
+            return "experiment not ended: starts again at its first part"
+        place.verify(run_id)
+        measured = place.spec(run_id)["weights"]
+    except (UseError, KeyError):
+        return "damaged experiment; it will be measured again"
+    gone = not folder.is_done(run_id) or folder.done(run_id)["files"].get(WEIGHTS) != measured
+    return "experiment on weights that are there no more" if gone else ""
 
 
 def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:

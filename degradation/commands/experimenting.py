@@ -1,5 +1,6 @@
 """The command that experiments on what was trained: `mechanism`."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,29 +9,67 @@ import typer
 from degradation import studies
 from degradation.commands.endings import DONE, RUN_FAILED
 from degradation.commands.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
+from degradation.commands.tokens import spread
 from degradation.errors import UseError
 from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
+from degradation.spec import NETWORKS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from degradation.environment import Options
-    from degradation.mechanisms.running import Outcome
+    from degradation.mechanisms.running import Outcome, Work
+    from degradation.results import Results
     from degradation.store import StudyFolder
 
 HOW, MACHINE = "How it is measured (default: as begun)", "Machine"
+WHICH = "On which runs (default: all that are done)"
 
 
 def _number(least: int, help: str) -> Any:
     return typer.Option(metavar="N", min=least, help=help, rich_help_panel=HOW)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Runs of a study by depth, network and seed; None: all."""
+
+    depths: Annotated[
+        list[int] | None, typer.Option(metavar="N ...", help="Only these depths.", rich_help_panel=WHICH)
+    ] = None
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME ...", help=f"Only these: {', '.join(NETWORKS)}.", rich_help_panel=WHICH),
+    ] = None
+    seeds: Annotated[
+        list[int] | None, typer.Option(metavar="N ...", help="Only these seeds.", rich_help_panel=WHICH)
+    ] = None
+
+    def of(self, results: "Results") -> tuple[str, ...]:
+        """The ids of the runs. UseError for a value that no run of the study has, or where no run has all."""
+        chosen = results.specs
+        for option, wanted in asdict(self).items():
+            field = option.removesuffix("s")
+            known = sorted({getattr(spec, field) for spec in results.specs.values()})
+            if odd := [value for value in wanted or () if value not in known]:
+                has = ", ".join(map(str, known)) or "none yet"
+                raise UseError(
+                    f"--{option}: no run of {results.name} that is done has {field} {odd[0]}: expected {has}"
+                )
+            chosen = {r: spec for r, spec in chosen.items() if wanted is None or getattr(spec, field) in wanted}
+        if results.specs and not chosen:
+            raise UseError(f"no run of {results.name} that is done has the depth, network and seed asked for together")
+        return tuple(chosen)
+
+
+@spread
 def mechanism(
     name: Name,
     experiments: Annotated[
         list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(MECHANISMS)}; none: all.")
     ] = None,
+    *,
+    chosen: Chosen,
     examples: Annotated[int | None, _number(8, "Images used of each split (500).")] = None,
     seed: Annotated[int | None, _number(0, "Of what is drawn (0).")] = None,
     draws: Annotated[int | None, _number(1, "Random draws of each kind (3).")] = None,
@@ -56,12 +95,20 @@ def mechanism(
 
     from degradation.commands.console import console
     from degradation.commands.documents import print_json
-    from degradation.mechanisms.running import settled
+    from degradation.mechanisms.running import prepare, settled
+    from degradation.results import Results
 
-    out = console(stderr=as_json)
+    out, among = console(stderr=as_json), chosen.of(Results(folder))
+    if anew and chosen != Chosen():
+        raise UseError(
+            "--anew measures every run again, so that all have the same settings: leave out the choice of runs"
+        )
     for each in wanted:  # what is refused is refused before anything is measured
         settled(folder.experiment(each), given, anew=anew)
-    outcomes = [_carried_out(folder, each, where, out, given, anew) for each in wanted]
+    outcomes = []
+    for each in wanted:
+        work = prepare(folder, each, where, given=given, anew=anew, among=among)
+        outcomes.append(_carried_out(work, out))
     paths = _drawn(folder, wanted, formats, out)
     if as_json:
         print_json({"name": folder.name, "path": str(folder.path), "figures": paths, "mechanisms": _document(outcomes)})
@@ -76,25 +123,25 @@ def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     return tuple(dict.fromkeys(experiments))
 
 
-def _carried_out(
-    folder: "StudyFolder", name: str, where: "Options", out: "Console", given: dict[str, int], anew: bool
-) -> "Outcome":
+def _carried_out(work: "Work", out: "Console") -> "Outcome":
     from degradation.commands.console import say_error
-    from degradation.commands.numbers import count
+    from degradation.commands.numbers import count, duration
     from degradation.commands.watching import watching
-    from degradation.mechanisms.running import carry_out, prepare
+    from degradation.mechanisms.foreseeing import foreseen
+    from degradation.mechanisms.running import carry_out
 
-    work = prepare(folder, name, where, given=given, anew=anew)
+    out.print(f"{work.mechanism.name}: {work.mechanism.question}", style="bold")
+    out.print(f"{count(len(work.todo), 'run')} to measure: {work.settings}", soft_wrap=True)
+    if seconds := foreseen(work):
+        out.print(f"about {duration(seconds)}, by a part of the least and of the greatest network")
     todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
-    out.print(f"{name}: {work.mechanism.question}", style="bold")
-    out.print(f"{count(len(todo), 'run')} to measure, {work.settings.examples} examples each")
     with watching(out, todo) as report:
         outcome = carry_out(work, report)
     for run_id, why in outcome.left_out.items():
         out.print(f"{run_id} is left out: {why}", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
         say_error(f"{run_id} failed: {why}")
-    out.print(f"{count(len(outcome.done), 'run')} measured in {folder.experiment(name).path}", soft_wrap=True)
+    out.print(f"{count(len(outcome.done), 'run')} measured in {work.place.path}", soft_wrap=True)
     return outcome
 
 

@@ -11,6 +11,8 @@ from degradation.results import Results
 
 NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least / largest eigenvalue"}
 BINS = 24
+BESIDE = 0.8  # layers by which the points of one kind stand beside those of the next
+ROUNDING = 1e-6  # relative, of products in single precision
 LOWEST = 1e-7  # of the share of eigenvalues that is drawn
 
 
@@ -56,11 +58,14 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     figure = page.page(results, words, (9.8, 5.0), key)
     halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
     for axes, (quantity, label) in zip(halves[0].subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
-        for kind in panels:
+        for place, kind in enumerate(panels):
             part = of_kind(data, kind)
-            _by_depth(axes, part[part["quantity"] == quantity], kind)
-        axes.set_yscale("log" if quantity != "negative" else "linear")
+            _by_depth(axes, part[part["quantity"] == quantity], kind, BESIDE * (place - (len(panels) - 1) / 2))
+        if quantity != "negative":
+            axes.set_yscale("log")
+            style.plain_numbers(axes, *axes.get_ylim())
         axes.set_title(label, fontweight="bold")
+        axes.set_xticks(sorted(data["depth"].unique()))
         axes.set_xlabel("depth")
     row = halves[1].subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, kind in zip(row, panels, strict=True):
@@ -70,12 +75,11 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     return figure, data
 
 
-def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind) -> None:
+def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, beside: float) -> None:
     rows = data.groupby("depth")[["mean", "low", "high"]].mean().reset_index()
     error = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
     look = {"color": style.COLOURS[kind.network], "linestyle": style.DASHES[kind.shortcut]}
-    axes.errorbar(rows["depth"], rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
-    axes.set_xticks(rows["depth"])
+    axes.errorbar(rows["depth"] + beside, rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
     axes.grid(axis="y", color="0.92", linewidth=0.7)
 
 
@@ -93,9 +97,10 @@ def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     top = frame[(frame["quantity"] == "ritz") & (frame["index"] == 0)]
     worst = float((top["residual"] / top["value"]).max())
+    known = f"is known within {100 * worst:.2g} %" if worst > ROUNDING else "has converged to rounding"
     return [
         f"Of the mean loss over {int(frame['examples'].min()):,} clean training images, batch norm in evaluation mode, "
-        "without weight decay, with respect to every parameter. Density by stochastic Lanczos quadrature, in bins of "
-        f"equal width in asinh(10 x). Each largest eigenvalue is known within {100 * worst:.2g} %. "
-        f"{page.seed_note(data, 'point')}",
+        "without weight decay, with respect to every parameter; eigenvalues in nats per squared unit of weight. "
+        "Density by stochastic Lanczos quadrature, in bins of equal width in asinh(10 x). Each largest eigenvalue "
+        f"{known}. {page.seed_note(data, 'point')}",
     ]

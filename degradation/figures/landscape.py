@@ -55,12 +55,9 @@ def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
                 flat.append(_surface(figure, places, rows, scale))
                 flat[-1].set_title(_name(kind, int(depth)), color=style.COLOURS[kind.network], fontweight="bold")
     if flat:
-        bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.5, aspect=40, pad=0.01)
-        ticks = [tick for power in range(-3, 4) for tick in (1 * 10**power, 2 * 10**power, 5 * 10**power)]
-        bar.set_ticks([tick for tick in ticks if scale.vmin <= tick <= scale.vmax], minor=False)
-        bar.set_ticks([], minor=True)
-        bar.ax.set_yticklabels([f"{tick:g}" for tick in bar.get_ticks()])
+        bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.7, aspect=30, pad=0.01)
         bar.set_label("training loss (nats)")
+        style.plain_numbers(bar.ax, scale.vmin, scale.vmax)
     return figure, data
 
 
@@ -85,6 +82,8 @@ def _lines(figure: Figure, grid: GridSpec, row: int, data: pd.DataFrame, results
             axes.plot(rows["x"], rows["mean"], label=style.network_name(key), **look)
             style.band(axes, rows, "x", look["color"])
         axes.set_yscale("log")
+        style.plain_numbers(axes, *axes.get_ylim())
+        axes.set_xlabel("first direction (filter norms)")
         axes.set_title(f"line, {statistics} statistics")
         axes.set_ylabel("training loss (nats)")
         axes.grid(axis="y", color="0.92", linewidth=0.7)
@@ -116,6 +115,7 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
     )
     beside.set_zlim(np.log10(scale.vmin), np.log10(scale.vmax))
     beside.view_init(elev=28, azim=-60)
+    beside.set_box_aspect((1, 1, 0.8), zoom=1.3)
     for axis in (beside.xaxis, beside.yaxis, beside.zaxis):
         axis.set_ticklabels([])
     return above
@@ -126,11 +126,9 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     lines = data[data["cut"] == "line"]
     return [
         "Random directions with the norm of each filter of the network (Li et al. 2018), the same numbers for a "
-        "matched "
-        "pair; axes in filter norms, the trained network in the middle. Batch norm's gamma and beta and all biases "
-        "stay.",
+        "matched pair; axes in filter norms, the trained network in the middle. Batch norm's gamma and beta and all "
+        "biases stay.",
         f"Loss of {count:,} clean training images. Surfaces: running statistics, those of the trained network, at "
-        f"every "
-        f"point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
+        f"every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
         f"{page.seed_note(lines)}",
     ]

@@ -81,10 +81,8 @@ def _by_length(axes: Axes, data: pd.DataFrame, results: Results) -> None:
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     draws = int(frame.groupby(["run_id", "length"]).size().max())
     return [
-        "A path takes the branch of k blocks and the shortcut of all others; the gradient is that of the mean loss "
-        "at the "
-        f"input, for one batch of {int(frame['examples'].max())} training images in evaluation mode; geometric mean "
-        f"of up "
-        f"to {draws} random paths of each length. Right: norm times the number of paths; norms do not add up as "
-        f"gradients do. {page.seed_note(data)}",
+        "A path takes the branch of k blocks and the shortcut of all others; the gradient is that of the mean loss at "
+        f"the input, for one batch of {int(frame['examples'].max())} training images in evaluation mode; geometric "
+        f"mean of up to {draws} random paths of each length. Right: norm times the number of paths; norms do not add "
+        f"up as gradients do. {page.seed_note(data)}",
     ]

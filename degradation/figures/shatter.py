@@ -16,9 +16,8 @@ STATES = {"initial": "at initialization", "trained": "trained"}
 REFERENCES = {"white noise": (0, (1, 1.2)), "brownian": (0, (5, 1.5))}
 NOTE = (
     "Cosine of the gradients of a random combination of the logits with respect to two inputs, on straight lines "
-    "between "
-    "two clean training images; distance 1: from one image to the other. A linear network has 1 everywhere. Batch norm "
-    "in evaluation mode; at initialization with statistics estimated over training images."
+    "between two clean training images; distance 1: from one image to the other. A linear network has 1 everywhere. "
+    "Batch norm in evaluation mode; at initialization with statistics estimated over training images."
 )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from degradation.figures.tidy import Kind, Series, series
 
@@ -103,6 +104,14 @@ def title_of_kind(axes: Axes, kind: Kind, pad: float = 6) -> None:
 def percent(error: float, _: object = None) -> str:
     """Tick label of an error: ``12.5`` for 0.125."""
     return f"{100 * error:.6g}"
+
+
+def plain_numbers(axes: Axes, least: float, most: float) -> None:
+    """Ticks 1, 2, 5, 10, ... on a logarithmic y axis; over two decades and more, its powers of ten alone."""
+    leading = (1,) if most > 100 * least else (1, 1.5, 2, 3, 5) if most < 5 * least else (1, 2, 5)
+    axes.yaxis.set_major_locator(LogLocator(subs=leading, numticks=30))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def line_style(key: Series, depths: Sequence[int], *, mixed: bool) -> dict[str, Any]:

@@ -45,6 +45,11 @@ def parts(_subject: Subject, settings: Settings) -> Sequence[str]:
     return [f"{kind}-{draw}" for kind in ("lanczos", "trace") for draw in range(settings.draws)]
 
 
+def weight(settings: Settings, part: str) -> float:
+    """Products with the Hessian."""
+    return steps(settings) if part.startswith("lanczos") else settings.points
+
+
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one part. Raises ValueError where the Hessian is not finite."""
     kind, draw = part.split("-")
@@ -96,4 +101,5 @@ CURVATURE = Mechanism(
     columns=COLUMNS,
     parts=parts,
     measure=measure,
+    weight=weight,
 )

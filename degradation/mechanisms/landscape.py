@@ -84,6 +84,11 @@ def parts(_subject: Subject, settings: Settings) -> Sequence[str]:
     return ["line-running", "line-batch", *rows]
 
 
+def weight(settings: Settings, part: str) -> float:
+    """Points at which the loss is evaluated."""
+    return len(axis(2 * settings.points if part.startswith("line") else settings.points))
+
+
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one part."""
     cut, which = part.split("-")
@@ -111,4 +116,5 @@ LANDSCAPE = Mechanism(
     columns=COLUMNS,
     parts=parts,
     measure=measure,
+    weight=weight,
 )

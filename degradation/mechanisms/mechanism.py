@@ -21,6 +21,13 @@ class Settings:
     points: int = 5
     """Points along the axis that an experiment varies."""
 
+    def __str__(self) -> str:
+        return f"{self.examples:,} examples, {self.draws} draws, {self.points} points, seed {self.seed}"
+
+
+def _alike(_settings: Settings, _part: str) -> float:
+    return 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
@@ -28,7 +35,8 @@ class Mechanism:
 
     ``columns`` gives the frame's columns with their types, as in ``frames.SCHEMAS``. ``parts`` names what can be done
     and kept one by one, in lower-case letters, digits and ``-``: an interruption loses at most one. ``measure``
-    returns the rows of one part; equal arguments give equal rows.
+    returns the rows of one part; equal arguments give equal rows. ``weight`` is how much work a part is beside the
+    other parts of its run, by which the time that is left is foreseen.
     """
 
     name: str
@@ -36,3 +44,4 @@ class Mechanism:
     columns: Mapping[str, str]
     parts: Callable[[Subject, Settings], Sequence[str]]
     measure: Callable[[Subject, Settings, str], pd.DataFrame]
+    weight: Callable[[Settings, str], float] = _alike

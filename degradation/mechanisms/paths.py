@@ -87,6 +87,11 @@ def parts(subject: Subject, _settings: Settings) -> Sequence[str]:
     return [f"length-{length:03d}" for length in lengths]
 
 
+def weight(settings: Settings, part: str) -> float:
+    """Backward passes, beside one forward; there is one path of length 0."""
+    return 1 if part == "length-000" else 1 + PATHS_PER_DRAW * settings.draws
+
+
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one length: as many random paths as the settings ask for, or one where there is only one."""
     length = int(part.split("-")[1])
@@ -133,4 +138,5 @@ PATHS = Mechanism(
     columns=COLUMNS,
     parts=parts,
     measure=measure,
+    weight=weight,
 )

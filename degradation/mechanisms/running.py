@@ -1,7 +1,7 @@
 """A study and the name of an experiment -> the frame of each of its finished runs, kept part by part."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -53,9 +53,15 @@ def settled(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = 
 
 
 def prepare(
-    folder: StudyFolder, name: str, options: Options, *, given: Mapping[str, int] | None = None, anew: bool = False
+    folder: StudyFolder,
+    name: str,
+    options: Options,
+    *,
+    given: Mapping[str, int] | None = None,
+    anew: bool = False,
+    among: Collection[str] | None = None,
 ) -> "Work":
-    """The experiment on every finished run of the study, in fp32 whatever the runs were trained in.
+    """The experiment on every finished run of the study or on those ``among`` ids, in fp32 whatever they had.
 
     Raises UseError for settings that differ from those on disk, and where the device is not there.
     """
@@ -65,6 +71,7 @@ def prepare(
         mechanism=named(name),
         settings=settled(place, given or {}, anew=anew),
         results=results,
+        among=tuple(run_id for run_id in results.run_ids if among is None or run_id in among),
         place=place,
         environment=choose_environment(options, "fp32", 1),
         options=options,
@@ -105,6 +112,7 @@ class Work:
     mechanism: Mechanism
     settings: Settings
     results: Results
+    among: tuple[str, ...]
     place: ExperimentFolder
     environment: Environment
     options: Options
@@ -112,8 +120,8 @@ class Work:
     @property
     def left_out(self) -> dict[str, str]:
         """Runs with nothing to experiment on, and why."""
-        lost = {run_id for run_id in self.results.run_ids if self._status(run_id) == "diverged"}
-        bare = {run_id for run_id in self.results.run_ids if not self.results.weights(run_id)}
+        lost = {run_id for run_id in self.among if self._status(run_id) == "diverged"}
+        bare = {run_id for run_id in self.among if not self.results.weights(run_id)}
         return dict.fromkeys(sorted(bare), "it kept no final weights") | dict.fromkeys(sorted(lost), "it diverged")
 
     def _status(self, run_id: str) -> str:
@@ -123,7 +131,7 @@ class Work:
     def fit(self) -> tuple[str, ...]:
         """Runs that can be measured."""
         without = self.left_out
-        return tuple(run_id for run_id in self.results.run_ids if run_id not in without)
+        return tuple(run_id for run_id in self.among if run_id not in without)
 
     @property
     def todo(self) -> tuple[str, ...]:
@@ -140,7 +148,7 @@ class Work:
         return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
 
     def attempt(self, run_id: str, report: Report, stop: Stop) -> str:
-        """Measure a run as far as ``stop`` lets it; the line that says why it failed, empty where it did not."""
+        """Measure a run until ``stop``, before any part; the line that says why it failed, empty where it did not."""
         try:
             with self.place.lock(run_id) as held:
                 if not held:
@@ -154,22 +162,37 @@ class Work:
         return ""
 
     def _measure(self, run_id: str, report: Report, stop: Stop) -> None:
-        if run_id not in self.place.run_ids() or self.place.spec(run_id) != self.asked(run_id):
+        if not self._is_begun(run_id):
             self.place.discard(run_id)
             self.place.write_spec(run_id, self.asked(run_id))
         of = self.subject(run_id)
         parts = self.mechanism.parts(of, self.settings)
-        had = sum(self.place.part(run_id, _file(part)) is not None for part in parts)
+        had = len(parts) - len(self.missing(run_id, parts))
         self._tell(report, run_id, "started", (had, len(parts)))
-        for number, part in enumerate(parts, start=1):
+        for part in self.missing(run_id, parts):
             if stop():
                 return
-            if self.place.part(run_id, _file(part)) is None:
-                rows = self.rows(of, part)
-                self.place.write_file(run_id, _file(part), frames.to_parquet(rows, {}))
-            self._tell(report, run_id, "measure", (number, len(parts)))
+            rows = self.rows(of, part)
+            self.place.write_file(run_id, _file(part), frames.to_parquet(rows, {}))
+            had += 1
+            self._tell(report, run_id, "measure", (had, len(parts)))
         self._commit(run_id, parts)
         self._tell(report, run_id, "finished", (len(parts), len(parts)))
+
+    def left(self, run_id: str) -> list[str]:
+        """The parts of a run that would be measured now."""
+        if self.is_done(run_id):
+            return []
+        parts = self.mechanism.parts(self.subject(run_id), self.settings)
+        return self.missing(run_id, parts) if self._is_begun(run_id) else list(parts)
+
+    def _is_begun(self, run_id: str) -> bool:
+        """Whether what is there of a run was begun as asked."""
+        return run_id in self.place.run_ids() and self.place.spec(run_id) == self.asked(run_id)
+
+    def missing(self, run_id: str, parts: Sequence[str]) -> list[str]:
+        """The parts of a run that are not measured yet."""
+        return [part for part in parts if self.place.part(run_id, _file(part)) is None]
 
     def subject(self, run_id: str) -> Subject:
         """The run, ready to be experimented on. DamagedError where its images are not those that it was trained on."""
@@ -207,7 +230,7 @@ class Work:
     def _tell(
         self, report: Report, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
     ) -> None:
-        report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], message=message))
+        report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], unit="part", message=message))
 
 
 def _file(part: str) -> str:

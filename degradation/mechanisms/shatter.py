@@ -75,6 +75,11 @@ def parts(_subject: Subject, _settings: Settings) -> Sequence[str]:
     return ["initial", "trained", "references"]
 
 
+def weight(_settings: Settings, part: str) -> float:
+    """References need no network."""
+    return 0.1 if part == "references" else 1
+
+
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one part."""
     inputs = lines(subject, settings)
@@ -142,4 +147,5 @@ SHATTER = Mechanism(
     columns=COLUMNS,
     parts=parts,
     measure=measure,
+    weight=weight,
 )

@@ -105,40 +105,35 @@ CAPTIONS: dict[str, Caption] = {
     ),
     "paths": Caption(
         heading="Paths through the residual networks",
-        see="On the left, a straight line downward is a gradient that falls exponentially with the length of its "
-        "path; on "
-        "the right, a hill left of the one in the middle means that paths shorter than most carry the gradient (Veit "
-        "et "
-        "al. 2016, Figure 6).",
+        see="On the left, a straight line downward is a gradient that falls exponentially with the length of its path; "
+        "on the right, a hill left of the one in the middle means that paths shorter than most carry the gradient "
+        "(Veit et al. 2016, Figure 6).",
         alt="Gradient norm along a path, number of paths, and their product, against the number of blocks on the path, "
         "one line for each depth.",
     ),
     "landscape": Caption(
         heading="The loss around the trained weights",
-        see="Round, even contours are a smooth bowl; islands and kinks are a rough surface, which Li et al. 2018 "
-        "find of "
-        "networks without shortcuts at depth 56 and more, and hardly at 20. A random plane is two directions of very "
-        "many: what is smooth in it may be rough elsewhere.",
+        see="Round, even contours are a smooth bowl; islands and kinks are a rough surface, which Li et al. 2018 find "
+        "of networks without shortcuts at depth 56 and more, and hardly at 20. A random plane is two directions of "
+        "very many: what is smooth in it may be rough elsewhere.",
         alt="Training loss along a line and on a plane through the trained weights, as contours and in 3-D, a panel "
-        "for "
-        "each network.",
+        "for each network.",
     ),
     "curvature": Caption(
         heading="Curvature of the loss",
         see="Is the orange line, plain, above the blue one, and more so with depth? That is what Yao et al. 2019 "
-        "report "
-        "of the trace. Below, the mass at zero are flat directions, and the points far to the right the few steep "
-        "ones.",
+        "report of the trace. Below, the mass at zero are flat directions, and the points far to the right the few "
+        "steep ones.",
         alt="Largest eigenvalue and trace of the Hessian and its negative part against depth, and below its spectral "
         "density, a panel for each kind of network.",
     ),
     "construct": Caption(
         heading="A deep network made from a shallow one",
-        see="At step 0 deep and shallow have the same function. A solid line that stays with the dashed one is a deep "
-        "network that trains as well as the shallow one from this start; one that stays below the dotted level has an "
-        "error that training from scratch at this depth did not reach: its capacity was not what lacked.",
+        see="At step 0 deep and shallow have the same function, by running statistics (thick lines); by those of each "
+        "batch (thin), as in training, a plain copy is another network. A solid line that stays with the dashed one is "
+        "a deep network that trains as well as the shallow one from this start; one that stays below the dotted level "
+        "has an error that training from scratch at this depth did not reach: its capacity was not what lacked.",
         alt="Training error against further steps of a trained network and of the deeper one made from it, one panel "
-        "for "
-        "each depth and kind of network.",
+        "for each depth and kind of network.",
     ),
 }
