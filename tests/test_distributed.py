@@ -98,7 +98,9 @@ def interrupted(root: Path, words: str, interrupt) -> None:
     folder = StudyFolder(root, "s")
     assert status != 0
     assert "interrupted; the same command continues it: torchrun --nproc-per-node 2 -m degradation run s" in said
-    assert [folder.is_done(run_id) for run_id in folder.run_ids() if folder.checkpoint(run_id)] == [False]
+    done = [folder.is_done(run_id) for run_id in folder.run_ids()]
+    kept = [folder.is_done(run_id) for run_id in folder.run_ids() if folder.checkpoint(run_id)]
+    assert kept == [False] or (sum(done) == 1 and not kept)  # a busy machine may take the signal between two runs
 
 
 def test_a_study_that_is_stopped_and_continued_leaves_the_bits_of_one_process_with_two_ghost_batches(tmp_path):

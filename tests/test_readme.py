@@ -27,7 +27,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, *_ = blocks("python")
     shorter = code.replace("steps=100", "steps=2").replace("step == 100", "step == 2")
-    assert shorter != code
+    shorter = shorter.replace("Synthetic()", "Synthetic(examples=256, test_examples=128)")
+    assert shorter.count("step == 2") == shorter.count("examples=256") == 1
     said = {}
     exec(compile(shorter, "README.md", "exec"), said)
     assert list(said["last"].groupby("network").size()) == [4, 4]
@@ -68,6 +69,8 @@ def test_what_the_readme_runs_can_be_planned(command, line):  # noqa: F811
         Path("my-study.toml").write_text('question = "?"\n')
     if "--budget" in arguments:
         pytest.skip("a budget is spent on timed steps")
+    if any("://" in argument for argument in arguments):
+        pytest.skip("a plan looks at what is in the store")
     assert command(*arguments).status == 0
 
 

@@ -147,7 +147,7 @@ def test_all_that_a_file_gets_wrong_is_said_at_once() -> None:
     assert message == (
         'x.toml line 1: expected the question of the study on the first line: question = "..."; '
         "x.toml line 1: dataset: its key name is missing, which says what data it is: "
-        'expected name = "cifar10" or name = "synthetic"; '
+        'expected name = "cifar10" or name = "synthetic" or name = "folder"; '
         "x.toml line 5: recipe.batch: expected a whole number, not 'x'; "
         "x.toml line 4: recipe.steps: expected a number of at least 1, not 0"
     )

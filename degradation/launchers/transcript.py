@@ -47,7 +47,8 @@ class Transcript:
         if progress.phase not in ("train", "measure") or row != self._row:
             self._add(line(progress))
         self._row = row
-        if time.monotonic() - self._written >= self.options.checkpoint_seconds:
+        # Not of a note: it may be the store's own, that it cannot be reached, in the midst of a write.
+        if progress.phase != "note" and time.monotonic() - self._written >= self.options.checkpoint_seconds:
             self._flush()
 
     def close(self, ending: str, why: str) -> None:
