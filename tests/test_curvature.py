@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from degradation import network
+from degradation.figures.curvature import curvature_data
 from degradation.mechanisms.curvature import CURVATURE
 from degradation.mechanisms.draws import signs_like
 from degradation.mechanisms.mechanism import Settings
@@ -202,3 +203,16 @@ def test_an_estimate_of_the_trace_is_the_curvature_along_its_signs_in_evaluation
     start = signs_like(objective.network, one, settings, "lanczos", 0)
     first = CURVATURE.measure(one, settings, "lanczos-0").query("quantity == 'trace'")["value"].item()
     assert first == pytest.approx(float(start @ objective.hessian_times(start)), rel=1e-4)
+
+
+def test_the_drawn_shares_of_a_networks_eigenvalues_sum_to_one_over_seeds_that_have_them_elsewhere():
+    same = {"arm": "", "network": "plain", "shortcut": "none", "depth": 8, "status": "finished", "run": ""}
+    ritz = [("a", -1.0, 0.25), ("a", 5.0, 0.75), ("b", 0.0, 0.5), ("b", 5.0, 0.5)]
+    rows = [
+        same | {"run_id": run, "quantity": "ritz", "draw": 0, "index": 0, "value": value, "weight": weight}
+        for run, value, weight in ritz
+    ]
+    traces = [same | {"run_id": run, "quantity": "trace", "draw": 0, "value": 2.0} for run in "ab"]
+    density = curvature_data(pd.DataFrame(rows + traces)).query("quantity == 'density'")
+    assert density["mean"].sum() == pytest.approx(1)
+    assert density.set_index("at")["mean"].iloc[[0, -1]].tolist() == pytest.approx([0.125, 0.625])

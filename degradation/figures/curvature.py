@@ -41,7 +41,9 @@ def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     places = np.clip(np.searchsorted(edges, stretched, side="right") - 1, 0, BINS - 1)
     weights = ritz["weight"] / ritz.groupby("run_id")["draw"].transform("nunique")
     binned = ritz.assign(at=middles[places], value=weights, quantity="density")
-    return binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum().reset_index()
+    found = binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum()
+    whole = found.unstack("at").fillna(0.0).reset_index()  # where a run has no Ritz value it has no mass
+    return whole.melt([*keys, "quantity"], var_name="at")
 
 
 @style.in_style
@@ -84,7 +86,7 @@ def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, beside: float) -> None
 
 
 def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
-    for key, rows in series(data[data["quantity"] == "density"]):
+    for key, rows in series(data[(data["quantity"] == "density") & (data["mean"] > 0)]):
         look = style.line_style(key, results.study.depths, mixed=True)
         axes.plot(rows["at"], rows["mean"].clip(lower=LOWEST), marker="o", markersize=2, **look)
     axes.set_yscale("log")
@@ -102,5 +104,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         f"Of the mean loss over {int(frame['examples'].min()):,} clean training images, batch norm in evaluation mode, "
         "without weight decay, with respect to every parameter; eigenvalues in nats per squared unit of weight. "
         "Density by stochastic Lanczos quadrature, in bins of equal width in asinh(10 x). Each largest eigenvalue "
-        f"{known}. {page.seed_note(data, 'point')}",
+        f"{known}. {page.seed_note(data[data['quantity'] != 'density'], 'point')}",
     ]
