@@ -16,9 +16,10 @@ def made(name: str, values: tuple[float, ...], *, steps: int = PAPER_STEPS, **co
     depths = {"deep": DEEP, "shallow": SHALLOW} if name in ("degradation-gap", "response-gap") else {}
     schedule = "paper" if steps >= PAPER_STEPS else "short"
     fixed = {"depth": DEEP, "arm": "", "kind": context.get("network", "residual"), "steps": str(steps)}
+    compared = " minus the other" if name.endswith(("-gap", "-effect")) and unit != "factor" else ""
     return Estimate(
         name=name,
-        label=f"{name} of {context.get('network', 'both')}",
+        label=f"{name} of {context.get('network', 'both')}{compared}",
         unit=unit,
         value=shown.value,
         low=shown.low,

@@ -121,6 +121,18 @@ def test_a_difference_within_the_margin_on_the_other_side_is_called_none():
     assert "below +0.1 std" in far["residual-responses-grow"].why
 
 
+def test_a_level_on_the_other_side_of_its_threshold_is_not_called_a_small_difference():
+    found = only(estimates(BY_ID["plain-needs-each-block"], around(30.0)), BY_ID["plain-needs-each-block"])
+    assert found["plain-needs-each-block"].why.endswith("the whole interval lies below 50 %")
+
+
+def test_a_claim_of_converged_networks_says_what_a_short_study_lacks_beside_steps():
+    gap, options = BY_ID["plain-degrades"], BY_ID["identity-is-best"]
+    short = [*estimates(gap, around(9.0), steps=700)]
+    assert only(short, gap)["plain-degrades"].why.endswith("64,000 steps, not 700")
+    assert only(short, options)["identity-is-best"].why.endswith(options.needs)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"), [((9.0,), "one seed: no interval"), ((9.0, 9.0, 9.0), "all seeds equal: no interval")]
 )

@@ -14,16 +14,19 @@ from tests.made_subject import subject
 SETTINGS = Settings(examples=20)
 
 
-def made(kind, shortcut=None):
-    one = subject(kind, shortcut=shortcut)
+def made(kind, shortcut=None, depth=8):
+    one = subject(kind, depth, shortcut=shortcut)
     shallow = one.network()
     images = torch.cat([images for images, _ in one.batches("train", 32)])
     return shallow, deepened(shallow, one.run, images), images
 
 
-@pytest.mark.parametrize(("kind", "shortcut"), [("plain", "none"), *(("residual", option) for option in "ABC")])
-def test_the_deepened_network_has_the_shallow_ones_function_on_images_it_never_saw(kind, shortcut):
-    shallow, deep, _ = made(kind, shortcut)
+@pytest.mark.parametrize(
+    ("kind", "shortcut", "depth"),
+    [("plain", "none", 8), *(("residual", option, 8) for option in "ABC"), ("residual", "C", 14)],
+)
+def test_the_deepened_network_has_the_shallow_ones_function_on_images_it_never_saw(kind, shortcut, depth):
+    shallow, deep, _ = made(kind, shortcut, depth)
     torch.manual_seed(0)
     images = 3 * torch.randn(16, 3, 8, 8)
     assert len(deep.layout.layers) == len(shallow.layout.layers) + 12
@@ -69,6 +72,16 @@ def test_the_frame_begins_at_equal_errors_and_both_are_trained_on(monkeypatch):
     for _, rows in data.groupby(["made", "statistics"]):
         assert rows["loss"].nunique() == 3
     assert (data["examples"] == 20).all()
+
+
+@torch.no_grad()
+def test_an_added_blocks_statistics_are_those_of_what_its_stage_hands_on():
+    shallow, deep, images = made("plain", depth=14)
+    shallow.eval()
+    out = shallow.layer1(shallow.relu(shallow.bn1(shallow.conv1(images))))
+    added = deep.layer1[2].bn1
+    assert torch.allclose(added.running_mean, out.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(added.running_var, out.var((0, 2, 3), correction=0), rtol=1e-4)
 
 
 @torch.no_grad()

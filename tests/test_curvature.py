@@ -149,6 +149,20 @@ def test_each_ritz_value_is_within_its_residual_of_an_eigenvalue():
     assert found.residuals.max() > 1  # the inner values have not converged, and the bound says so
 
 
+def test_a_residual_is_the_distance_of_the_product_from_the_ritz_vector_times_its_value():
+    matrix = known_matrix([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+    start = torch.tensor([1.0, -1, 1, 1, -1, 1, 1]).double()
+    powers = [start]
+    for _ in range(3):
+        powers.append(matrix @ powers[-1])
+    basis, _ = torch.linalg.qr(torch.stack(powers, dim=1))
+    values, within = torch.linalg.eigh(basis.T @ matrix @ basis)
+    vectors = basis @ within
+    found = lanczos(lambda vector: matrix @ vector, start, 4)
+    assert np.allclose(found.values, values)
+    assert np.allclose(found.residuals, (matrix @ vectors - vectors * values).norm(dim=0), rtol=1e-6)
+
+
 def test_lanczos_ends_at_an_invariant_subspace():
     matrix = known_matrix([3.0, 3, 3, 3, 5])
     found = lanczos(lambda vector: matrix @ vector, torch.ones(5).double(), 5)

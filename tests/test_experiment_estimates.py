@@ -101,9 +101,11 @@ def test_a_valley_a_slope_and_a_kink_have_no_roughness(height):
 
 
 def test_a_ridge_within_a_valley_is_its_height_up_and_down():
-    # Along x: 2 at the ends, 0 at +-0.5, 1 in the middle: 2 + 1 + 1 + 2 where one valley would take 4. Along y: flat.
+    # Along x: 2 at the ends, 0 at +-0.5, 1 in the middle: 2 + 1 + 1 + 2 where one valley would take 4. Across: flat.
     ridge = {-1.0: 2.0, -0.75: 1.0, -0.5: 0.0, -0.25: 0.5, 0.0: 1.0}
-    assert roughness(surface(lambda x, y: np.array([ridge[-abs(each)] for each in x]))) == pytest.approx(0.5)
+    for across in (lambda x, y: x, lambda x, y: y):
+        rows = surface(lambda x, y, across=across: np.array([ridge[-abs(each)] for each in across(x, y)]))
+        assert roughness(rows) == pytest.approx(0.5)
 
 
 def test_losses_that_are_not_finite_count_as_the_highest_and_a_flat_surface_has_no_roughness():
@@ -123,16 +125,18 @@ def test_roughness_is_compared_within_a_pair(by_label):
 
 def test_the_curvature_of_plain_over_residual_is_a_factor(by_label):
     # made: top eigenvalue 10 depth in plain, 50 in residual networks; trace 20 times that, and half more for two draws
-    assert found(by_label, "curvature-effect", "plain 44 over residual 44", quantity="top").value == pytest.approx(8.8)
-    trace = found(by_label, "curvature-effect", "plain 44 over residual 44", quantity="trace").value
+    assert found(
+        by_label, "curvature-effect", "plain 44 over residual 44, largest eigenvalue", quantity="top"
+    ).value == pytest.approx(8.8)
+    trace = found(by_label, "curvature-effect", "plain 44 over residual 44, trace", quantity="trace").value
     assert trace == pytest.approx((20 * 440 + 0.5) / (20 * 50 + 0.5))
 
 
 def test_correlations_are_those_of_inputs_a_sixteenth_of_the_way_apart(by_label, made):
-    start = found(by_label, "gradient-correlation", "plain 44", source="initial")
+    start = found(by_label, "gradient-correlation", "plain 44, at initialization", source="initial")
     assert start.value == pytest.approx(0.5**44)
-    assert found(by_label, "gradient-correlation", "residual 44", source="trained").value == pytest.approx(0.9)
-    effect = found(by_label, "shatter-effect", "plain 44 minus residual 44", source="initial")
+    assert found(by_label, "gradient-correlation", "residual 44, trained", source="trained").value == pytest.approx(0.9)
+    effect = found(by_label, "shatter-effect", "plain 44 minus residual 44, at initialization", source="initial")
     assert effect.value == pytest.approx(0.5**44 - 44**-0.5)
     assert not [key for key in by_label if key[0] == "gradient-correlation" and dict(key[2:])["source"] == "brownian"]
 

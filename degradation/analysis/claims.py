@@ -97,10 +97,9 @@ def _absent(claim: Claim, estimates: Sequence[Estimate], able: Sequence[Estimate
     if not claim.estimate:
         return f"nothing here measures it yet: it would take {claim.needs}"
     if estimates and not able:
-        steps = sorted({int(each.context["steps"]) for each in estimates})
-        return (
-            f"speaks of converged networks: needs the paper's 64,000 steps, not {' or '.join(f'{s:,}' for s in steps)}"
-        )
+        steps = " or ".join(f"{steps:,}" for steps in sorted({int(each.context["steps"]) for each in estimates}))
+        more = "" if _chosen(claim, estimates)[1] else f"; {_needs(claim)}"
+        return f"speaks of converged networks: needs the paper's 64,000 steps, not {steps}{more}"
     depth = f", the deepest of depth {claim.deep} or more" if claim.deep else ""
     return f"{_needs(claim)}{depth}"
 

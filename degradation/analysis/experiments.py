@@ -1,6 +1,7 @@
 """The frames identity, shatter, paths, landscape and curvature -> the estimates that claims on them rest on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ NEAR = 1 / 16
 """Of the distance between two images: what counts as neighbouring inputs; on a line from ``--points 4`` on."""
 HIGHEST = 1e4
 """Nats: a loss above, or one that is not finite, counts as this, as the figure draws it."""
+STATES = {"initial": "at initialization", "trained": "trained"}
+"""Source of the rows -> how an estimate is called."""
 
 
 def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -33,11 +36,11 @@ def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
     """
     frame = results["shatter"]
     near = frame[np.isclose(frame["distance"], NEAR)] if len(frame) else frame
-    quantities = [_correlations(near, source) for source in ("initial", "trained") if len(near)]
-    for quantity in quantities:
-        yield from known(levels(runs, quantity, "gradient-correlation"))
-    for quantity in quantities:
-        yield from known(across_kinds(runs, quantity, "shatter-effect"))
+    quantities = [(_correlations(near, source), said) for source, said in STATES.items() if len(near)]
+    for quantity, said in quantities:
+        yield from _labelled(levels(runs, quantity, "gradient-correlation"), said)
+    for quantity, said in quantities:
+        yield from _labelled(across_kinds(runs, quantity, "shatter-effect"), said)
 
 
 def _correlations(near: pd.DataFrame, source: str) -> Quantity:
@@ -103,10 +106,15 @@ def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
         return
     trace = frame[frame["quantity"] == "trace"].groupby("run_id")["value"].mean()
     top = frame[frame["quantity"] == "ritz"].groupby("run_id")["value"].max()
-    for name, found in (("trace", trace), ("top", top)):
+    for name, said, found in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
         context = {"quantity": name, "statistics": "running"}
         quantity = Quantity(unit="factor", values=_values(found), context=context)
-        yield from known(across_kinds(runs, quantity, "curvature-effect"))
+        yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), said)
+
+
+def _labelled(found: Iterable[Estimate], said: str) -> Iterator[Estimate]:
+    """The estimates that are known, each with the words behind its label that tell it from its like."""
+    return (replace(each, label=f"{each.label}, {said}") for each in known(found))
 
 
 def _values(found: "pd.Series[float]") -> dict[str, float]:

@@ -128,7 +128,7 @@ def _where(case: Case, verdict: VerdictWord) -> str:
     if claim.supports == "within":
         return f"{whole} lies {'within' if verdict == 'supported' else 'outside'} ±{margin:g} {unit}"
     within = all(-margin <= _bound(each.low) and _bound(each.high) <= margin for each in case.estimates)
-    if verdict == "contradicted" and within and unit != "factor":
+    if verdict == "contradicted" and within and all(each.signed for each in case.estimates):
         return f"{whole} lies within ±{margin:g} {unit}: no difference of a size that counts"
     upper = (claim.supports == "above") == (verdict == "supported")
     return f"{whole} lies {'above' if upper else 'below'} {edge}"
@@ -149,6 +149,8 @@ def _bound(number: float | None) -> float:
 def _edge(threshold: float, unit: str) -> str:
     if unit in ("factor", "correlation"):
         return f"a {unit} of {threshold:g}"
+    if unit == "percent":
+        return f"{threshold:g} %"
     return f"{threshold:+g} {unit}" if threshold else "zero"
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from degradation.analysis import Verdict
 from degradation.report import tables
 from degradation.report.contents import Contents
 from degradation.report.evolution import end, path
@@ -81,7 +80,6 @@ def _shared(it: Contents) -> dict[str, Any]:
         "SYMBOLS": SYMBOLS,
         "tested": [verdict for verdict in it.analysis.verdicts if verdict.verdict != "not measured"],
         "untested": [verdict for verdict in it.analysis.verdicts if verdict.verdict == "not measured"],
-        "needed": needed,
         "tally": tables.tally(it.analysis),
         "differences": tables.difference_sentence(it.proof),
         "pair_headings": tables.PAIRS,
@@ -94,11 +92,6 @@ def _shared(it: Contents) -> dict[str, Any]:
         "provenance_rows": tuple(it.provenance.items()),
         "command": [shlex.quote(word) for word in it.again],
     }
-
-
-def needed(verdict: Verdict) -> bool:
-    """Whether what a claim needs is still to be said: where it was not measured, unless the reason says it."""
-    return verdict.verdict == "not measured" and bool(verdict.needs) and verdict.needs not in verdict.why
 
 
 class Verbatim(str):
