@@ -6,7 +6,7 @@ from functools import partial
 
 from degradation import logs
 from degradation.errors import UseError
-from degradation.frames import EXPERIMENTS
+from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
 from degradation.standing import damage, is_running
 from degradation.store import CHECKPOINT, DAMAGED, WEIGHTS, StudyFolder
@@ -39,7 +39,7 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
             items.append(_whole_run(folder, run_id, what))
         else:
             items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
-    for name in EXPERIMENTS:
+    for name in MECHANISMS:
         items += _of_experiment(survey, survey.of_experiment(name))
     items += _temporary(folder, "", half_written)
     return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not is_running(survey, run_id)]))
