@@ -1,49 +1,21 @@
-"""Lesion, reorder and identity on networks whose answers are known: exact identities, and blocks deleted by hand."""
+"""Lesion and reorder on networks whose answers are known: exact identities, and blocks deleted by hand."""
 
 from dataclasses import replace
-from itertools import permutations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
-from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import UseError
 from degradation.frames import EXPERIMENTS
 from degradation.mechanisms import MECHANISMS, named, surgery
-from degradation.mechanisms.identity import cka, cosine
 from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.reorder import exchanged, stages, tau
-from degradation.mechanisms.subject import Subject
 from degradation.mechanisms.trials import draws, reestimate, tried
 from degradation.spec import BlockSpec
-from tests.made import CPU, images, run_spec
-
-SETTINGS = Settings(examples=20, draws=2, points=3)
-
-
-def subject(network="residual", depth=14, *, identities=False, norm="batch", shortcut=None):
-    """A subject with drawn weights and used batch-norm statistics; ``identities``: every branch gives zero."""
-    run = run_spec(network, depth).model_copy(update={"norm": norm})
-    run = run.model_copy(update={"shortcut": shortcut}) if shortcut else run
-    made = networks.for_run(run)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        made.train()
-        for _ in range(20):
-            made(torch.randn(16, 3, 8, 8))
-        for block in made.layout.blocks if identities else ():
-            made.get_submodule(block.branch).weight.zero_()
-            made.get_submodule(block.branch).bias.zero_()
-    return Subject(run=run, images=images(), weights=made.state_dict(), environment=CPU)
-
-
-def rows(name, of, settings=SETTINGS):
-    found = named(name)
-    return pd.concat([found.measure(of, settings, part) for part in found.parts(of, settings)], ignore_index=True)
+from tests.made_trials import SETTINGS, rows, subject
 
 
 def by_hand(of, forward):
@@ -142,17 +114,6 @@ def test_on_exact_identities_neither_lesion_nor_reorder_changes_anything(name):
 def test_on_a_network_that_is_no_identity_both_change_the_loss():
     assert rows("lesion", subject()).groupby("statistics")["loss"].nunique().min() > 5
     assert rows("reorder", subject()).groupby("statistics")["loss"].nunique().min() > 1
-
-
-def test_exact_identities_have_ratio_zero_cosine_one_and_cka_one():
-    measured = rows("identity", subject(identities=True))
-    same = measured[measured["against"] == "input"]
-    assert len(same) == 4
-    assert (measured["ratio"] == 0).all()
-    assert (same["change"] == 0).all()
-    assert np.allclose(same["cosine"], 1, atol=1e-12)
-    assert np.allclose(same["cka"], 1, atol=1e-9)
-    assert list(measured.loc[measured["against"] == "shortcut", "change"]) == [0, 0]
 
 
 # Against the same thing done by hand
@@ -288,75 +249,3 @@ def test_reestimated_statistics_are_the_means_over_augmented_batches():
 def test_a_network_without_batch_norm_has_running_rows_alone():
     found = list(tried(subject(norm="none"), SETTINGS))
     assert [row["statistics"] for row in found] == ["running"]
-
-
-# CKA
-
-
-def slow_cka(x, y):
-    """Sums over all quadruples of different examples: the definition of the unbiased HSIC."""
-
-    def hsic(k, l):  # noqa: E741
-        n = len(k)
-        pairs = np.mean([k[i, j] * l[i, j] for i, j in permutations(range(n), 2)])
-        quads = np.mean([k[i, j] * l[q, r] for i, j, q, r in permutations(range(n), 4)])
-        triples = np.mean([k[i, j] * l[i, q] for i, j, q in permutations(range(n), 3)])
-        return pairs + quads - 2 * triples
-
-    k, l = (each.double().numpy() @ each.double().numpy().T for each in (x, y))  # noqa: E741
-    return hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l))
-
-
-def test_cka_agrees_with_its_definition_by_sums_over_examples():
-    torch.manual_seed(1)
-    x = torch.randn(8, 5)
-    y = x[:, :3] + 0.3 * torch.randn(8, 3)
-    assert cka(x, y) == pytest.approx(slow_cka(x, y), rel=1e-4)
-
-
-def test_cka_of_independent_noise_is_zero_even_with_more_values_than_examples():
-    torch.manual_seed(2)
-    assert abs(cka(torch.randn(200, 2000), torch.randn(200, 2000))) < 0.05
-
-
-def test_cka_ignores_rotation_scale_and_shift():
-    torch.manual_seed(3)
-    x = torch.randn(40, 6)
-    rotation, _ = torch.linalg.qr(torch.randn(6, 6))
-    assert cka(x, 3 * x @ rotation + 2) == pytest.approx(1, abs=1e-5)
-
-
-def test_cka_of_a_constant_representation_is_missing():
-    assert np.isnan(cka(torch.ones(10, 3), torch.randn(10, 3)))
-
-
-def test_the_cosine_is_a_mean_over_examples():
-    x, y = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 0.1]])
-    assert cosine(x, y) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("network", ["plain", "residual"])
-def test_identity_reads_inputs_outputs_branches_and_shortcuts_of_the_right_modules(network):
-    of = subject(network)
-    net = of.network()
-    [x, y] = [torch.cat(found) for found in zip(*of.batches("test", 20), strict=True)]
-    with torch.no_grad():
-        x = net.layer1[0](net.relu(net.bn1(net.conv1(x))))
-        block = net.layer1[1]
-        branch = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
-        y = block(x)
-    row = rows("identity", of).iloc[1]
-    assert (row["block"], row["against"], row["examples"]) == (2, "input", 20)
-    assert row["change"] == pytest.approx(float((y - x).norm() / x.norm()), rel=1e-4)
-    assert row["cka"] == pytest.approx(cka(x.flatten(1), y.flatten(1)), rel=1e-4)
-    if network == "plain":
-        assert np.isnan(row["ratio"])
-    else:
-        assert row["ratio"] == pytest.approx(float(branch.norm() / x.norm()), rel=1e-4)
-
-
-def test_a_plain_block_whose_shapes_differ_has_its_cka_alone():
-    measured = rows("identity", subject("plain")).set_index("block")
-    assert measured.loc[[3, 5], ["change", "cosine"]].isna().all().all()
-    assert measured.loc[[3, 5], "cka"].notna().all()
-    assert (measured.loc[[3, 5], "against"] == "").all()
