@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from degradation.errors import UseError
-from degradation.store import StudyFolder
-
-LOGS = "logs"
+from degradation.store import LOGS, StudyFolder
 
 
 def attempt_name() -> str:

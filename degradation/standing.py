@@ -95,14 +95,9 @@ def _state(survey: Survey, run_id: str) -> State:
         return "pending"
     if survey.is_done(run_id):
         return "diverged" if survey.done(run_id)["status"] == "diverged" else "done"
-    if is_running(survey, run_id):
+    if survey.is_locked(run_id):
         return "running"
     return "partial" if CHECKPOINT in survey.files[run_id] else "pending"
-
-
-def is_running(folder: StudyFolder, run_id: str) -> bool:
-    """Whether another process holds the lock of this run."""
-    return folder.is_locked(run_id)
 
 
 def last_rows(

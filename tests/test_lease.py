@@ -242,7 +242,7 @@ def test_a_run_whose_lease_is_lost_ends_as_held_and_leaves_the_checkpoint_of_the
     folder, run = StudyFolder(memory_root, "s"), made.run_spec(steps=6)
 
     def report(progress):
-        if progress.phase == "evaluate" and not folder.has_checkpoint(run.run_id):
+        if progress.phase == "evaluate" and folder.checkpoint(run.run_id) is None:
             overtake(folder, run.run_id)
             folder.store.objects.put(f"s/{run.run_id}/checkpoint.safetensors", b"of the other")
 

@@ -44,7 +44,7 @@ def test_a_study_on_s3_is_killed_continued_shown_and_read(command: Command, s3_r
     killed.kill()
     killed.wait()
     folder = StudyFolder(s3_root, "s")
-    assert [folder.has_checkpoint(run_id) for run_id in folder.run_ids()] == [True]
+    assert [folder.checkpoint(run_id) is not None for run_id in folder.run_ids()] == [True]
     said = command(*ASKED, "--root", s3_root, "--no-figures")
     assert (said.status, said.err) == (0, "")
     assert f"2 runs finished in {s3_root}/s" in said.out

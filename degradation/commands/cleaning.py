@@ -8,8 +8,8 @@ from degradation import logs
 from degradation.errors import UseError
 from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
-from degradation.standing import damage, is_running
-from degradation.store import CHECKPOINT, DAMAGED, WEIGHTS, StudyFolder
+from degradation.standing import damage
+from degradation.store import CHECKPOINT, DAMAGED, LOGS, WEIGHTS, StudyFolder
 from degradation.survey import Survey, each, surveyed
 
 
@@ -29,7 +29,7 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     Of runs that no process works on.
     """
     survey, half_written = Survey(folder), folder.leftovers()
-    free = [run_id for run_id in survey.files if not is_running(survey, run_id)]
+    free = [run_id for run_id in survey.files if not survey.is_locked(run_id)]
     notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
     items: list[Item] = []
     for run_id, note in zip(free, notes, strict=True):
@@ -42,14 +42,14 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     for name in MECHANISMS:
         items += _of_experiment(survey, survey.of_experiment(name))
     items += _temporary(folder, "", half_written)
-    return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not is_running(survey, run_id)]))
+    return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not survey.is_locked(run_id)]))
 
 
 def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
     """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
     half_written = place.leftovers() if place.files else ()
     for run_id in place.files:
-        if is_running(place, run_id):
+        if place.is_locked(run_id):
             continue
         what = _unfit(folder, place, run_id)
         if what:
@@ -82,7 +82,7 @@ def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
 
     size = sum(logs.size(folder, run_id) for run_id in run_ids)
     what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: what their workers said"
-    return (Item(name=f"{folder.name}/{logs.LOGS}", what=what, size=size, remove=remove),)
+    return (Item(name=f"{folder.name}/{LOGS}", what=what, size=size, remove=remove),)
 
 
 def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
@@ -120,7 +120,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     known = folder.run_ids()
     if run_id not in known:
         raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
-    if is_running(folder, run_id):
+    if folder.is_locked(run_id):
         raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
     whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
     return (whole, *_logs(folder, [run_id] if run_id in logs.logged(folder) else []))
@@ -129,7 +129,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
     """The study with everything in its folder. UseError while a process works on one of its runs."""
     folder = surveyed(folder)
-    if busy := [run_id for run_id in folder.run_ids() if is_running(folder, run_id)]:
+    if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
         raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)
     what = f"the whole study: {len(folder.run_ids())} runs, figures and all"

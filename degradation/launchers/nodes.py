@@ -10,12 +10,12 @@ import ray
 
 from degradation import costs
 from degradation.data import load_images
-from degradation.environment import Options, choose_environment
+from degradation.environment import choose_environment
 from degradation.errors import UseError
 from degradation.launchers.transcript import captured
 from degradation.launchers.work import Attempt, Work
 from degradation.progress import Progress
-from degradation.spec import RunSpec, StudySpec
+from degradation.spec import RunSpec
 from degradation.stopping import stop_requests
 from degradation.version import __version__
 
@@ -69,10 +69,6 @@ def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
 def check(version: str, payload: bytes) -> None:
     """UseError where the data or the device is not on this node."""
     study, options = _unpacked(version, payload)
-    _check(study, options)
-
-
-def _check(study: StudySpec, options: Options) -> None:
     choose_environment(options, study.precision, 1)
     load_images(study.dataset, options.data_dir)
 

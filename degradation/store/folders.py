@@ -152,9 +152,6 @@ class StudyFolder:
         """The bytes of a run's checkpoint; None where it has none."""
         return self._found(self._file(run_id, CHECKPOINT))
 
-    def has_checkpoint(self, run_id: str) -> bool:
-        return self.store.exists(self._file(run_id, CHECKPOINT))
-
     def write_checkpoint(self, run_id: str, data: bytes) -> None:
         self.store.write(self._file(run_id, CHECKPOINT), data)
 

@@ -8,6 +8,7 @@ LOCK, LEASE = ".lock", ".lease-"
 WRITING = ".writing-"
 FIGURES = "figures"
 MECHANISMS = "mechanisms"
+LOGS = "logs"
 
 
 def frame_file(name: str) -> str:
