@@ -12,6 +12,7 @@ from tests.made_folders import PAPER, make_folders
 NAME = "many"
 BEFORE = Path(__file__).parent / "results" / "folders-before.json"
 """The same table as the version before reading in parallel gave it: 6510853."""
+COLUMNS = ("gradients", "step", "weight_grad_norm")
 LOAD = "import degradation; results = degradation.load({path!r}); print({frames})"
 
 
@@ -25,6 +26,8 @@ def commands(root: Path) -> dict[str, list[str]]:
     return {
         "status": ["-m", "degradation", "status", *study],
         "status --verify": ["-m", "degradation", "status", *study, "--verify"],
+        "load": ["-m", "degradation", "load", *study],
+        "load NAME gradients step weight_grad_norm": ["-m", "degradation", "load", *study, *COLUMNS],
         **loads,
         "plot": ["-m", "degradation", "plot", *study, *out],
         "report": ["-m", "degradation", "report", *study, *out],

@@ -13,3 +13,8 @@ def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """
     file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
     return file.read(columns=None if columns is None else list(columns), use_threads=False)
+
+
+def column_names(data: bytes) -> tuple[str, ...]:
+    """The columns of the table in parquet bytes, in order; no value is read."""
+    return tuple(pq.read_schema(pa.BufferReader(data)).names)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from degradation import frames, joining, plan
 from degradation.errors import DamagedError, UseError
-from degradation.parquet import read_table
+from degradation.parquet import column_names, read_table
 from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
 from degradation.store import SPEC, STUDY, WEIGHTS, Place, StudyFolder, folder_at, frame_file
 from degradation.survey import Survey, each, surveyed
@@ -65,8 +65,11 @@ class Results(Mapping[str, pd.DataFrame]):
         Texts are categories in the order of the alphabet: a tenth of the memory, and of the time to group by them.
         KeyError for a column that no run has; without rows the columns are there, empty.
         """
+        if name == "runs":
+            return self[name][list(dict.fromkeys(("run_id", *columns)))]
         there = self._columns.setdefault(name, {})
-        if missing := [column for column in columns if column not in there]:
+        missing = [column for column in columns if column not in there]
+        if missing or not there:
             run_ids, tables = self._tables(name, missing)
             there["run_id"] = joining.category(run_ids, [table.num_rows for table in tables])
             there |= joining.compact(tables) if tables else {}
@@ -74,6 +77,13 @@ class Results(Mapping[str, pd.DataFrame]):
         if not len(there["run_id"]):
             return pd.DataFrame(columns=list(wanted))
         return pd.DataFrame({column: there[column] for column in wanted}, copy=False)
+
+    def columns(self, name: str) -> tuple[str, ...]:
+        """The measured columns of a frame, in order, as its first run has them; none without a run."""
+        if name == "runs":
+            return tuple(self[name].columns)
+        folder, have = self._having(name)
+        return column_names(folder.file(have[0], frame_file(name))) if have else ()
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -124,13 +134,17 @@ class Results(Mapping[str, pd.DataFrame]):
 
     def _tables(self, name: str, columns: Sequence[str] | None = None) -> tuple[list[str], list[pa.Table]]:
         """The runs that have a frame, and the table of each, verified."""
-        folder = self.folder.of_experiment(name) if name in frames.EXPERIMENTS else self.folder
-        have = [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
+        folder, have = self._having(name)
 
         def read(run_id: str) -> pa.Table:
             return read_table(folder.file(run_id, frame_file(name)), columns)
 
         return have, each(read, have)
+
+    def _having(self, name: str) -> tuple[Survey, list[str]]:
+        """Where the files of a frame lie, and the runs that have one."""
+        folder = self.folder.of_experiment(name) if name in frames.EXPERIMENTS else self.folder
+        return folder, [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
 
     def _has(self, folder: Survey, run_id: str, name: str) -> bool:
         """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""

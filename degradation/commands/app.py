@@ -19,6 +19,7 @@ from degradation.commands.experimenting import mechanism
 from degradation.commands.freeing import clean
 from degradation.commands.inspecting import probe
 from degradation.commands.listing import ships, status
+from degradation.commands.loading import load
 from degradation.commands.logging import logs
 from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "plan": plan,
     "status": status,
     "logs": logs,
+    "load": load,
     "mechanism": mechanism,
     "plot": plot,
     "report": report,

@@ -1,0 +1,93 @@
+"""`degradation load` shows what the frames of a study hold, and reads only what it is asked for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import degradation
+from degradation import frames
+from degradation.spec import StudySpec
+from degradation.store import StudyFolder
+from tests import calling
+from tests.calling import Command
+from tests.made_frames import make_study
+
+command = calling.command
+
+
+@pytest.fixture
+def made(command: Command) -> Command:
+    make_study(Path("runs"), depths=(8, 20), seeds=(0,))
+    return command
+
+
+def test_load_counts_the_rows_and_runs_of_every_frame(made: Command) -> None:
+    said = made("load", "made", "--json")
+    rows = {row["frame"]: row for row in json.loads(said.out)}
+    results = degradation.load("runs/made")
+    assert set(rows) == {"runs", *frames.SCHEMAS, *frames.EXPERIMENTS}
+    for name, frame in results.items():
+        assert (rows[name]["rows"], rows[name]["runs"]) == (len(frame), frame["run_id"].nunique()), name
+        assert rows[name]["columns"] == list(frame.columns)[-len(rows[name]["columns"]) :], name
+    assert rows["branches"]["runs"] == 2  # residual networks alone
+
+
+def test_load_of_a_frame_says_what_stands_in_each_column(made: Command) -> None:
+    rows = {row["column"]: row for row in json.loads(made("load", "made", "curves", "--json").out)}
+    curves = degradation.load("runs/made")["curves"]
+    assert list(rows) == list(curves.columns)
+    error = rows["error"]
+    assert (error["least"], error["greatest"]) == (curves.error.min(), curves.error.max())
+    assert error["median"] == curves.error.median()
+    assert rows["network"]["first"] == ["plain", "residual"]
+    gradients = {row["column"]: row for row in json.loads(made("load", "made", "gradients", "--json").out)}
+    missing = degradation.load("runs/made")["gradients"]["update_norm"].isna().sum()
+    assert gradients["update_norm"]["missing"] == missing > 0
+
+
+def test_load_of_some_columns_reads_no_other(made: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from degradation import results
+
+    asked: list[list[str] | None] = []
+    real = results.read_table
+    monkeypatch.setattr(results, "read_table", lambda data, columns=None: asked.append(columns) or real(data, columns))
+    said = made("load", "made", "gradients", "step", "weight_grad_norm", "--json")
+    assert [row["column"] for row in json.loads(said.out)] == ["run_id", "step", "weight_grad_norm"]
+    assert asked == [["step", "weight_grad_norm"]] * 4
+    asked.clear()
+    assert made("load", "made").status == 0
+    assert all(columns == [] for columns in asked)
+
+
+def test_load_prints_tables_that_name_what_they_show(made: Command) -> None:
+    said = made("load", "made")
+    assert "gradients" in said.out
+    assert 'degradation.load("runs/made")["curves"]' in said.out
+    said = made("load", "made", "runs", "seed", "network")
+    assert "plain, residual" in said.out
+    assert "least" not in said.out
+    assert made("load", "made", "gradients").out.count("different") == 1  # layers: other texts are few, and named
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("load nothing", "no study 'nothing' on disk"),
+        ("load made curve", "FRAME: expected runs, curves, gradients"),
+        ("load made curves eror", "COLUMN: expected step, epoch, split, statistics, loss, error"),
+        ("load empty", "no run of empty is done: there is nothing to load yet"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_in_one_line(made: Command, line: str, message: str) -> None:
+    StudyFolder("runs", "empty").write_study(StudySpec().model_dump(mode="json"))
+    said = made(*line.split())
+    assert (said.status, said.err.count("\n"), said.out) == (2, 1, "")
+    assert message in said.err
+
+
+def test_a_frame_that_no_run_has_is_said_to_be_without_columns(command: Command) -> None:
+    make_study(Path("runs"), depths=(8,), seeds=(0,), networks=("plain",))
+    said = command("load", "made", "branches", "ratio")
+    assert said.status == 2
+    assert "no run of made has the frame branches yet" in said.err
