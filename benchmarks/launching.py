@@ -151,7 +151,7 @@ def weak() -> list[Row]:
 def _weak(ways: Sequence[Way]) -> Iterator[Row]:
     one = 0.0
     for workers, way in enumerate(ways, start=1):
-        asked = study(workers * WEAK_RUNS, steps=60, depth=20, size=16, examples=512, batch=64)
+        asked = study(workers * WEAK_RUNS, steps=240, depth=20, size=16, examples=512, batch=64)
         found = medians(way, lambda way=way, asked=asked: launched(way, asked, carry_out))  # type: ignore[misc]
         seconds = found.first + found.rest
         one = one or seconds
