@@ -20,6 +20,7 @@ from degradation.figures.curves import curves, top
 from degradation.figures.depth import depth, readable
 from degradation.figures.heatmap import BLANK
 from degradation.figures.style import COLOURS, apart, shade
+from degradation.frames import EXPERIMENTS
 from degradation.results import Results, load
 from degradation.spec import Measure, Synthetic
 from tests.made_frames import STEP_DIVERGED, make_study
@@ -290,6 +291,11 @@ def test_every_figure_carries_the_labels_of_its_study_and_its_provenance(
     assert "640 steps: not the paper's schedule" in words(figure)
     assert "torch 2.11.0" in words(figure)
     assert len(data)
+
+
+def test_the_figure_of_an_experiment_names_its_own_precision(every: tuple[str, Figure, pd.DataFrame]) -> None:
+    name, figure, _ = every
+    assert ("the experiment fp32" in words(figure)) == (name in EXPERIMENTS), name
 
 
 def test_synthetic_images_are_named_on_every_figure(make: Make) -> None:

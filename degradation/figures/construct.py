@@ -36,6 +36,7 @@ def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
     words = page.Words(
         title="Trained on: a trained network, and a deeper one made from it with the same function",
         notes=_notes(frame, data),
+        experiment=True,
     )
     figure = page.page(results, words, (9.8, 2.3 * len(panels)), _key())
     grid = figure.subplots(len(panels), len(depths), sharex=True, sharey=True, squeeze=False)

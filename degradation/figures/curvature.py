@@ -55,7 +55,9 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "curvature", "curvature")
     data = curvature_data(frame)
     panels = kinds(data)
-    words = page.Words(title="Hessian of the training loss at the trained weights", notes=_notes(frame, data))
+    words = page.Words(
+        title="Hessian of the training loss at the trained weights", notes=_notes(frame, data), experiment=True
+    )
     key = style.network_key(data, results.study.depths, mixed=True)
     figure = page.page(results, words, (9.8, 5.0), key)
     halves = figure.subfigures(2, 1, squeeze=False)[:, 0]

@@ -37,7 +37,9 @@ def identity(results: Results) -> tuple[Figure, pd.DataFrame]:
     data = identity_data(frame)
     panels = kinds(data)
     words = page.Words(
-        title="How near each block of the trained networks is to the identity", notes=_notes(frame, data)
+        title="How near each block of the trained networks is to the identity",
+        notes=_notes(frame, data),
+        experiment=True,
     )
     height = (2.3 if len(panels) < 3 else 1.8) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)

@@ -39,7 +39,7 @@ def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "landscape", "landscape")
     data = landscape_data(frame)
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = page.Words(title="Training loss around the trained weights", notes=_notes(frame, data))
+    words = page.Words(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
     key = style.network_key(data, results.study.depths, mixed=False)
     figure = page.page(results, words, (2.1 * (1 + len(depths)), 3.9 * len(panels)), key)
     grid = figure.add_gridspec(2 * len(panels), 1 + len(depths), width_ratios=[1.25] + [1] * len(depths))

@@ -40,7 +40,9 @@ def lesion(results: Results) -> tuple[Figure, pd.DataFrame]:
     data = lesion_data(frame)
     panels = kinds(data)
     columns = [(panel, name) for panel in (EACH, SEVERAL) for name in STATISTICS if (data["statistics"] == name).any()]
-    words = page.Words(title="Test error after deleting blocks of the trained networks", notes=_notes(frame, data))
+    words = page.Words(
+        title="Test error after deleting blocks of the trained networks", notes=_notes(frame, data), experiment=True
+    )
     height = (2.4 if len(panels) < 3 else 1.9) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)
     figure = page.page(results, words, (9.8, height), key)

@@ -18,10 +18,14 @@ CHARACTERS_PER_INCH = 17.5  # of the small print, on average
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What stands around the panels: the title above, the notes below."""
+    """What stands around the panels: the title above, the notes below.
+
+    The figure of an ``experiment`` on trained networks names the precision of both: experiments are in fp32.
+    """
 
     title: str
     notes: Sequence[str] = ()
+    experiment: bool = False
 
 
 def page(results: Results, words: Words, size: tuple[float, float], key: Key | None = None) -> Figure:
@@ -34,7 +38,7 @@ def page(results: Results, words: Words, size: tuple[float, float], key: Key | N
         _wrapped(study_labels(results), 0.8 * width),
         _wrapped([*words.notes, *arm_notes(results)], width),
     )  # labels are bold
-    made_by = _wrapped([provenance_line(results)], width)
+    made_by = _wrapped([provenance_line(results, experiment=words.experiment)], width)
     header = HEADER + LINE * len(labels) + KEY_ROW * key.rows + 0.06
     footer = LINE * (len(notes) + len(made_by)) + 0.1
     height = size[1] + header + footer
@@ -83,9 +87,11 @@ def study_labels(results: Results) -> list[str]:
     return [*results.study.labels, *([f"{done} of {planned} runs are done"] if done < planned else [])]
 
 
-def provenance_line(results: Results) -> str:
+def provenance_line(results: Results, *, experiment: bool = False) -> str:
     """Which study, and the facts that matter most of what made its runs."""
     facts = provenance_facts(results)
+    if experiment and "precision" in facts:
+        facts["precision"] = f"{facts['precision']} (the experiment fp32)"
     return " · ".join([f"study {results.name}", *(f"{name} {facts[name]}" for name in SHOWN if name in facts)])
 
 

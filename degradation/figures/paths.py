@@ -48,7 +48,9 @@ def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
     data = paths_data(frame)
     panels = kinds(data)
     words = page.Words(
-        title="Paths through a residual network: how long, how many, how strong", notes=_notes(frame, data)
+        title="Paths through a residual network: how long, how many, how strong",
+        notes=_notes(frame, data),
+        experiment=True,
     )
     key = style.network_key(data, results.study.depths, mixed=False)
     figure = page.page(results, words, (9.8, (3.0 if len(panels) < 2 else 2.3) * len(panels)), key)

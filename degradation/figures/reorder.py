@@ -39,6 +39,7 @@ def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
             f"orders and seeds by steps of {BIN} in tau. Depth 8 has nothing to exchange. Grey: chance.",
             f"Errors on {examples_of(frame)} clean test images.",
         ],
+        experiment=True,
     )
     height = (2.5 if len(panels) < 3 else 1.9) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)

@@ -41,7 +41,7 @@ def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
         f"{lines} lines with {int(frame['points'].min())} inputs each. Grey: white noise (dotted) and Brownian motion "
         f"along the line (dashed). Right: inputs at the least distance, {near:.3g}. {page.seed_note(networks)}",
     ]
-    words = page.Words(title="How alike the gradients of neighbouring inputs are", notes=notes)
+    words = page.Words(title="How alike the gradients of neighbouring inputs are", notes=notes, experiment=True)
     key = style.network_key(networks, results.study.depths, mixed=False)
     figure = page.page(results, words, (9.8, 2.3 * len(panels)), key)
     grid = figure.subplots(len(panels), 3, sharex="col", sharey=True, squeeze=False)
