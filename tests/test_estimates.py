@@ -7,14 +7,24 @@ import pandas as pd
 import pytest
 
 import degradation
+from degradation.analysis import analyse
 from degradation.analysis.errors import errors, gap_curve
 from degradation.analysis.estimating import estimates
 from degradation.analysis.gradients import factors, gradients
-from degradation.analysis.quantities import Quantity, across_depths, across_kinds, across_shortcuts, levels
+from degradation.analysis.quantities import (
+    Quantity,
+    across_arms,
+    across_depths,
+    across_kinds,
+    across_shortcuts,
+    gaps_across_arms,
+    levels,
+)
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Run, Runs, runs
 from degradation.analysis.speed import speed, steps_to
 from degradation.matching import Match
+from tests import made_frames
 from tests.made_frames import make_study
 from tests.test_matching import change
 
@@ -27,13 +37,13 @@ def run(network="plain", depth=8, seed=0, *, shortcut="A", arm="", finished=True
     return Run(run_id=run_id, finished=finished, steps=steps, **fields)
 
 
-def among(*every, holds=True):
+def among(*every, holds=True, first_arm=""):
     ordered = sorted(every, key=lambda each: (each.arm, each.kind, each.depth, each.seed))
     pairs = [(p, r) for p in every for r in every if (p.network, r.network) == ("plain", "residual")]
     same = [(p, r) for p, r in pairs if (p.depth, p.seed, p.arm) == (r.depth, r.seed, r.arm)]
     proof = {"order": True, "extra_weights": "", "circumstances": ""}
     matched = [Match(plain=p.run_id, residual=r.run_id, weights=holds, **proof) for p, r in same]
-    return Runs(every=tuple(ordered), matched=tuple(matched))
+    return Runs(every=tuple(ordered), matched=tuple(matched), first_arm=first_arm)
 
 
 class Only:
@@ -121,6 +131,54 @@ def test_runs_are_compared_within_their_arm_only():
     assert set(found) == set(arms)
     assert [each.value for each in found.values()] == pytest.approx([18.0, 18.0])
     assert found["rate 0.1"].label == "plain 20 minus plain 8, rate 0.1"
+
+
+def armed():
+    """Arm z is the first: 10 and 12 at depth 8, 20 and 30 at depth 20. Arm a: 1 and 2 more at 8, 4 and 8 more at 20."""
+    first = {(8, 0): 0.10, (8, 1): 0.12, (20, 0): 0.20, (20, 1): 0.30}
+    more = {(8, 0): 0.01, (8, 1): 0.02, (20, 0): 0.04, (20, 1): 0.08}
+    errors = {run(depth=d, seed=s, arm="z"): error for (d, s), error in first.items()}
+    return errors | {run(depth=d, seed=s, arm="a"): first[d, s] + error for (d, s), error in more.items()}
+
+
+def test_an_arm_is_compared_with_the_first_of_the_study_seed_by_seed():
+    errors = armed() | {run(depth=32, arm="a"): 0.5}  # the first arm has no such network
+    found = {each.label: each for each in across_arms(among(*errors, first_arm="z"), points(errors), "effect")}
+    assert list(found) == ["plain 8, a minus z", "plain 20, a minus z"]
+    assert found["plain 8, a minus z"].values == pytest.approx((1.0, 2.0))
+    assert found["plain 20, a minus z"].values == pytest.approx((4.0, 8.0))
+    assert found["plain 20, a minus z"].sentence.startswith("plain 20, a minus z: +6.0 points [-19.4, +31.4], 2 seeds")
+
+
+def test_the_gap_of_an_arm_is_compared_with_that_of_the_first():
+    errors = armed() | {run(depth=32, arm="a"): 0.5}
+    [gap] = gaps_across_arms(among(*errors, first_arm="z"), points(errors), "arm-gap")
+    assert gap.label == "plain 20 minus plain 8, a minus z"
+    assert gap.values == pytest.approx((3.0, 6.0))  # (24 - 11) - (20 - 10), (38 - 14) - (30 - 12)
+    lost = {run: error for run, error in errors.items() if (run.arm, run.depth, run.seed) != ("z", 8, 1)}
+    gone = run(depth=8, seed=1, arm="z", finished=False)
+    [gap] = gaps_across_arms(among(*lost, gone, first_arm="z"), points(lost), "arm-gap")
+    assert (gap.seeds, gap.context["diverged"]) == ((0,), "1")
+
+
+def test_without_arms_there_is_nothing_to_compare_with():
+    errors = {run(depth=d, seed=s): 0.1 for d in (8, 20) for s in (0, 1)}
+    assert not list(across_arms(among(*errors), points(errors), "effect"))
+    assert not list(gaps_across_arms(among(*errors), points(errors), "arm-gap"))
+
+
+def test_a_study_with_arms_answers_what_they_change(tmp_path, monkeypatch):
+    def worse(run):
+        return usual(run) + (0.01 * (run.seed + 1) if run.recipe.optimizer == "adam" and run.depth == 20 else 0.0)
+
+    usual = made_frames.final_error
+    monkeypatch.setattr(made_frames, "final_error", worse)
+    arms = {"sgd": {}, "adam": {"recipe": {"optimizer": "adam", "learning_rate": 0.001}}}
+    folder = make_study(tmp_path, depths=(8, 20), seeds=(0, 1), networks=("plain",), arms=arms)
+    [said] = [sentence for sentence in analyse(degradation.load(folder.path)).answer if "first arm" in sentence]
+    assert "interval by itself: plain 20 minus plain 8, adam minus sgd: +1.5 points [-4.9, +7.9], 2 seeds" in said
+    plain = make_study(tmp_path, "without", depths=(8, 20), seeds=(0,))
+    assert len(analyse(degradation.load(plain.path)).answer) == 3
 
 
 def test_a_diverged_run_is_counted_and_named():

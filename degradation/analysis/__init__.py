@@ -45,7 +45,7 @@ def analyse(results: Results) -> Analysis:
     verdicts, holm = judge(found)
     noted = caveats(results, among, found)
     return Analysis(
-        answer=answer(verdicts, noted),
+        answer=answer(verdicts, noted, found),
         estimates=found,
         verdicts=verdicts,
         compared=beside(results, among, found),

@@ -1,25 +1,36 @@
-"""Verdicts -> the answer to the study's question in three sentences."""
+"""Verdicts and what the arms change -> the answer to the study's question, in three sentences or four."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from degradation.analysis.claims import claims
-from degradation.analysis.findings import VERDICTS, Caveat, Verdict
+from degradation.analysis.findings import VERDICTS, Caveat, Estimate, Verdict
 
 PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
+ARMS = "arm-gap"
 LIMITS = ("no-run", "short-schedule", "synthetic", "one-seed")
 """Kinds of caveats without which the first two sentences would mislead."""
 
 
-def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> tuple[str, ...]:
-    """What plain networks do, what shortcuts change, and what cannot be said.
+def answer(
+    verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Sequence[Estimate] = ()
+) -> tuple[str, ...]:
+    """What plain networks do, what shortcuts change, what the arms of a study change, and what cannot be said.
 
     Each of the first two speaks of converged networks where these were judged, else of the steps that were trained.
     """
     return (
         _sentence([PLAIN], verdicts) or "What more layers do to a plain network was not measured.",
         _sentence([RESIDUAL, SHORTCUT], verdicts) or "What shortcuts change was not measured.",
+        *_of_arms([each for each in estimates if each.name == ARMS]),
         _reach(verdicts, caveats),
     )
+
+
+def _of_arms(gaps: Sequence[Estimate]) -> Iterator[str]:
+    """How much more the deepest network is behind in each arm than in the first; nothing without arms."""
+    if gaps:
+        said = "; ".join(each.sentence for each in gaps)
+        yield f"How much more the deepest network is behind than in the first arm, each interval by itself: {said}."
 
 
 def _sentence(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:

@@ -6,7 +6,15 @@ from dataclasses import replace
 import pandas as pd
 
 from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, across_depths, across_kinds, across_shortcuts, levels
+from degradation.analysis.quantities import (
+    Quantity,
+    across_arms,
+    across_depths,
+    across_kinds,
+    across_shortcuts,
+    gaps_across_arms,
+    levels,
+)
 from degradation.analysis.runs import Runs, runs
 from degradation.results import Results
 
@@ -29,6 +37,8 @@ def errors(results: Results, among: Runs) -> Iterator[Estimate]:
     claimed = final(curves, among, *CLAIMED)
     yield from across_depths(among, claimed, "degradation-gap")
     yield from across_kinds(among, claimed, "shortcut-effect")
+    yield from across_arms(among, claimed, "arm-effect")
+    yield from gaps_across_arms(among, claimed, "arm-gap")
     for split, statistics in (CLAIMED, TESTED):
         yield from across_shortcuts(among, final(curves, among, split, statistics), "shortcut-options")
 

@@ -135,6 +135,44 @@ def across_shortcuts(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
         yield _difference(quantity, name, label, (members, identity), context)
 
 
+def across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
+    """Each arm minus the study's first, for every network that both have, paired by seed.
+
+    Equal seeds mean equal batches where the arms have the same batch size, and equal initial weights where the
+    networks and their initialization are alike.
+    """
+    for group, members in runs.groups.items():
+        first = runs.groups.get(group._replace(arm=runs.first_arm), ())
+        if first and group.arm != runs.first_arm:
+            context = _of_group(group, members) | {"against": runs.first_arm, "pairing": "seed"}
+            label = f"{group.label}, {group.arm}{_against(quantity)}{runs.first_arm}"
+            yield _difference(quantity, name, label, (members, first), context)
+
+
+def gaps_across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
+    """How much more the deepest network is behind the shallowest in an arm than in the first, paired by seed."""
+    depths_of = {(arm, kind): depths for arm, kind, depths in runs.kinds()}
+    for (arm, kind), depths in depths_of.items():
+        common = sorted(set(depths) & set(depths_of.get((runs.first_arm, kind), ())))
+        if arm == runs.first_arm or len(common) < 2:
+            continue
+        shallow, deep = common[0], common[-1]
+        corners = [Group(each, kind, depth) for each in (arm, runs.first_arm) for depth in (deep, shallow)]
+        members = [runs.groups[corner] for corner in corners]
+        above, below, first_above, first_below = map(quantity.by_seed, members)
+        seeds = [seed for seed in above if seed in below and seed in first_above and seed in first_below]
+        context = {"shallow": str(shallow), "deep": str(deep), "against": runs.first_arm, "pairing": "seed"}
+        gap = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
+        sample = _Sample(
+            name=name,
+            label=f"{gap}, {arm}{_against(quantity)}{runs.first_arm}",
+            values={seed: above[seed] - below[seed] - first_above[seed] + first_below[seed] for seed in seeds},
+            members=tuple(run for each in members for run in each),
+            context=_of_group(corners[0], members[0]) | context,
+        )
+        yield _estimate(quantity, sample)
+
+
 def _against(quantity: Quantity) -> str:
     return words.OVER if quantity.unit == "factor" else words.SIGNED
 

@@ -58,6 +58,8 @@ class Runs:
 
     every: tuple[Run, ...]
     matched: tuple[Match, ...]
+    first_arm: str = ""
+    """The arm that the study names first, with which the others are compared; empty in a study without arms."""
 
     @cached_property
     def groups(self) -> dict[Group, tuple[Run, ...]]:
@@ -105,7 +107,8 @@ def runs(results: Results) -> Runs:
         for run_id, spec in results.specs.items()
     ]
     ordered = sorted(every, key=lambda run: (run.arm, run.kind, run.depth, run.seed))
-    return Runs(every=tuple(ordered), matched=matches(results.folder, results.study))
+    first = next(iter(results.study.arms), "")
+    return Runs(every=tuple(ordered), matched=matches(results.folder, results.study), first_arm=first)
 
 
 def _arms(results: Results) -> dict[str, str]:

@@ -81,7 +81,8 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, beside: float) -> None:
     rows = data.groupby("depth")[["mean", "low", "high"]].mean().reset_index()
-    error = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+    # A mean of equal seeds may lie an ulp beyond them, and matplotlib draws no negative bar.
+    error = [(rows["mean"] - rows["low"]).clip(lower=0), (rows["high"] - rows["mean"]).clip(lower=0)]
     look = {"color": style.COLOURS[kind.network], "linestyle": style.DASHES[kind.shortcut]}
     axes.errorbar(rows["depth"] + beside, rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
     axes.grid(axis="y", color="0.92", linewidth=0.7)
