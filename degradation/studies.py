@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,11 @@ def resolve(
     """
     options = options or {}
     base = StudySpec() if target is None else _base(target, root)
+    if base.arms and (said or {}).get("arms") == "--vary" and target not in on_disk(root):  # there a study grows by it
+        raise UseError(
+            f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
+            "into a study file, or vary a study without arms"
+        )
     study = override(base, options, said or {field: field for field in options})
     return Resolved(name=name or (Path(target).stem if target else study.dataset.name), study=study)
 
@@ -199,12 +204,24 @@ def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, st
         fields["dataset"] = {}  # the fields of one data set mean nothing to another
     for field, value in options.items():
         _put(fields, field, value, said)
+    asked = options.get("arms")
+    _say_if_no_arm_is_meant([*study.arms, *(asked if isinstance(asked, Mapping) else ())], said)
     try:
         changed = StudySpec.model_validate(fields)
     except ValidationError as error:
         raise refusal(error, fields, lambda names, message: _blame(names, message, said)) from None
     _say_if_an_arm_overrules(changed, said)
     return changed
+
+
+def _say_if_no_arm_is_meant(known: Sequence[str], said: Mapping[str, str]) -> None:
+    """UseError where an option changes a field of an arm that there is not: it would begin one, and train it."""
+    for field, option in said.items():
+        table, _, rest = field.partition(".")
+        if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
+            name = rest.split(".")[0]
+            there = f"the arms are {', '.join(known)}" if known else "the study has none"
+            raise UseError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
 
 
 def _say_if_an_arm_overrules(study: StudySpec, said: Mapping[str, str]) -> None:
@@ -229,7 +246,9 @@ def _blame(names: FieldPath, message: str, said: Mapping[str, str]) -> str:
     """The option behind a refused field; for a rule between fields, the options that its message mentions."""
     for length in range(len(names), 0, -1):
         if (above := ".".join(names[:length])) in said:
-            return ": ".join(filter(None, (said[above], ".".join(names[length:]))))
+            own = above == "arms" and length < len(names)
+            arm, inner = (f"arm {names[length]}", names[length + 1 :]) if own else ("", names[length:])
+            return ": ".join(filter(None, (said[above], arm, ".".join(inner))))
     field = ".".join(names)
     within = {inner: option for inner, option in said.items() if inner.startswith(field)}
     mentioned = [option for inner, option in within.items() if inner.split(".")[-1] in message]

@@ -131,6 +131,19 @@ def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too()
     assert {run.recipe.steps for run in plan.runs(changed)} == {100, 300}
 
 
+@pytest.mark.parametrize(
+    ("arms", "field", "message"),
+    [
+        (OPTIMIZERS, "arms.adm.recipe.beta2", "there is no arm adm; the arms are sgd, adam; did you mean adam?"),
+        ({}, "arms.adam.recipe.beta2", "there is no arm adam; the study has none"),
+    ],
+)
+def test_an_option_for_an_arm_that_there_is_not_begins_none(arms, field, message):
+    with pytest.raises(UseError) as refused:
+        studies.override(study(arms), {field: 0.01}, {field: "--set"})
+    assert str(refused.value) == f"--set: {message}"
+
+
 # the command
 
 
@@ -144,12 +157,18 @@ def test_vary_makes_an_arm_for_each_combination_of_values(command: Command):  # 
     assert {run["arm"] for run in said.json["runs"]} == set(said.json["study"]["arms"])
 
 
+def test_vary_replaces_no_arms_of_a_file(command: Command):  # noqa: F811
+    said = command("plan", "optimizer", "--vary", "recipe.batch=64,128")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("degradation: --vary: optimizer has the arms sgd, adam, adam-fast of its own")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         ("norm", "--vary: expected KEY=VALUE such as norm=batch,none, not 'norm'"),
         ("norm=batch,batch", "--vary norm: batch stands twice among the values of norm"),
-        ("recipe.momentum=1,0.9", "--vary: momentum 1.recipe.momentum: expected a number below 1, not 1"),
+        ("recipe.momentum=1,0.9", "--vary: arm momentum 1: recipe.momentum: expected a number below 1, not 1"),
         ("seeds=0,1", f"--vary: arm seeds 0: seeds belongs to the whole study; an arm changes {FIELDS_OF_AN_ARM}"),
     ],
 )

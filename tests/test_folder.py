@@ -207,7 +207,7 @@ def test_a_clean_image_is_the_centre_of_the_resized_one():
     assert pixels.min() == 255
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", None])
+@pytest.mark.parametrize("content", [b"GIF", b"no image at all", None])
 def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
     root = make(tmp_path)
     file = root / "train" / "ant" / "4.JPG"
@@ -215,6 +215,26 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
     with pytest.raises(UseError, match=r"train/ant/4.JPG cannot be read as an image") as caught:
         images(root)
     assert "\n" not in str(caught.value)
+
+
+def test_greys_of_16_bits_keep_their_brightness_and_32_bits_are_refused():
+    ramp = np.linspace(0, 65535, 24 * 24).reshape(24, 24)
+    wide, usual = (Image.fromarray(each) for each in (ramp.astype(np.uint16), (ramp / 256).astype(np.uint8)))
+    assert wide.mode == "I;16"
+    cuts = [decoding.cut(image, 24, 24, (0.0, 0.0))[0] for image in (wide, usual)]
+    assert np.array_equal(*cuts)
+    assert 120 < cuts[0].mean() < 135
+    for kind in (np.int32, np.float32):
+        with pytest.raises(ValueError, match="it has 32-bit pixels, whose range is not known"):
+            decoding.cut(Image.fromarray(ramp.astype(kind)), 24, 24, (0.0, 0.0))
+
+
+def test_an_empty_file_is_named_when_the_folder_is_listed(tmp_path):
+    root = make(tmp_path / "images")
+    empty = next((root / "val").rglob("*.*"))
+    empty.write_bytes(b"")
+    with pytest.raises(UseError, match=rf"^{empty} is empty \(0 bytes\)"):
+        listed(SMALL, root)
 
 
 # Colours

@@ -104,6 +104,11 @@ def test_the_papers_stride_is_that_of_torchvisions_modules_with_their_strides_mo
     assert not torch.allclose(ours(images()), before, atol=1e-2)
 
 
+def test_plain_networks_end_where_those_of_a_study_end():
+    with pytest.raises(ValueError, match="a plain network of the ImageNet family has 18, 34, 50 layers, not 101"):
+        imagenet("plain", 101)
+
+
 @pytest.mark.parametrize("depth", [18, 50])
 def test_a_plain_network_is_torchvisions_with_every_shortcut_cut(depth):
     theirs, ours = scattered(getattr(torchvision.models, f"resnet{depth}")()), imagenet("plain", depth).eval()

@@ -264,6 +264,16 @@ def test_a_new_study_has_a_ghost_batch_for_each_process_and_says_so(
     assert said.err.startswith("degradation: 3 processes: batch 128 cannot be divided into ghost_batches 3")
 
 
+def test_the_same_words_in_one_process_mean_the_study_that_several_began(command: Command, tmp_path):  # noqa: F811
+    begun = command(*TINY, "--set", "recipe.ghost_batches=2", "--name", "s")
+    assert begun.status == 0
+    said = command("plan", *TINY[1:-1], "--name", "s", "--json")
+    assert said.json["study"]["recipe"]["ghost_batches"] == 2
+    assert {run["state"] for run in said.json["runs"]} == {"done"}
+    said = command("plan", *TINY[1:-1], "--set", "recipe.ghost_batches=1", "--name", "s")
+    assert (said.status, "has recipe.ghost_batches = 2, asked was 1" in said.err) == (2, True)
+
+
 @pytest.mark.parametrize("arguments", [["studies"], ["plan", "quickstart"], ["run", "--no-such"], ["run", "--help"]])
 def test_all_processes_but_the_first_are_silent(three_processes, command: Command, monkeypatch, arguments):  # noqa: F811
     monkeypatch.setenv("RANK", "1")

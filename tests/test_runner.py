@@ -232,14 +232,24 @@ def test_a_damaged_file_of_a_done_run_is_reported_and_nothing_is_overwritten(tmp
         load(results.folder.path)["curves"]
 
 
-def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("failure", "line"),
+    [
+        ("the memory of the device is full", "RuntimeError: the memory of the device is full"),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Killed. ",
+            "a process that decodes images died, as where",
+        ),
+    ],
+)
+def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch, failure, line):
     from degradation.training import loop
 
     real = loop.Training._step
 
     def fail(training):
         if training.run.network == "plain" and training.position == 3:
-            raise RuntimeError("the memory of the device is full")
+            raise RuntimeError(failure)
         real(training)
 
     monkeypatch.setattr(loop.Training, "_step", fail)
@@ -247,7 +257,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch):
     assert len(outcome.finished) == 1
     [(run_id, why)] = outcome.failed.items()
     assert run_id.startswith("plain-8")
-    assert "RuntimeError: the memory of the device is full" in why
+    assert why.startswith(line)
     [said] = logs.read(StudyFolder(tmp_path, "s"), run_id).values()
     assert "Traceback (most recent call last)" in said
 

@@ -28,8 +28,8 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
     study = studies.with_images(resolved.study, folder, where.data_dir)
-    if "recipe.ghost_batches" not in fields and folder.study() is None:
-        study = _shared(study, where, out)
+    if "recipe.ghost_batches" not in fields:
+        study = _shared(study, where, out) if folder.study() is None else _as_begun(study, studies.stored(folder))
     if asked.budget is not None:
         study = _within_budget(folder, study, seconds(asked.budget), where, out)
     return folder, runner.grow(folder, study)
@@ -47,6 +47,14 @@ def _shared(study: StudySpec, where: Options, out: Console) -> StudySpec:
     shared = studies.override(study, {"recipe.ghost_batches": count}, {"recipe.ghost_batches": f"{count} processes"})
     out.print(f"recipe.ghost_batches = {count}: each of {count} processes normalizes its part of a batch by itself")
     return shared
+
+
+def _as_begun(study: StudySpec, kept: StudySpec) -> StudySpec:
+    """The study with as many ghost batches as the processes that began it had, where it says nothing of them."""
+    if study.recipe.ghost_batches > 1:
+        return study
+    recipe = study.recipe.model_copy(update={"ghost_batches": kept.recipe.ghost_batches})
+    return study.model_copy(update={"recipe": recipe})
 
 
 def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:

@@ -57,7 +57,8 @@ def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]
     except Exception as error:  # Pillow raises of many kinds for bytes that are no image
         why = " ".join(str(error).split()) or type(error).__name__
         raise UseError(
-            f"{path} cannot be read as an image ({why}): restore it, or take it away and begin another study"
+            f"{path} cannot be read as an image ({why}): restore it as it was, or mend it and begin another study "
+            "with --name NEW"
         ) from error
     flip = int(draw["flip"])
     return pixels[:, ::-1] if flip else pixels, (int(draw["index"]), int(draw["shorter"]), top, left, flip)
@@ -79,8 +80,21 @@ def cut(image: Image.Image, shorter: int, crop: int, place: tuple[float, float])
         min((left + crop) * across, image.width),
         min((top + crop) * along, image.height),
     )
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    return np.asarray(rgb.resize((crop, crop), Image.Resampling.BILINEAR, box=box)), top, left
+    return np.asarray(coloured(image).resize((crop, crop), Image.Resampling.BILINEAR, box=box)), top, left
+
+
+def coloured(image: Image.Image) -> Image.Image:
+    """The image in three channels of 8 bits. Greys of 16 bits keep their upper 8, which Pillow would clip to white.
+
+    Raises ValueError for 32-bit pixels: nothing says what their white is.
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it has 32-bit pixels, whose range is not known: expected 8 or 16 bits")
+    return image.convert("RGB")
 
 
 def colours(files: Files, spec: Folder) -> Colours:

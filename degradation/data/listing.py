@@ -180,7 +180,10 @@ def _images(folder: Path, name: str) -> Iterator[tuple[str, int]]:
             if entry.is_dir():
                 yield from _images(Path(entry.path), f"{name}/{entry.name}")
             elif entry.name.lower().endswith(EXTENSIONS):
-                yield f"{name}/{entry.name}", entry.stat().st_size
+                size = entry.stat().st_size
+                if not size:
+                    raise UseError(f"{entry.path} is empty (0 bytes): expected an image; restore it, or take it away")
+                yield f"{name}/{entry.name}", size
 
 
 def _named(names: Iterable[str]) -> str:

@@ -91,7 +91,10 @@ class Work:
 
 def _line(error: Exception) -> str:
     said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0] if said else 'no message'}"
+    line = f"{type(error).__name__}: {said[0] if said else 'no message'}"
+    if "DataLoader worker" in line:  # torch says it from a signal's handler, wherever the run then is
+        return f"a process that decodes images died, as where memory is short: try fewer --workers ({line})"
+    return line
 
 
 def _out_of_device_memory(error: Exception) -> bool:

@@ -8,7 +8,17 @@ from degradation.layout import Block, Layer, Layout
 from degradation.networks.blocks import BasicBlock, Building, added
 from degradation.networks.norms import make_norm
 from degradation.networks.shortcuts import make_shortcut
-from degradation.spec import EXPANSION, IMAGENET_FILTERS, TABLE_1, Network, Shortcut, StrideOn, Table1, depth_of
+from degradation.spec import (
+    EXPANSION,
+    IMAGENET_FILTERS,
+    TABLE_1,
+    Network,
+    Shortcut,
+    StrideOn,
+    Table1,
+    depth_of,
+    has_plain,
+)
 
 IMAGENET_CLASSES = 1000
 
@@ -68,6 +78,8 @@ class ImageNetNetwork(nn.Module):
                 f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}"
             )
         table = TABLE_1[depth_of("imagenet", depth)]
+        if kind == "plain":
+            has_plain("imagenet", (depth,))
         self.conv1 = nn.Conv2d(3, IMAGENET_FILTERS[0], kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = make_norm("batch", IMAGENET_FILTERS[0])
         self.relu = nn.ReLU()

@@ -2,7 +2,7 @@
 
 from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
 from degradation.spec.datasets import LISTED, Cifar10, Dataset, Folder, Synthetic
-from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of
+from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of, has_plain
 from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, nest, valid_depth
 from degradation.spec.recipe import PAPER_STEPS, PAPERS_RECIPES, Optimizer, Recipe, StudyRecipe
 from degradation.spec.run import (
@@ -59,6 +59,7 @@ __all__ = [
     "depth_of",
     "digest",
     "flatten",
+    "has_plain",
     "leaves",
     "nest",
     "nest_arms",
