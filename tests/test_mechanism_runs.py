@@ -233,3 +233,24 @@ def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they
     assert not {"lesion", "reorder", "identity"} & (set(drawn.skipped) | {path.stem for path in drawn.paths})
     with pytest.raises(UseError, match="run `degradation mechanism tiny lesion` first"):
         draw(results, ("lesion",), ("png",), tmp_path / "out")
+
+
+def test_a_damaged_experiment_is_named_by_whoever_asks_and_measured_again_once_it_is_deleted(folder, command):  # noqa: F811
+    first, second = carry_out(work(folder)).done
+    file = folder.experiment("lesion").run_path(first) / "lesion.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"x")
+    outcome = carry_out(work(folder))
+    assert (outcome.done, list(outcome.failed)) == ((second,), [first])
+    assert file.read_bytes() != whole
+    said = command("status", str(folder.path), "--verify")
+    assert (said.status, said.err.count("\n")) == (1, 1)
+    assert f"lesion/{first}/lesion.parquet does not hold what was written" in said.err
+    assert command("status", str(folder.path)).status == 0
+    document = command("status", str(folder.path), "--verify", "--json").json
+    assert list(document["damaged_experiments"]) == [f"lesion/{first}"]
+    assert command("mechanism", str(folder.path), "lesion").status == 1
+    command("clean", str(folder.path), "--yes")
+    assert carry_out(work(folder)).done == (first, second)
+    assert file.read_bytes() == whole
+    assert command("status", str(folder.path), "--verify").status == 0

@@ -100,6 +100,31 @@ def test_a_public_checkpoint_has_the_test_error_computed_by_hand(command, option
     assert "layer3.0.conv2" in said.out
 
 
+def test_what_was_probed_is_not_written_over_by_other_weights_or_options(command, tmp_path):  # noqa: F811
+    for seed in (0, 1):
+        made = encode_weights(networks.network("plain", 8, seed=seed).state_dict(), torch.zeros(16, 16, 3), {"step": 7})
+        (tmp_path / f"plain-8-s{seed}").mkdir()
+        (tmp_path / f"plain-8-s{seed}" / "final.safetensors").write_bytes(made)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "plain-8-s1.safetensors").write_bytes(made)
+
+    def probed(file, *options):
+        return command(
+            *PROBE, "--network", "plain", "--depth", "8", "--weights", file, "--eval-examples", "64", *options
+        )
+
+    assert probed("plain-8-s0/final.safetensors").status == probed("plain-8-s1/final.safetensors").status == 0
+    assert {path.name for path in (tmp_path / "probes").iterdir()} == {"plain-8-s0", "plain-8-s1"}
+    assert probed("plain-8-s1/final.safetensors").status == 0  # the same again
+    for refused in (
+        probed("plain-8-s1/final.safetensors", "--batch", "64"),
+        probed("other/plain-8-s1.safetensors", "--normalize", "cifar"),
+    ):
+        assert refused.status == 2
+        assert "probes/plain-8-s1 holds what was measured of other weights or with other options" in refused.err
+    assert probed("plain-8-s1/final.safetensors", "--batch", "64", "--out", "probes/plain-8-s1").status == 0
+
+
 def test_a_study_s_final_weights_are_probed_with_their_own_mean_image(command, tmp_path):  # noqa: F811
     network = networks.network("plain", 8, seed=3)
     images = make(DATA)

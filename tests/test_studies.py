@@ -125,7 +125,11 @@ RECIPE_FIELDS = (
         ("recipe.batch = 1", 2, "recipe.batch: expected a number of at least 2, not 1"),
         ("recipe = {batch = 1}", 2, "recipe.batch: expected a number of at least 2, not 1"),
         ("[recipe]\nflip = 'perhaps'", 3, "recipe.flip: expected true or false, not 'perhaps'"),
-        ("\n[recipe]\nsteps = 10\nwarmup_steps = 11", 3, "recipe: warmup_steps 11 is above steps 10"),
+        (
+            "\n[recipe]\nsteps = 10\nwarmup_steps = 11",
+            3,
+            "recipe: warmup_steps 11 is above steps 10: lower warmup_steps",
+        ),
         (
             "[dataset]\nname = 'mnist'",
             2,
@@ -222,7 +226,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
         ("dataset.name", "mnist", "expected cifar10 or synthetic or folder as the dataset's name, not 'mnist'"),
         ("recipe.steps", 1.5, "expected a whole number, not 1.5"),
         ("recipe.learning_rate", float("inf"), "expected a finite number, not inf"),
-        ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 170"),
+        ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 170: lower warmup_steps"),
         (
             "recipe.warmup_steps",
             "papr",
@@ -241,7 +245,9 @@ def test_an_impossible_option_is_named_with_what_was_expected(field: str, value:
 def test_a_rule_between_two_options_blames_both() -> None:
     options = {"recipe.steps": 100, "recipe.momentum": 0.5, "recipe.warmup_steps": 200}
     said = {"recipe.steps": "--steps", "recipe.momentum": "--set", "recipe.warmup_steps": "--warmup-steps"}
-    with pytest.raises(UseError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100$"):
+    with pytest.raises(
+        UseError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100: lower warmup_steps$"
+    ):
         studies.resolve(None, options, said=said)
 
 

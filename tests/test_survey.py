@@ -147,7 +147,9 @@ def test_status_verifies_everything_where_it_is_asked_to(
     asked = ("status", str(folder.path), "--json")
     assert {run["state"] for run in command(*asked).json["runs"]} == {"done"}
     hashed.clear()
-    found = {run["run_id"]: run for run in command(*asked, "--verify").json["runs"]}
+    said = command(*asked, "--verify")
+    assert said.status == 1
+    found = {run["run_id"]: run for run in said.json["runs"]}
     assert found[run_id]["state"] == "damaged"
     assert f"{run_id}/{WEIGHTS} does not hold what was written" in found[run_id]["note"]
     assert sum(file == WEIGHTS for _, file in hashed) == 12

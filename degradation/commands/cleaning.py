@@ -58,6 +58,14 @@ def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
             yield from _temporary(place, run_id, half_written)
 
 
+def damaged_experiments(folder: StudyFolder) -> dict[str, str]:
+    """``lesion/RUN_ID`` -> what is not as it was written of an experiment that ended; every file of them is read."""
+    survey = surveyed(folder)
+    ended = [(place, run_id) for place in map(survey.of_experiment, MECHANISMS) for run_id in place.ended()]
+    notes = each(lambda item: item[0].damage(item[1]), ended)
+    return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
+
+
 def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
     """Why what an experiment left of a run can go; empty where it is whole and the run's."""
     try:

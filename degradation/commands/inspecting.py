@@ -1,5 +1,7 @@
 """The command that looks into trained weights: a file -> its test error, frames, a figure and a table."""
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +31,8 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 """Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
+ASKED = "asked.json"
+"""Beside the frames: of which weights they are, and how they were measured."""
 SUSPECT = 0.5  # a test error above this makes one doubt that the file was read rightly
 
 
@@ -42,14 +46,14 @@ def probe(
         str,
         typer.Option(
             metavar="paper|cifar|imagenet|a,b,c/d,e,f",
-            help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is "
-            "0.4914,0.4822,0.4465/0.2023,0.1994,0.2010, imagenet 0.485,0.456,0.406/0.229,0.224,0.225.",
+            help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is 0.4914, 0.4822, 0.4465 / "
+            "0.2023, 0.1994, 0.2010 and imagenet 0.485, 0.456, 0.406 / 0.229, 0.224, 0.225.",
         ),
     ] = "paper",
     batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
     eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE, or probes/RUN.")] = None,
     device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to compute.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
 ) -> int:
@@ -70,11 +74,14 @@ def probe(
     from degradation.networks.states import fill, read_weights
     from degradation.probing import Probing, normalization
     from degradation.spec import Cifar10, Synthetic
+    from degradation.store import store_at
 
     read = read_weights(weights)
     made = _network(network, depth, shortcut, read)
     what = f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else "")
     fill(made, read, what)
+    asked = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
+    folder = out or _default_folder(weights, asked)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
     images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
@@ -94,9 +101,32 @@ def probe(
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
     title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
-    for path in write(found, facts, format, out or Path("probes") / weights.stem, title):
+    for path in write(found, facts, format, folder, title):
         screen.print(str(path), soft_wrap=True)
+    store_at(folder).write(ASKED, _identity(weights, asked))
     return DONE
+
+
+def _default_folder(weights: Path, asked: Mapping[str, object]) -> Path:
+    """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
+
+    UseError where it holds what was measured of other weights, or otherwise: that would be lost.
+    """
+    from degradation.store import WEIGHTS, store_at
+
+    folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
+    store = store_at(folder)
+    if store.exists(ASKED) and store.read(ASKED) != _identity(weights, asked):
+        raise UseError(
+            f"{folder} holds what was measured of other weights or with other options: name another by --out"
+        )
+    return folder
+
+
+def _identity(weights: Path, asked: Mapping[str, object]) -> bytes:
+    """What was measured of which weights, as JSON: their SHA-256, and the options."""
+    found = dict(asked) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    return (json.dumps(found, indent=1) + "\n").encode()
 
 
 def channels_of(text: str) -> tuple[Channels, Channels] | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from degradation import studies
-from degradation.commands.endings import DONE, USE_ERROR
+from degradation.commands.endings import DONE, RUN_FAILED, USE_ERROR
 from degradation.commands.options import JsonOption, MaybeName, RootOption
 from degradation.errors import UseError
 from degradation.store import StudyFolder
@@ -14,7 +14,7 @@ from degradation.store import StudyFolder
 def status(
     name: MaybeName = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file of its done runs against its hash.")
+        bool, typer.Option("--verify", help="Read every file against its hash; exit status 1 where one differs.")
     ] = False,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
@@ -24,8 +24,7 @@ def status(
         raise UseError("--verify: expected the NAME of the study to verify")
     if name is None:
         return _status_of_all(root, as_json)
-    _status_of(studies.locate(name, root), verify, as_json)
-    return DONE
+    return _status_of(studies.locate(name, root), verify, as_json)
 
 
 def _status_of_all(root: str, as_json: bool) -> int:
@@ -52,18 +51,24 @@ def _status_of_all(root: str, as_json: bool) -> int:
     return USE_ERROR if damaged else DONE
 
 
-def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> None:
-    from degradation.commands.console import console, say_status
+def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
+    from degradation.commands.cleaning import damaged_experiments
+    from degradation.commands.console import console, say_error, say_status
     from degradation.commands.documents import print_json, status_document
     from degradation.standing import last_rows
     from degradation.survey import Survey
 
     study, survey = studies.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)
+    experiments = damaged_experiments(survey) if verify else {}
     if as_json:
-        print_json(status_document(folder, study, rows))
+        print_json(status_document(folder, study, rows) | ({"damaged_experiments": experiments} if verify else {}))
     else:
         say_status(console(), folder.name, study, rows)
+        for why in experiments.values():
+            say_error(why)
+    damaged = experiments or any(standing.state == "damaged" for standing, _ in rows)
+    return RUN_FAILED if verify and damaged else DONE
 
 
 def ships(as_json: JsonOption = False) -> int:

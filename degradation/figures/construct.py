@@ -38,14 +38,15 @@ def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
         notes=_notes(frame, data),
         experiment=True,
     )
-    figure = page.page(results, words, (9.8, 2.3 * len(panels)), _key())
+    compared = scratch[scratch["depth"].isin(data.loc[data["made"] == "deep", "made_depth"])]
+    figure = page.page(results, words, (9.8, 2.3 * len(panels)), _key(level=len(compared) > 0))
     grid = figure.subplots(len(panels), len(depths), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         for axes, depth in zip(row, depths, strict=True):
             rows = of_kind(data, kind)
             rows = rows[rows["depth"] == depth]
             _lines(axes, rows, style.COLOURS[kind.network])
-            deeper = of_kind(scratch, kind)
+            deeper = of_kind(compared, kind)
             deeper = deeper[deeper["depth"].isin(rows["made_depth"]) & (deeper["depth"] > depth)]
             for level in deeper["mean"]:
                 axes.axhline(level, color=style.GREY, linestyle=":", linewidth=1.2)
@@ -76,14 +77,15 @@ def _lines(axes: Axes, data: pd.DataFrame, colour: str) -> None:
     axes.grid(axis="y", color="0.92", linewidth=0.7)
 
 
-def _key() -> style.Key:
+def _key(*, level: bool) -> style.Key:
+    """``level``: whether the error of networks of the made depth, trained from scratch, is drawn."""
     lines = [
         Line2D([], [], color="black", linestyle=dashes, linewidth=width, label=f"{made}, {statistics} statistics")
         for made, dashes in MADE.items()
         for statistics, width in STATISTICS.items()
     ]
-    level = Line2D([], [], color=style.GREY, linestyle=":", linewidth=1.2, label="deep, from scratch")
-    return style.Key(handles=[*lines, level], columns=3)
+    dotted = Line2D([], [], color=style.GREY, linestyle=":", linewidth=1.2, label="deep, from scratch")
+    return style.Key(handles=[*lines, *([dotted] if level else [])], columns=3)
 
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:

@@ -13,6 +13,7 @@ NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least /
 BINS = 24
 BESIDE = 0.8  # layers by which the points of one kind stand beside those of the next
 ROUNDING = 1e-6  # relative, of products in single precision
+DECADE = 10  # a lesser range would have few ticks on a logarithmic axis, which look like those of a linear one
 LOWEST = 1e-7  # of the share of eigenvalues that is drawn
 
 
@@ -65,7 +66,8 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
         for place, kind in enumerate(panels):
             part = of_kind(data, kind)
             _by_depth(axes, part[part["quantity"] == quantity], kind, BESIDE * (place - (len(panels) - 1) / 2))
-        if quantity != "negative":
+        low, high = data.loc[data["quantity"] == quantity, ["low", "high"]].agg({"low": "min", "high": "max"})
+        if low > 0 and high > DECADE * low:
             axes.set_yscale("log")
             style.plain_numbers(axes, *axes.get_ylim())
         axes.set_title(label, fontweight="bold")
@@ -94,6 +96,7 @@ def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
         axes.plot(rows["at"], rows["mean"].clip(lower=LOWEST), marker="o", markersize=2, **look)
     axes.set_yscale("log")
     axes.set_xscale("asinh", linear_width=0.1)
+    axes.margins(x=0.03)
     axes.set_ylim(LOWEST, 2)
     axes.set_xlabel("eigenvalue")
     axes.grid(axis="y", color="0.92", linewidth=0.7)

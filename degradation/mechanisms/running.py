@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -94,14 +95,14 @@ def carry_out(work: "Work", report: Report = silent) -> Outcome:
     Raises Interrupted after SIGINT or SIGTERM.
     """
     work.environment.enter()
-    failed: dict[str, str] = {}
+    failed = dict(work.damaged)
     with stop_requests() as stop:
         for run_id in work.todo:
             if why := work.attempt(run_id, report, stop):
                 failed[run_id] = why
             if stop.status:
                 raise Interrupted(stop.status)
-    done = tuple(run_id for run_id in work.fit if work.is_done(run_id))
+    done = tuple(run_id for run_id in work.fit if run_id not in failed and work.is_done(run_id))
     return Outcome(name=work.mechanism.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed)
 
 
@@ -136,7 +137,13 @@ class Work:
     @property
     def todo(self) -> tuple[str, ...]:
         """Runs that are not measured yet, or not as asked."""
-        return tuple(run_id for run_id in self.fit if not self.is_done(run_id))
+        return tuple(run_id for run_id in self.fit if run_id not in self.damaged and not self.is_done(run_id))
+
+    @cached_property
+    def damaged(self) -> dict[str, str]:
+        """Runs whose rows on disk are not what was written, and how: they are named, and not measured over."""
+        notes = {run_id: self.place.damage(run_id) for run_id in self.fit}
+        return {run_id: why for run_id, why in notes.items() if why}
 
     def asked(self, run_id: str) -> dict[str, Any]:
         """What is measured of a run, as kept beside its rows: other settings or weights make other rows."""

@@ -57,7 +57,7 @@ class Recipe(Frozen):
     @model_validator(mode="after")
     def warmup_ends_in_time(self) -> Self:
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}")
+            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}: lower warmup_steps")
         return self
 
     @model_validator(mode="after")
@@ -98,5 +98,5 @@ class StudyRecipe(Recipe):
     @model_validator(mode="after")
     def warmup_ends_in_time(self) -> Self:
         if not isinstance(self.warmup_steps, str) and self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}")
+            raise ValueError(f"warmup_steps {self.warmup_steps} is above steps {self.steps}: lower warmup_steps")
         return self

@@ -130,7 +130,8 @@ class StudyFolder:
         if hashlib.sha256(data).hexdigest() != expected:
             what = "does not hold what was written to it" if data else "is missing"
             raise DamagedError(
-                f"{self.store.place(name)} {what} (SHA-256 in {DONE} disagrees): restore it, or {self._remedy(run_id)}"
+                f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): restore it, or "
+                f"{self._remedy(run_id)}"
             )
         return data
 
@@ -141,6 +142,15 @@ class StudyFolder:
         """Read every file of a done run against its hash; DamagedError names the first that differs."""
         for file in self.done(run_id)["files"]:
             self.file(run_id, file)
+
+    def damage(self, run_id: str) -> str:
+        """What is not as it was written of a run that is done, in one line; empty where nothing is."""
+        try:
+            if self.is_done(run_id):
+                self.verify(run_id)
+        except UseError as error:
+            return str(error)
+        return ""
 
     def facts(self, run_id: str) -> dict[str, Any]:
         """What became known of a done run: parameters, weight hash, order checksum, seconds, provenance."""
@@ -199,7 +209,7 @@ class ExperimentFolder(StudyFolder):
             self.store.remove(self._file(run_id, file))
 
     def _remedy(self, run_id: str) -> str:
-        return f"delete {self.run_path(run_id)} and run `degradation mechanism` again"
+        return "let `degradation clean` delete it, and run `degradation mechanism` again"
 
 
 def folder_at(place: str | Path) -> StudyFolder:
