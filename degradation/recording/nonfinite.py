@@ -34,13 +34,28 @@ class Place:
 
 @dataclass(kw_only=True)
 class Span:
-    """Consecutive steps that were not finite."""
+    """Consecutive steps that were not finite, as far as is known."""
 
     first: int
     last: int
     place: Place | None = None
     skipped: int = 0
-    """How many of them a GradScaler skipped."""
+    """How many steps a GradScaler skipped, from the first to the last."""
+    factor: float = math.inf
+    """What its factor came to."""
+    hidden: bool = False
+    """Whether measured steps alone show it: between them it is not known."""
+    again: int | None = None
+    """The step that was found finite again."""
+
+    @property
+    def overflowed(self) -> bool:
+        """Whether scaled gradients that were too large explain it: each step skipped, and nothing against it.
+
+        Infinity or NaN in the forward pass does not come from the scale, nor what is left at a factor below 1.
+        """
+        forward = self.place is not None and self.place.what != "gradient"
+        return self.skipped > self.last - self.first and not forward and self.factor >= 1
 
 
 def first_place(step: int, names: Sequence[str], heard: Heard, entry: str | None) -> Place | None:
@@ -102,32 +117,40 @@ class Log:
         self.spans: list[Span] = []
         self._factor = 1.0
 
-    def add(self, step: int, finite: bool, factor: float) -> bool:
+    def add(self, step: int, finite: bool, factor: float, *, measured: bool) -> bool:
         """The next step and the factor of its GradScaler; returns whether a span of steps begins with it."""
         self.follow(step, factor)
+        span = self._open
         if finite:
+            if span is not None and (measured or not span.hidden):
+                span.again = step
             return False
-        if self.spans and self.spans[-1].last == step - 1:
-            self.spans[-1].last = step
+        if span is not None:
+            span.last = step
             return False
         self.spans.append(Span(first=step, last=step))
         return True
 
+    @property
+    def _open(self) -> Span | None:
+        """The span that has not ended yet."""
+        return self.spans[-1] if self.spans and self.spans[-1].again is None else None
+
     def follow(self, step: int, factor: float) -> None:
         """The factor after the step before ``step``: a GradScaler lowers it when it has skipped that step."""
-        if self.spans and self.spans[-1].last == step - 1 and factor < self._factor:
-            self.spans[-1].skipped += 1
+        if (span := self._open) is not None and factor < self._factor:
+            span.skipped, span.factor = span.skipped + 1, factor
         self._factor = factor
 
-    def locate(self, place: Place) -> None:
-        """What a measured step of the last span found."""
-        if self.spans and self.spans[-1].last == place.step:
-            self.spans[-1].place = self.spans[-1].place or place
+    def locate(self, place: Place, *, hidden: bool) -> None:
+        """What a measured step of the last span found; ``hidden``: what the sums of every step do not show."""
+        if (span := self._open) is not None and span.last == place.step:
+            span.place, span.hidden = span.place or place, span.hidden or hidden
 
     @property
     def failures(self) -> list[Span]:
-        """The spans that were not wholly skipped by a GradScaler."""
-        return [span for span in self.spans if span.skipped < span.last - span.first + 1]
+        """The spans that a GradScaler's too large factor does not explain."""
+        return [span for span in self.spans if not span.overflowed]
 
     @property
     def steps(self) -> list[range]:
@@ -140,20 +163,23 @@ class Log:
         lines = [_told(span, steps) for span in failures[:NAMED]]
         if len(failures) > NAMED:
             lines.append(f"not finite {len(failures) - NAMED} more times, the last at step {failures[-1].last:,}")
-        skipped = [span for span in self.spans if span not in failures]
-        if skipped:
-            count = sum(span.skipped for span in skipped)
-            lines.append(
-                f"the GradScaler skipped {count:,} step{'s' * (count > 1)} "
-                f"({_range(skipped[0].first, skipped[-1].last)}) whose scaled gradients were too large: no failure"
-            )
-        return lines
+        skipped = [span for span in self.spans if span.overflowed]
+        return lines + ([_said_of_skipped(skipped, steps)] if skipped else [])
+
+
+def _said_of_skipped(spans: Sequence[Span], steps: int) -> str:
+    """What a GradScaler skipped, and whether it is known to be its own doing, from a measured forward pass."""
+    count = _count(sum(span.skipped for span in spans))
+    what = f"the GradScaler skipped {count} ({_range(spans[0].first, spans[-1].last)})"
+    if spans[-1].again is None and spans[-1].last == steps - 1:
+        return f"{what}, the last one too: whether it recovers is not known"
+    if all(span.place is not None for span in spans):
+        return f"{what} whose scaled gradients were too large: no failure"
+    return f"{what}, as where scaled gradients are too large; a bad batch looks the same, and every=1 tells which"
 
 
 def _told(span: Span, steps: int) -> str:
-    ongoing = span.last == steps - 1
-    when = f"since step {span.first:,}" if ongoing else f"at {_range(span.first, span.last)}"
-    after = "" if ongoing else f"; finite again from step {span.last + 1:,}"
+    when, after = _when(span), _after(span, steps)
     if span.place is None:
         return f"not finite {when}, where no layer was seen to begin it: every=1 shows it{after}"
     if span.place.step == span.first:
@@ -164,6 +190,24 @@ def _told(span: Span, steps: int) -> str:
         f"not finite {when}, which was not measured; by step {span.place.step:,} {span.place}"
         f"{': an update had spread it, and every=1 shows where it begins' if hidden else ''}{after}"
     )
+
+
+def _when(span: Span) -> str:
+    if span.hidden and span.last > span.first:
+        return f"at every measured step from {span.first:,} to {span.last:,}"
+    return f"since step {span.first:,}" if span.again is None else f"at {_range(span.first, span.last)}"
+
+
+def _after(span: Span, steps: int) -> str:
+    """What came of it: steps that were skipped, and since when it is finite again, where that is known."""
+    skipped = f"; the GradScaler skipped {_count(span.skipped)}" if span.skipped else ""
+    if span.again is not None:
+        return f"{skipped}; finite again from step {span.again:,}"
+    return f"{skipped}; not measured since" if span.hidden and span.last < steps - 1 else skipped
+
+
+def _count(steps: int) -> str:
+    return f"{steps:,} step{'s' * (steps != 1)}"
 
 
 def _range(first: int, last: int) -> str:

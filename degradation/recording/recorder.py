@@ -51,6 +51,7 @@ class Recorder:
         self._scales, self._notes, self._log, self._watch = Scales(), Notes(), Log(), Watch(self._told)
         self._alarmed = self._reentrant = False
         self._again: int | None = None
+        self._unused: set[str] | None = None
         self._written: dict[Path, set[int]] = {}
 
     # the block
@@ -126,15 +127,18 @@ class Recorder:
             place = self._keep(listener, backward)
         self._watch.add(self.step, [*sums, torch.tensor(torch.nan)] if place else sums, self._scales.on_device())
         if place is not None:
+            hidden = all(bool(total.isfinite()) for total in sums)
             self._watch.look(wait=True)
-            self._log.locate(place)
+            self._log.locate(place, hidden=hidden)
+            self._alarmed = self._alarmed or (hidden and self.step % self.every == 0)
         self.step += 1
         self._listen_if_due()
 
     def _told(self, step: int, finite: bool, factor: float) -> None:
         """Whether a step was finite; after the first that was not, the next step is measured."""
-        if self._log.add(step, finite, factor):
-            self._alarmed = self._kept is None or step not in self._kept
+        measured = self._kept is not None and step in self._kept
+        if self._log.add(step, finite, factor, measured=measured):
+            self._alarmed = not measured
 
     # what is kept
 
@@ -152,6 +156,8 @@ class Recorder:
         if not heard.used.any() or listener.repeated:
             self._note_unheard(listener, backward)
         self._kept.begin(self.step, listener.examples, heard)
+        idle = {layer.name for layer, at_work in zip(layers, heard.used | heard.reached, strict=True) if not at_work}
+        self._unused = idle if self._unused is None else self._unused & idle
         self._weights = [weights[layer.name] for layer in layers]
         kept = [
             None if weight is None or GRADIENTS not in self._probes else weight.detach().clone()
@@ -237,10 +243,17 @@ class Recorder:
                 profiles={} if self._kept is None else self._kept.profiles,
                 nonfinite=self._log.lines(self.step),
                 broken=self._log.steps,
+                unused=self._never_used(),
                 notes=self.notes,
                 uncovered=self._uncovered,
             )
         )
+
+    def _never_used(self) -> list[str]:
+        """Layers with a trainable weight that no measured forward called and no backward reached."""
+        weights = dict(self._network.named_parameters())
+        trainable = {name.rpartition(".")[0] for name, weight in weights.items() if weight.requires_grad}
+        return sorted((self._unused or set()) & trainable)
 
     def plot(self) -> "Figure":
         """Gradient norms, response deviations and shares at most zero by layer, at up to four measured steps."""

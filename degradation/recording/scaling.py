@@ -19,7 +19,7 @@ class Scales:
         self._original = original = GradScaler.scale
 
         def scale(scaler: GradScaler, outputs: Any) -> Any:
-            self._scaler = scaler
+            self._scaler = scaler if scaler.is_enabled() else None
             return original(scaler, outputs)
 
         GradScaler.scale = scale  # type: ignore[assignment, method-assign]
