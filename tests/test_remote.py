@@ -101,6 +101,22 @@ def test_a_bucket_that_is_not_there_is_one_line(command: Command, s3_server):
         assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("AWS_PROFILE", "nosuch", "The config profile (nosuch) could not be found: name another in AWS_PROFILE"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:5777", "Invalid endpoint: 127.0.0.1:5777: expected an address with http://"),
+    ],
+)
+def test_a_wrong_setting_of_the_store_is_named(command: Command, s3_server, monkeypatch, name, value, why):
+    monkeypatch.setenv(name, value)
+    made_stores.forget_file_systems()
+    said = command("status", "--root", "s3://studies/runs")
+    made_stores.forget_file_systems()
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert f"s3://studies/runs: {why}" in said.err
+
+
 # a store that is away for a while
 
 
