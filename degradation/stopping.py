@@ -1,10 +1,12 @@
-"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly."""
+"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly, or an end at once."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from degradation.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -33,6 +35,38 @@ def stop_requests() -> Iterator[StopRequest]:
     before = {number: signal.signal(number, stop.receive) for number in SIGNALS}
     try:
         yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Leaving(StopRequest):
+    """A request that is obeyed at once: the first signal ends what is under way, further ones wait for what it ends."""
+
+    def receive(self, number: int, _frame: Any = None) -> None:
+        if not self.status:
+            super().receive(number)
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Leave the block on SIGINT or SIGTERM, through every ``finally`` on the way, and raise Interrupted.
+
+    For work that has nothing to keep, and may have processes to end. Within another such block it changes nothing.
+    """
+    within = isinstance(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), Leaving)
+    if within or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    leaving = Leaving()
+    before = {number: signal.signal(number, leaving.receive) for number in SIGNALS}
+    try:
+        yield
+    except BaseException as error:  # whatever others made of the KeyboardInterrupt
+        if leaving():
+            raise Interrupted(leaving.status) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
