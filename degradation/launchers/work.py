@@ -151,6 +151,6 @@ class Books:
     def _note(self, run_id: str, why: str) -> None:
         """Keep why a worker died in its run's log: it could not say so itself."""
         try:
-            logs.write(self.folder, run_id, logs.attempt_name(), f"{why}\n")
+            logs.note(self.folder, run_id, f"{why}\n")
         except UseError:
             return  # the line that the study ends with says it as well
