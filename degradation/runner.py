@@ -19,7 +19,7 @@ from degradation.refusals import refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import damage, known
 from degradation.stopping import interruptible, stop_requests
-from degradation.store import StudyFolder
+from degradation.store import StudyFolder, Url
 from degradation.studies import stored, with_images
 from degradation.survey import Survey, each, surveyed
 from degradation.together import leading
@@ -141,7 +141,8 @@ def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
 def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     with folder.study_lock() as held:
         if not held:
-            raise UseError(f"study {folder.name} is being changed by another process: try again")
+            died = ", or one that died within the last minute" if isinstance(folder.path, Url) else ""
+            raise UseError(f"study {folder.name} is being changed by another process{died}: try again")
         grown = grow(folder, study)
         folder.write_study(grown.model_dump(mode="json"))
     return grown

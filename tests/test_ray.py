@@ -154,7 +154,10 @@ def test_a_run_that_is_held_is_looked_at_again_and_has_not_failed(on, tmp_path):
     watch = Once(None)
     failed = launcher.launch(pretended(tmp_path, made_cluster.held_twice, **on), RUNS[:1], watch, lambda: False)
     assert failed == {}
-    assert watch.messages("waiting") == ["another process is training it"]
+    held, waits = watch.messages("waiting")
+    assert held == "another process is training it"
+    assert waits == f"nothing else is left: waiting for what other processes train: {RUNS[0].run_id}"
+    assert watch.messages("finished") == ["trained by another process"]
     assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 3
     assert logs.logged(StudyFolder(tmp_path, "s")) == ()
 
