@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from degradation.progress import silent
 from degradation.results import load
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
-from degradation.stopping import interruptible
+from degradation.stopping import interruptible, stop_requests
 from degradation.store import StudyFolder
 from tests import calling
 from tests.calling import CHECKOUT, TINY, Command, FixedCosts, outcome_of
@@ -153,6 +153,29 @@ def test_signals_that_follow_the_first_wait_for_what_it_ends() -> None:
         work()
     assert (stopped.value.status, ended) == (143, ["whole"])
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_whose_exception_was_lost_is_obeyed_all_the_same() -> None:
+    reached: list[object] = []
+
+    def work() -> None:
+        lose_a_signal()
+        with stop_requests() as stop:
+            reached.append(stop.status)
+        with interruptible():
+            reached.append("the inner block")
+        reached.append("what follows it")
+
+    for lost in (lose_a_signal, work):
+        with pytest.raises(Interrupted) as stopped, interruptible():
+            lost()
+        assert stopped.value.status == 143
+    assert reached == [143, "the inner block"]
+
+
+def lose_a_signal() -> None:
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_error_of_use_while_training_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
