@@ -1,6 +1,7 @@
 """What the workers said of a run: one text for each attempt at it, in the study's store beside the runs' folders.
 
-``NAME/logs/RUN_ID/ATTEMPT.txt``: outside the folder of the run, which holds nothing but what ``done.json`` names.
+``NAME/logs/RUN_ID/ATTEMPT.txt``, and ``...-note.txt`` for what a command says of an attempt that it saw end: outside
+the folder of the run, which holds nothing but what ``done.json`` names.
 """
 
 import os
@@ -11,6 +12,9 @@ from difflib import get_close_matches
 
 from degradation.errors import UseError
 from degradation.store import LOGS, StudyFolder
+
+NOTE = "-note"
+"""How the name of a note ends."""
 
 
 def attempt_name() -> str:
@@ -25,8 +29,30 @@ def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
     folder.store.write(f"{_place(folder, run_id)}/{attempt}.txt", text.encode())
 
 
+def note(folder: StudyFolder, run_id: str, text: str) -> None:
+    """Keep what a command says of the last attempt at a run, whose worker could not. UseError as `write`."""
+    write(folder, run_id, f"{attempt_name()}{NOTE}", text)
+
+
+def attempts(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The attempts of `read` with their texts, a note below that of the attempt that it ends.
+
+    A note that follows none, or another note, is of an attempt that ended before it said anything.
+    """
+    found: list[tuple[str, str]] = []
+    ended = True
+    for name, text in texts.items():
+        if name.endswith(NOTE) and not ended:
+            attempt, said = found.pop()
+            found.append((attempt, f"{said.rstrip()}\n{text}"))
+        else:
+            found.append((name, text))
+        ended = name.endswith(NOTE)
+    return found
+
+
 def read(folder: StudyFolder, run_id: str) -> dict[str, str]:
-    """Attempt -> its text, the first attempt first."""
+    """Attempt or note -> its text, the first first."""
     place = _place(folder, run_id)
     names = folder.store.list(place)
     return {name.removesuffix(".txt"): folder.store.read(f"{place}/{name}").decode(errors="replace") for name in names}

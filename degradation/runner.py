@@ -1,6 +1,7 @@
 """Carries out what is pending of a study: plan -> pending -> one `execute` per run, by the launcher asked for."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,8 @@ from degradation.progress import Report, silent
 from degradation.refusals import refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import damage, known
-from degradation.stopping import stop_requests
-from degradation.store import StudyFolder
+from degradation.stopping import interruptible, stop_requests
+from degradation.store import StudyFolder, Url
 from degradation.studies import stored, with_images
 from degradation.survey import Survey, each, surveyed
 from degradation.together import leading
@@ -82,14 +83,20 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
     return tuple(run for run in plan.runs(study) if run not in done and not survey.is_done(run.run_id))
 
 
-def ready(options: Options) -> AbstractContextManager[str]:
-    """Hold what the runs are carried out with, for timing and training alike; a sentence that says what it is."""
-    return launcher(options).ready(options)
+@contextmanager
+def ready(options: Options) -> Iterator[str]:
+    """Hold what the runs are carried out with, for timing and training alike; a sentence that says what it is.
+
+    Interrupted where a signal comes while nothing is trained.
+    """
+    with interruptible(), launcher(options).ready(options) as there:
+        yield there
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
     """Time real steps of the study's least and greatest depth where its runs will be carried out."""
-    return launcher(options).time_costs(study, options)
+    with interruptible():
+        return launcher(options).time_costs(study, options)
 
 
 def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
@@ -134,7 +141,8 @@ def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
 def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     with folder.study_lock() as held:
         if not held:
-            raise UseError(f"study {folder.name} is being changed by another process: try again")
+            died = ", or one that died within the last minute" if isinstance(folder.path, Url) else ""
+            raise UseError(f"study {folder.name} is being changed by another process{died}: try again")
         grown = grow(folder, study)
         folder.write_study(grown.model_dump(mode="json"))
     return grown

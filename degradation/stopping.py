@@ -1,10 +1,12 @@
-"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly."""
+"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly, or an end at once."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from degradation.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,14 +27,61 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM as long as the block lasts; outside the main thread nothing can be collected."""
+    """Collect SIGINT and SIGTERM as long as the block lasts; outside the main thread nothing can be collected.
+
+    One that came in a block around this one, and has not ended it, counts.
+    """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    if around := _around():
+        stop.status = around.status
     before = {number: signal.signal(number, stop.receive) for number in SIGNALS}
     try:
         yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _around() -> StopRequest | None:
+    """Who takes the signals now, if it is one of these."""
+    taker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return taker if isinstance(taker, StopRequest) else None
+
+
+class Leaving(StopRequest):
+    """A request that is obeyed at once: the first signal ends what is under way, further ones wait for what it ends."""
+
+    def receive(self, number: int, _frame: Any = None) -> None:
+        if not self.status:
+            super().receive(number)
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Leave the block on SIGINT or SIGTERM, through every ``finally`` on the way, and raise Interrupted.
+
+    For work that has nothing to keep, and may have processes to end. Within another such block it only makes sure: an
+    exception that a handler raises is lost where a library was called back by compiled code, as pydantic is.
+    """
+    if (around := _around()) or threading.current_thread() is not threading.main_thread():
+        yield
+        if around and around():
+            raise Interrupted(around.status)
+        return
+    leaving = Leaving()
+    before = {number: signal.signal(number, leaving.receive) for number in SIGNALS}
+    try:
+        yield
+        if leaving():
+            raise KeyboardInterrupt
+    except BaseException as error:  # whatever others made of the KeyboardInterrupt
+        if leaving():
+            raise Interrupted(leaving.status) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -152,6 +152,26 @@ def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
     assert kept.ended(other, failure("the memory is full", "memory")) is None
 
 
+def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):
+    kept, said = books(tmp_path, 0)
+    other = plan.runs(made.study_spec())[1]
+    kept.ended(RUN, Attempt(ending="held"))
+    kept.left([RUN.run_id, other.run_id])
+    assert [progress.run_id for progress in said] == [RUN.run_id]
+    for _ in range(3):
+        kept.left([RUN.run_id])
+    assert [progress.run_id for progress in said] == [RUN.run_id, ""]
+    assert said[-1].message == f"nothing else is left: waiting for what other processes train: {RUN.run_id}"
+
+
+def test_a_run_that_was_held_and_is_trained_here_is_not_waited_for(tmp_path):
+    kept, said = books(tmp_path, 0)
+    kept.ended(RUN, Attempt(ending="held"))
+    kept.heard(Progress(run_id=RUN.run_id, phase="started"))
+    kept.left([RUN.run_id])
+    assert [progress.phase for progress in said] == ["waiting", "started"]
+
+
 def test_held_and_stopped_runs_are_tried_again_without_a_failure(tmp_path):
     kept, said = books(tmp_path, 0)
     assert [kept.ended(RUN, Attempt(ending="held")) for _ in range(9)] == [2.0] * 9

@@ -1,6 +1,7 @@
 """`degradation load` shows what the frames of a study hold, and reads only what it is asked for."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,18 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(made: Command, line: str, 
     assert message in said.err
 
 
-def test_a_frame_that_no_run_has_is_said_to_be_without_columns(command: Command) -> None:
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("branches", "it needs a residual network, and no run that is done has one"),
+        ("branches ratio", "it needs a residual network, and no run that is done has one"),
+        ("lesion", "it needs the mechanism 'lesion': run `degradation mechanism made lesion` first"),
+        ("lesion --json", "it needs the mechanism 'lesion': run `degradation mechanism made lesion` first"),
+    ],
+)
+def test_of_a_frame_without_rows_it_is_said_what_it_needs(command: Command, asked: str, why: str) -> None:
     make_study(Path("runs"), depths=(8,), seeds=(0,), networks=("plain",))
-    said = command("load", "made", "branches", "ratio")
-    assert said.status == 2
-    assert "no run of made has the frame branches yet" in said.err
+    shutil.rmtree("runs/made/mechanisms")
+    said = command("load", "made", *asked.split())
+    assert (said.status, said.out) == (2, "")
+    assert said.err == f"degradation: frame {asked.split()[0]} of made has no rows: {why}\n"

@@ -10,7 +10,7 @@ from degradation import logs, plan, runner
 from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.launchers import local, transcript
-from degradation.launchers.work import Work
+from degradation.launchers.work import Attempt, Books, Work
 from degradation.progress import Progress, silent
 from degradation.store import StudyFolder
 from tests import calling, made
@@ -143,9 +143,30 @@ def test_a_study_that_was_trained_has_a_log_of_every_run_and_folders_of_results_
         )
     said = command("logs", "s", "plain-8-s1")
     assert said.status == 0, said.err
-    assert "attempt 1 of 1" in said.out
+    assert "attempt 1: " in said.out
     assert "evaluate  step 12 of 12" in said.out
     assert command("status", "s").status == 0
+
+
+def test_why_a_worker_died_stands_below_what_it_said(command: Command):
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    run_id = folder.run_ids()[0]
+    logs.write(folder, run_id, "20260101-000000-000-far.away-7", "first\nevaluate\n")
+    Books(folder, silent, 1).ended(RUN, Attempt(why="its worker process died", cause="died"))
+    for file, text in logs.read(folder, RUN.run_id).items():
+        logs.write(folder, run_id, file, text)
+    logs.write(folder, run_id, "29260101-000000-000-far.away-8", "second\nfinished\n")
+    lines = [line for line in command("logs", "made", run_id).out.splitlines() if line]
+    assert lines == [
+        f"2 attempts at {run_id} so far",
+        *("attempt 1: 20260101-000000-000-far.away-7", "first", "evaluate", "its worker process died"),
+        *("attempt 2: 29260101-000000-000-far.away-8", "second", "finished"),
+    ]
+
+
+def test_a_worker_that_died_before_it_said_anything_has_made_an_attempt():
+    said = {"1": "first\n", "2-note": "died\n", "3-note": "died again\n", "4": "last\n"}
+    assert logs.attempts(said) == [("1", "first\ndied\n"), ("3-note", "died again\n"), ("4", "last\n")]
 
 
 def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):

@@ -152,7 +152,10 @@ def test_a_run_that_is_held_is_looked_at_again_and_has_not_failed(on, tmp_path):
     watch = Once(None)
     failed = launcher.launch(pretended(tmp_path, made_cluster.held_twice, **on), RUNS[:1], watch, lambda: False)
     assert failed == {}
-    assert watch.messages("waiting") == ["another process is training it"]
+    held, waits = watch.messages("waiting")
+    assert held == "another process is training it"
+    assert waits == f"nothing else is left: waiting for what other processes train: {RUNS[0].run_id}"
+    assert watch.messages("finished") == ["trained by another process"]
     assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 3
     assert logs.logged(StudyFolder(tmp_path, "s")) == ()
 
@@ -194,17 +197,60 @@ def wait_for(process: subprocess.Popen, word: str) -> str:
 def test_a_signal_stops_the_workers_with_checkpoints(cluster, on, uninterrupted, tmp_path, number, status, joins):
     process = start(tmp_path, *(["--address", cluster.address] if joins else []))
     wait_for(process, "evaluate")
-    process.send_signal(number)
-    _, said = process.communicate(timeout=100)
-    assert process.returncode == status, said
-    assert said.startswith("degradation: interrupted; the same command continues it: degradation run ")
-    assert said.count("\n") == 1
+    assert_interrupted(process, number, status)
     folder = StudyFolder(tmp_path, "s")
     assert any(folder.checkpoint(run_id) for run_id in folder.run_ids())
     watch = Once(None)
     runner.carry_out(folder, STUDY, Options(**on), watch)
     assert any("continued from step" in message for message in watch.messages("started"))
     assert_same_frames(load(folder.path), uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "status", "joins"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
+def test_a_signal_while_steps_are_timed_ends_the_command_in_one_line(cluster, tmp_path, number, status, joins):
+    process = start(tmp_path, *(["--address", cluster.address] if joins else []))
+    wait_for(process, "timing")
+    assert_interrupted(process, number, status)
+
+
+@pytest.mark.parametrize("moment", ["while it starts", "once it is there"])
+def test_ray_that_was_started_here_leaves_no_process_behind_a_signal(tmp_path, moment):
+    process = start(tmp_path)
+    wait_for(process, "pairs" if moment == "while it starts" else "timing")
+    until = time.monotonic() + 60
+    while len(started := descendants(process.pid)) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    while process.poll() is None:
+        started |= descendants(process.pid)
+        time.sleep(0.05)
+    assert_interrupted(process, None, 143)
+    until = time.monotonic() + 10
+    while any(map(alive, started)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not [pid for pid in started if alive(pid)]
+
+
+def assert_interrupted(process: subprocess.Popen, number: int | None, status: int) -> None:
+    if number is not None:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == status, said
+    assert said.startswith("degradation: interrupted; the same command continues it: degradation run ")
+    assert said.count("\n") == 1
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and those that these have."""
+    below = {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in read(task).split()}
+    return below.union(*map(descendants, below))
+
+
+def read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def test_when_the_command_is_killed_its_workers_end_and_the_next_one_continues(cluster, on, uninterrupted, tmp_path):
@@ -240,6 +286,17 @@ def test_a_node_that_does_not_see_the_root_ends_the_study_with_one_line(on, tmp_
     lost = work.Work(root=str(tmp_path), study="s", options=Options(**on))
     with pytest.raises(UseError, match=r"finds no study s in .*same folder on every node \(NFS\)"):
         launcher.launch(lost, RUNS, silent, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "takes"),
+    [(("--device", "auto", "--gpus-per-run", "0.25"), "0.25 of a GPU"), (("--threads", "99"), "99 ")],
+)
+def test_more_than_this_machine_has_is_refused_before_anything_is_timed(tmp_path, asked, takes):
+    said, why = start(tmp_path, *asked).communicate(timeout=60)
+    assert why.startswith(f"degradation: each run takes {takes}")
+    assert why.count("\n") == 1
+    assert "timing" not in said
 
 
 def test_an_address_where_no_cluster_answers_is_one_line_within_seconds(tmp_path):

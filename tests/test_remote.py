@@ -11,6 +11,7 @@ import degradation
 from degradation import runner
 from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.progress import silent
 from degradation.store import StudyFolder, lease, remote, store_at
 from degradation.store.faults import is_missing, is_taken, is_transient, refused
 from tests import calling, made, made_stores
@@ -99,6 +100,30 @@ def test_a_bucket_that_is_not_there_is_one_line(command: Command, s3_server):
         assert said.status == 2
         assert "no such bucket: create it, or name another" in said.err
         assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("AWS_PROFILE", "nosuch", "The config profile (nosuch) could not be found: name another in AWS_PROFILE"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:5777", "Invalid endpoint: 127.0.0.1:5777: expected an address with http://"),
+    ],
+)
+def test_a_wrong_setting_of_the_store_is_named(command: Command, s3_server, monkeypatch, name, value, why):
+    monkeypatch.setenv(name, value)
+    made_stores.forget_file_systems()
+    said = command("status", "--root", "s3://studies/runs")
+    made_stores.forget_file_systems()
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert f"s3://studies/runs: {why}" in said.err
+
+
+def test_a_study_that_a_dead_command_holds_is_said_to_be_so(memory_root, monkeypatch):
+    monkeypatch.setattr(StudyFolder, "study_lock", lambda folder: folder.store.lock(folder.name))  # does not wait
+    folder = StudyFolder(memory_root, "s")
+    assert lease.Lease(folder.store.objects, "s").take()  # and never renewed
+    with pytest.raises(UseError, match="changed by another process, or one that died within the last minute: try"):
+        runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
 
 
 # a store that is away for a while

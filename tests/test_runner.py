@@ -1,5 +1,6 @@
 """A study carried out: in one process or several, killed at any moment, by two commands at once, with damage."""
 
+import io
 import os
 import signal
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from degradation import logs, plan, runner
+from degradation.commands.watching import watching
 from degradation.data import load_images
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
+from degradation.execute import execute
 from degradation.progress import silent
 from degradation.results import load
 from degradation.spec import Measure
@@ -170,9 +174,30 @@ def test_two_commands_on_one_study_share_the_work(uninterrupted, tmp_path):
     first, second = start(tmp_path), start(tmp_path)
     outputs = [process.communicate(timeout=120) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), outputs
-    finished = [line for out, _ in outputs for line in out.splitlines() if line.startswith("finished")]
-    assert len(finished) == 2  # each run was trained by one of them
+    started = [line for out, _ in outputs for line in out.splitlines() if line.startswith("started")]
+    assert len(started) == 2  # each run was trained by one of them
     assert_same_frames(load(tmp_path / "s"), uninterrupted)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_another_command_ends_meanwhile_is_counted_and_has_no_log(tmp_path, jobs):
+    folder, out = StudyFolder(tmp_path, "s"), Console(file=io.StringIO(), width=200)
+    study = made.study_spec(seeds=(0, 1))
+    runs = plan.runs(study)
+    other = runs[-1]
+
+    def report(progress):
+        if progress.phase == "started" and not folder.is_done(other.run_id):
+            execute(other, folder, made.CPU, silent)
+        watch(progress)
+
+    with watching(out, {run.run_id: run for run in runs}) as watch:
+        outcome = runner.carry_out(folder, study, Options(jobs=jobs, threads=1), report)
+    assert len(outcome.finished) == 4
+    [line] = [line for line in out.file.getvalue().splitlines() if other.run_id in line]
+    assert "finished  step 12 of 12  trained by another process" in line
+    assert "(4 of 4)" in out.file.getvalue()
+    assert other.run_id not in logs.logged(folder)
 
 
 def test_a_run_held_by_another_process_is_waited_for(tmp_path):
@@ -191,11 +216,11 @@ with StudyFolder({str(tmp_path)!r}, "s").lock({held!r}) as got:
 
     def report(progress):
         said.append((progress.phase, progress.run_id))
-        if progress.phase == "waiting":
+        if progress.phase == "waiting" and not progress.run_id:
             holder.kill()  # the lock of a dead process is free
 
     outcome = runner.carry_out(folder, made.study_spec(), ONE, report)
-    assert ("waiting", held) in said
+    assert said.count(("waiting", held)) == said.count(("waiting", "")) == 1
     assert len(outcome.finished) == 2
 
 

@@ -1,6 +1,10 @@
 """A run plans, trains, draws and sums up; its exit status says how it ended."""
 
-from contextlib import nullcontext
+import os
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +18,10 @@ from degradation.progress import silent
 from degradation.results import load
 from degradation.runner import Outcome
 from degradation.spec import StudySpec
+from degradation.stopping import interruptible, stop_requests
 from degradation.store import StudyFolder
 from tests import calling
-from tests.calling import TINY, Command, FixedCosts, outcome_of
+from tests.calling import CHECKOUT, TINY, Command, FixedCosts, outcome_of
 from tests.made_frames import make_study
 
 command = calling.command
@@ -118,6 +123,59 @@ def test_an_interruption_says_how_to_go_on(command: Command, monkeypatch: pytest
     assert said.err == (
         f"degradation: interrupted; the same command continues it: degradation run {' '.join(TINY)} --name a.b\n"
     )
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_steps_are_timed_ends_in_one_line(tmp_path: Path, number: int, status: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "degradation", "run", *TINY], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+    )  # fmt: skip
+    assert process.stdout
+    assert any(said.startswith("timing") for said in process.stdout)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (status, 1)
+    assert err.startswith("degradation: interrupted; the same command continues it: degradation run ")
+
+
+def test_signals_that_follow_the_first_wait_for_what_it_ends() -> None:
+    ended = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+            ended.append("whole")
+
+    with pytest.raises(Interrupted) as stopped, interruptible(), interruptible():
+        work()
+    assert (stopped.value.status, ended) == (143, ["whole"])
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_whose_exception_was_lost_is_obeyed_all_the_same() -> None:
+    reached: list[object] = []
+
+    def work() -> None:
+        lose_a_signal()
+        with stop_requests() as stop:
+            reached.append(stop.status)
+        with interruptible():
+            reached.append("the inner block")
+        reached.append("what follows it")
+
+    for lost in (lose_a_signal, work):
+        with pytest.raises(Interrupted) as stopped, interruptible():
+            lost()
+        assert stopped.value.status == 143
+    assert reached == [143, "the inner block"]
+
+
+def lose_a_signal() -> None:
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_an_error_of_use_while_training_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

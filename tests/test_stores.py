@@ -13,9 +13,10 @@ from degradation.standing import standings
 from degradation.store import StudyFolder, Url, as_place, folder_at, store_at
 from degradation.studies import locate, on_disk
 from degradation.survey import Survey
-from tests import made, made_stores
+from tests import calling, made, made_stores
 from tests.made_frames import write_run
 
+command = calling.command
 root, store = made_stores.root, made_stores.store
 s3_server, s3_root, memory_root = made_stores.s3_server, made_stores.s3_root, made_stores.memory_root
 
@@ -49,6 +50,25 @@ def test_what_is_removed_is_gone_and_its_neighbours_stay(store):
     for name in ("s/a", "s/b", "s/nothing"):
         store.remove(name)
     assert dict(store.below()) == {"s/ab": 1}
+
+
+@pytest.mark.parametrize(
+    ("odd", "neighbour"), [("[a]*", "aX"), ("r?", "rX"), ("r*", "rX/deep"), ("[!b]x", "ax"), ("**", "any/where")]
+)
+def test_letters_of_a_pattern_in_a_root_mean_themselves(root, odd, neighbour):
+    odd_one, other = store_at(f"{root}/{odd}"), store_at(f"{root}/{neighbour}")
+    for store in (odd_one, other):
+        for name in ("s/r/a", "s/r/b", "s/c"):
+            store.write(name, b"12")
+    assert dict(odd_one.below()) == dict.fromkeys(("s/c", "s/r/a", "s/r/b"), 2)
+    assert (odd_one.list("s"), dict(odd_one.tree("s"))) == (("c", "r"), {"r": {"a", "b"}})
+    with odd_one.lock("s/q") as first, other.lock("s/q") as second:
+        assert (first, second, odd_one.is_locked("s/q")) == (True, True, True)
+    odd_one.remove("s/c")
+    assert (odd_one.exists("s/c"), odd_one.size("s/r"), odd_one.read("s/r/a")) == (False, 4, b"12")
+    odd_one.remove("s")
+    assert (odd_one.exists("s"), dict(odd_one.below())) == (False, {})
+    assert [other.read(name) for name in ("s/r/a", "s/r/b", "s/c")] == [b"12"] * 3
 
 
 def test_what_another_process_changes_is_seen_at_once(store, root):
@@ -192,6 +212,42 @@ def test_a_url_keeps_its_slashes(text, name, parent):
 def test_a_url_that_went_through_pathlib_is_refused():
     with pytest.raises(UseError, match="give it as text"):
         as_place(Path("s3://bucket/runs"))
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("s3:/bucket/runs", "s3://bucket/runs"), ("file:/tmp/runs", "file:///tmp/runs")]
+)
+def test_a_url_with_one_slash_is_no_folder_here(text, meant):
+    with pytest.raises(UseError, match=f"^{text}: did you mean {meant}\\?$"):
+        as_place(text)
+    assert as_place("C:/runs") == Path("C:/runs")
+
+
+def test_repeated_slashes_in_a_url_count_as_one(s3_root):
+    assert as_place("s3://bucket//deep///runs//") == "s3://bucket/deep/runs"
+    twice = s3_root.replace("://studies/", "://studies//")
+    StudyFolder(twice, "s").write_study({"depths": [8]})
+    with StudyFolder(twice, "s").study_lock() as held:
+        assert held
+    assert StudyFolder(s3_root, "s").study() == {"depths": [8]}
+
+
+@pytest.mark.parametrize(
+    ("root", "why"),
+    [
+        ("s3://", " names no bucket: expected a path, s3://BUCKET/PATH"),
+        ("s3:///runs", " names no bucket: expected a path"),
+        ("ftp://nowhere.invalid/y", ": the store cannot be opened (gaierror"),
+        ("http://h/runs", ": a web server cannot be written, so it holds no studies: expected a path"),
+        ("https://h", ": a web server cannot be written, so it holds no studies"),
+    ],
+)
+def test_a_root_that_can_hold_no_study_is_refused_in_one_line(command, root, why):
+    for arguments in (("status",), ("run", "quickstart"), ("plan", "quickstart")):
+        said = command(*arguments, "--root", root)
+        assert (said.status, said.err.count("\n")) == (2, 1)
+        assert said.err.startswith(f"degradation: {root}")
+        assert why in said.err
 
 
 def test_a_file_url_is_a_path(tmp_path):

@@ -60,13 +60,15 @@ def held(results: "Results", name: str) -> dict[str, Any]:
 
 
 def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
-    """The frame, or some of its columns. UseError where it has no such column, or no run has the frame yet."""
-    if not columns:
-        return results[name]
+    """The frame, or some of its columns. UseError where it has no such column, or no row yet."""
     known = results.columns(name)
-    if not known:
-        raise UseError(f"no run of {results.name} has the frame {name} yet: there are no columns to choose from")
-    return results.frame(name, [one_of("COLUMN", column, known) for column in columns])
+    wanted = [one_of("COLUMN", column, known) for column in columns or () if known]
+    data = results.frame(name, wanted) if wanted else results[name]
+    if data.empty:
+        from degradation.figures.tidy import missing  # matplotlib comes with it
+
+        raise UseError(f"frame {name} of {results.name} has no rows: it {missing(results, name)}")
+    return data
 
 
 def values(column: "pd.Series[Any]") -> dict[str, Any]:

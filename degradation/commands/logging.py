@@ -22,10 +22,12 @@ def logs(
     folder = studies.locate(name, root)
     arms = {spec.run_id: arm for spec, arm in plan.arms(studies.stored(folder)).items()}
     run_id, out = kept.find(folder, run, arms), console()
-    attempts = kept.read(folder, run_id)
+    attempts = kept.attempts(kept.read(folder, run_id))
     if not attempts:
         out.print(f"nothing is kept of {run_id}: no worker has begun it, or its log was cleaned", soft_wrap=True)
-    for number, (attempt, text) in enumerate(attempts.items(), start=1):
-        out.print(f"attempt {number} of {len(attempts)}: {attempt}", style="bold", soft_wrap=True)
+    elif len(attempts) > 1:
+        out.print(f"{len(attempts)} attempts at {run_id} so far", soft_wrap=True)
+    for number, (attempt, text) in enumerate(attempts, start=1):
+        out.print(f"attempt {number}: {attempt}", style="bold", soft_wrap=True)
         out.print(text, soft_wrap=True)
     return DONE

@@ -59,7 +59,7 @@ def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     """
     data = results.frame(frame, DRAWN[frame]) if frame in DRAWN else results[frame]
     if data.empty:
-        raise UseError(f"figure {figure} {_missing(results, frame)}")
+        raise UseError(f"figure {figure} {missing(results, frame)}")
     specs, run_ids = results.specs, data["run_id"]
     said = {
         "network": {run_id: str(spec.network) for run_id, spec in specs.items()},
@@ -72,7 +72,8 @@ def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     return data.assign(depth=run_ids.map({run_id: spec.depth for run_id, spec in specs.items()}), **texts, arm=arm)
 
 
-def _missing(results: Results, frame: str) -> str:
+def missing(results: Results, frame: str) -> str:
+    """What a frame without a row needs, as the end of a sentence."""
     if not results.run_ids:
         return f"needs a run that is done, and the study {results.name} has none yet: run it first"
     if frame in PROBES and frame not in results.study.measure.probes:

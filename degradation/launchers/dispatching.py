@@ -132,6 +132,8 @@ class Dispatch:
             self._pack_less(flight, found)
         elif (pause := self.books.ended(flight.run, found)) is not None:
             self._wait(flight.run, pause)
+            flying = [other.run.run_id for other in self.flights.values()]
+            self.books.left([*flying, *(waiting.run.run_id for waiting in self.todo)])
 
     def _wait(self, run: RunSpec, pause: float = 0.0) -> None:
         """Back among those that wait: retries are not put behind shorter runs."""

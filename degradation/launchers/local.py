@@ -47,6 +47,7 @@ def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> d
     while todo and not stop():
         todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
         if todo and not stop():
+            crew.books.left([run.run_id for run in todo])
             time.sleep(HELD_SECONDS)
     return crew.books.failed
 

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from degradation.launchers.work import Stop, Work
 from degradation.processes import here
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
+from degradation.stopping import stop_requests
 
 try:
     import ray
@@ -52,16 +53,25 @@ def ready(options: Options) -> Iterator[str]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = options.address or os.environ.get("RAY_ADDRESS")
-    with _signals_kept():
-        if address:
-            _join(address)
-        else:
-            _start()
     try:
+        with _signals_kept():
+            if address:
+                _join(address)
+            else:
+                _start_whole()
+                _fits(share_of(options, resources(), 1), options)  # before anything is timed
         with _printing_nothing():
             yield _sentence(address)
     finally:
         ray.shutdown()
+
+
+def _start_whole() -> None:
+    """Start Ray to the end before a signal is obeyed: interrupted half-way, it would leave processes behind."""
+    with stop_requests() as stop:
+        _start()
+    if stop():
+        signal.raise_signal(signal.Signals(stop.status - 128))
 
 
 def _start() -> None:
@@ -119,31 +129,36 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Keep SIGTERM's handler, which Ray replaces by its own."""
+    """Keep SIGTERM's handler, which Ray replaces by its own: that one ends the command before Ray has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        with _left_out(ray._private.utils, "set_sigterm_handler"):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def _printing_nothing() -> Iterator[None]:
+def _printing_nothing() -> AbstractContextManager[None]:
     """Keep stdout for the command: Ray prints pages about a dead node there, in spite of ``log_to_driver=False``.
 
     It has no option against it (https://github.com/ray-project/ray/issues/28216). The lines of the runs say it.
     """
-    printer = "print_to_stdstream"
-    before = getattr(ray._private.worker, printer, None)
-    setattr(ray._private.worker, printer, lambda *_, **__: None)
+    return _left_out(ray._private.worker, "print_to_stdstream")
+
+
+@contextmanager
+def _left_out(module: Any, name: str) -> Iterator[None]:
+    """A function of Ray's does nothing meanwhile, where this version of Ray has it."""
+    before = getattr(module, name, None)
+    setattr(module, name, lambda *_, **__: None)
     try:
         yield
     finally:
         if before is not None:
-            setattr(ray._private.worker, printer, before)
+            setattr(module, name, before)
 
 
 def _sentence(address: str | None) -> str:

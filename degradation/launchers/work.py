@@ -1,7 +1,7 @@
 """What all launchers share: one attempt at a run, and the books of which runs failed, are held or are tried again."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +15,12 @@ from degradation.launchers.transcript import Listen, Transcript, overheard
 from degradation.processes import here
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
-from degradation.store import StudyFolder
+from degradation.store import StudyFolder, Url
 
 HELD_SECONDS = 2.0  # after which a run that another process trains is looked at again
 PAUSE_SECONDS = 1.0  # before the first retry; twice as long before each further one
+ENDED: tuple[Literal["finished", "diverged"], ...] = ("finished", "diverged")
+BY_ANOTHER = "trained by another process"
 
 Stop = Callable[[], bool]
 Execute = Callable[[RunSpec, StudyFolder, Options, Report, Stop], Ending]
@@ -71,6 +73,9 @@ class Work:
                 report(progress)
 
             found = self._tried(run, folder, say, stop)
+            if found.ending in ENDED and not transcript.text:  # it was done when it was begun: nobody has said so here
+                steps = run.recipe.steps
+                report(Progress(run_id=run.run_id, phase=found.ending, step=steps, steps=steps, message=BY_ANOTHER))
             transcript.close(found.ending or "failed", found.traceback or found.why)
         if found.ending is None and here().several:  # the others are left in the midst of a step: no run can follow
             raise Parted(f"{run.run_id} failed: {found.why}", own=True)
@@ -113,7 +118,8 @@ class Books:
         self.failed: dict[str, str] = {}
         self._tried: dict[str, list[str]] = {}
         self._began: dict[str, int] = {}
-        self._held: dict[str, int] = {}
+        self._held: set[str] = set()
+        self._waits = False
 
     def heard(self, progress: Progress) -> None:
         """Pass a message on. A run that begins from a later checkpoint than ever before has all its retries again."""
@@ -121,6 +127,8 @@ class Books:
         if progress.phase == "started" and progress.step > self._began.get(run_id, -1):
             self._began[run_id] = progress.step
             self._tried.pop(run_id, None)
+        if progress.phase == "started":
+            self._held.discard(run_id)
         self.report(progress)
 
     def ended(self, run: RunSpec, found: Attempt) -> float | None:
@@ -134,8 +142,18 @@ class Books:
     def _wait(self, run_id: str) -> float:
         if run_id not in self._held:
             self.report(Progress(run_id=run_id, phase="waiting", message="another process is training it"))
-        self._held[run_id] = self._held.get(run_id, 0) + 1
+        self._held.add(run_id)
         return HELD_SECONDS
+
+    def left(self, run_ids: Collection[str]) -> None:
+        """Take in which runs are left. Where others hold them all, say once that they are waited for."""
+        if self._waits or not run_ids or not self._held.issuperset(run_ids):
+            return
+        self._waits = True
+        named = ", ".join(sorted(run_ids))
+        dead = " (one that has died holds them for a minute)" if isinstance(self.folder.path, Url) else ""
+        message = f"nothing else is left: waiting for what other processes train{dead}: {named}"
+        self.report(Progress(run_id="", phase="waiting", message=message))
 
     def _fail(self, run_id: str, found: Attempt) -> float | None:
         earlier = self._tried.setdefault(run_id, [])
@@ -154,6 +172,6 @@ class Books:
     def _note(self, run_id: str, why: str) -> None:
         """Keep why a worker died in its run's log: it could not say so itself."""
         try:
-            logs.write(self.folder, run_id, logs.attempt_name(), f"{why}\n")
+            logs.note(self.folder, run_id, f"{why}\n")
         except UseError:
             return  # the line that the study ends with says it as well

@@ -20,7 +20,7 @@ NETWORK_ERRORS = (
 )  # fmt: skip
 """Classes of aiohttp, azure, botocore, fsspec, google.auth, http.client and requests."""
 CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # children of those; waiting mends no certificate
-NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound")
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -52,6 +52,10 @@ def refused(error: Exception, place: str) -> UseError:
         why = f"access denied{f' ({code})' if code else ''}: check the credentials in the environment and their rights"
     elif any(name in NO_CREDENTIALS for name in _class_names(error)):
         why = "no credentials found: set those of the store in the environment, such as AWS_ACCESS_KEY_ID"
+    elif "ProfileNotFound" in _class_names(error):  # botocore's words name it
+        why = f"{str(error).rstrip('.')}: name another in AWS_PROFILE, or unset it"
+    elif str(error).startswith("Invalid endpoint"):
+        why = f"{error}: expected an address with http:// or https:// in AWS_ENDPOINT_URL"
     elif isinstance(error, FileNotFoundError):
         why = "no such bucket: create it, or name another"
     else:

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from degradation.errors import UseError
-from degradation.store.faults import is_missing, is_taken
+from degradation.store.faults import is_missing, is_taken, reason
 from degradation.store.place import Url
 
 CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -22,6 +22,10 @@ EXTRAS = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {protocol: {"max_concurrency": 1} for protocol in ("s3", "s3a")}
 """Our files are small: with more, s3fs asks for the size of each before it reads it."""
+PATTERN = "*?["
+"""In a path, they make fsspec's `rm` delete all that matches it; no other request here looks at them."""
+UNWRITABLE = ("http", "https")
+EXPECTED = "expected a path, s3://BUCKET/PATH or gs://BUCKET/PATH"
 
 _one_process = threading.Lock()  # memory:// looks and writes in two steps
 
@@ -86,12 +90,21 @@ class Objects:
 
     def delete_all(self, names: list[str]) -> None:
         """Delete files; a request for each 1,000. What a server refuses of them must be looked for afterwards."""
-        self.fs.rm([self.path(name) for name in names])
+        paths = [self.path(name) for name in names]
+        if not any(letter in path for path in paths for letter in PATTERN):
+            self.fs.rm(paths)
+            return
+        for name in names:  # `rm` would take a key for a pattern, and delete what is of another study
+            self.delete(name)
 
 
 def _opened(root: Url) -> tuple[Any, str]:
-    """The file system and the path in it; UseError where a package is missing or nobody knows the protocol."""
-    protocol = root.partition("://")[0]
+    """The file system and the path in it; UseError where it cannot be had, or can hold no study."""
+    protocol, _, place = root.partition("://")
+    if protocol.rpartition("::")[2] in UNWRITABLE:
+        raise UseError(f"{root}: a web server cannot be written, so it holds no studies: {EXPECTED}")
+    if protocol in CREATING and protocol != "memory" and place[:1] in ("", "/"):
+        raise UseError(f"{root} names no bucket: {EXPECTED}")
     try:
         from fsspec.core import url_to_fs
 
@@ -100,5 +113,7 @@ def _opened(root: Url) -> tuple[Any, str]:
         install = EXTRAS.get(protocol, str(error))
         raise UseError(f"{root}: a package that reads {protocol}:// is missing: {install}") from error
     except ValueError as error:
-        raise UseError(f"{root}: expected a path, s3://BUCKET/PATH or gs://BUCKET/PATH ({error})") from error
+        raise UseError(f"{root}: {EXPECTED} ({error})") from error
+    except Exception as error:  # ftp:// and others connect at once
+        raise UseError(f"{root}: the store cannot be opened ({reason(error)})") from error
     return fs, str(path).rstrip("/")

@@ -27,15 +27,22 @@ class Url(str):
 
 
 Place = Path | Url
+ON_DISK = ("file", "local")
 
 
 def as_place(place: str | Path) -> Place:
-    """A Url where there is ``://``, else a Path. UseError for a Path made of a URL, which has lost a slash."""
-    if isinstance(place, Path):
-        if re.match(r"\w{2,}:/\w", str(place)):  # one letter before the colon is a drive of Windows
+    """A Url where there is ``://``, else a Path. UseError for a URL that has lost a slash.
+
+    Repeated slashes in a Url count as one, as they do in a Path.
+    """
+    if lost := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a drive of Windows
+        if isinstance(place, Path):
             raise UseError(f"{place} is a URL that went through pathlib: give it as text, with both slashes")
+        protocol, rest = lost.groups()
+        raise UseError(f"{place}: did you mean {protocol}://{'/' if protocol in ON_DISK else ''}{rest}?")
+    if isinstance(place, Path):
         return place
     protocol, separator, rest = place.partition("://")
     if not separator:
         return Path(place)
-    return Path(rest) if protocol in ("file", "local") else Url(f"{protocol}://{rest.rstrip('/')}")
+    return Path(rest) if protocol in ON_DISK else Url(f"{protocol}://{re.sub('/+', '/', rest).rstrip('/')}")
