@@ -16,6 +16,7 @@ from degradation.layout import Layer, Layout, held_weight, map_size, normalized,
 from degradation.probes import RESPONSES, Measurement
 from degradation.probes.probe import norms
 from degradation.recording.backwards import current
+from degradation.recording.copies import Hook, Hooked
 
 SAMPLE = 2**14  # values of a gradient whose zeros are counted
 USES = 1000  # of one layer in one step; of more, the last are kept
@@ -95,11 +96,11 @@ class Listener:
         self._modules = {
             layer.name: network.get_submodule(layer.response) for layer in layout.layers if layer.response is not None
         }
+        self._hooked = Hooked()
         self._handles: list[Any] = []
         for layer in layout.layers:
             if layer.response is not None:
-                hook = partial(self._responded, layer)
-                self._handles.append(self._modules[layer.name].register_forward_hook(hook))
+                self._hooked.add(self._modules[layer.name], Hook(self._responded, layer))
             weight = self._weights[layer.name]
             if weight is not None and weight.requires_grad:
                 self._handles.append(weight.register_hook(partial(self._weight_reached, layer.name)))  # type: ignore[no-untyped-call]
@@ -107,6 +108,7 @@ class Listener:
     def close(self) -> None:
         """Remove every hook of the modules and weights; those of responses go with their graph, and hear no more."""
         self._closed = True
+        self._hooked.remove()
         for handle in self._handles:
             handle.remove()
 
