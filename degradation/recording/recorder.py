@@ -19,9 +19,10 @@ from degradation.recording import keeping
 from degradation.recording.backwards import Backwards
 from degradation.recording.keeping import Kept
 from degradation.recording.listening import Heard, Listener
-from degradation.recording.nonfinite import Log, Place, Watch, first_place
+from degradation.recording.nonfinite import Place, Watch, first_place
 from degradation.recording.notes import Notes
 from degradation.recording.scaling import Scales
+from degradation.recording.spans import Log
 from degradation.recording.summary import Told, summary
 from degradation.recording.tensorboard import write_scalars
 
@@ -72,7 +73,7 @@ class Recorder:
 
         A GAN with a recording of its discriminator pauses it around the generator's step.
         """
-        listening = [part for part in (self._backwards, self._listener) if part is not None]
+        listening = [part for part in (self._backwards, self._listener, self._scales) if part is not None]
         before = [part.paused for part in listening]
         for part in listening:
             part.paused = True
@@ -86,7 +87,7 @@ class Recorder:
         try:
             self._settle(moved=failure is None)
             self._watch.look(wait=True)
-            self._log.follow(self.step, self._scales.factor())
+            self._log.follow(self._scales.factor())
         finally:
             self._stop_listening()
             self._inside.close()
@@ -121,20 +122,21 @@ class Recorder:
 
     def _ended(self, backward: int, sums: list[Tensor]) -> None:
         """The end of a backward: what was heard is kept, and the next step begins."""
-        listener, place = self._stop_listening(), None
+        listener = self._stop_listening()
+        place = None if listener is None else self._keep(listener, backward)
+        self._watch.add(self.step, sums, self._scales.on_device(), self._scales.loss())
         if listener is not None:
-            place = self._keep(listener, backward)
-        self._watch.add(self.step, [*sums, torch.tensor(torch.nan)] if place else sums, self._scales.on_device())
-        if place is not None:
             self._watch.look(wait=True)
-            self._log.locate(place)
+            # The step after a broken one shows if it stays so; in a network that does, not every step is measured.
+            broken = self._log.measured(self.step, place)
+            self._alarmed = broken and (self.step % self.every == 0 or self._log.spans[-1].first == self.step)
         self.step += 1
         self._listen_if_due()
 
-    def _told(self, step: int, finite: bool, factor: float) -> None:
-        """Whether a step was finite; after the first that was not, the next step is measured."""
-        if self._log.add(step, finite, factor):
-            self._alarmed = self._kept is None or step not in self._kept
+    def _told(self, step: int, finite: bool, factor: float, loss: bool | None) -> None:
+        """Whether the gradients of a step were finite; where that changes, the next step is measured."""
+        if self._log.add(step, finite, factor, loss):
+            self._alarmed = True
 
     # what is kept
 
@@ -208,7 +210,7 @@ class Recorder:
 
     @property
     def first_nonfinite(self) -> Place | None:
-        """What was not finite first where a measured step saw it; steps that a GradScaler skipped do not count."""
+        """What was not finite first where a measured step saw it; not where a GradScaler's factor explains it."""
         return next((span.place for span in self._log.failures if span.place is not None), None)
 
     @property
@@ -235,7 +237,7 @@ class Recorder:
                 entered=self._backwards is not None,
                 steps=self.step,
                 profiles={} if self._kept is None else self._kept.profiles,
-                nonfinite=self._log.lines(self.step),
+                nonfinite=self._log.lines(),
                 broken=self._log.steps,
                 notes=self.notes,
                 uncovered=self._uncovered,
