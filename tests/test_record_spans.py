@@ -195,6 +195,36 @@ def test_gradients_of_any_type_are_watched(dtype):
     assert "not finite" not in rec.summary()
 
 
+def spoilt(values):
+    values = values.clone()
+    values[1, 150] = math.nan
+    return values
+
+
+@pytest.mark.parametrize("where", ["input", "response", "gradient"])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Linear(600, 600, bias=False), (3, 600)),
+        (lambda: nn.Conv2d(200, 200, 3, padding=1, bias=False), (2, 200, 5, 5)),
+    ],
+    ids=["linear", "convolution"],
+)
+def test_one_value_that_is_not_finite_is_seen_in_a_gradient_too_large_to_be_read_whole(make, shape, where):
+    model = nn.ModuleList([nn.Linear(1, 1), make()])  # the first is reached first, and is finite
+    with degradation.record(model, every=10) as rec:
+        for step in range(5):
+            model.zero_grad()
+            change = spoilt if step == 2 else torch.clone
+            x = torch.randn(shape)
+            response = model[1](change(x) if where == "input" else x)
+            if where == "gradient":
+                response.register_hook(change)
+            outputs = change(response) * response if where == "response" else response
+            (outputs.nansum() + model[0](torch.ones(1)).sum()).backward()
+    assert "not finite at step 2, " in rec.summary()
+
+
 def test_a_sparse_gradient_is_watched():
     model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 2))
     with degradation.record(model, every=10) as rec:
