@@ -31,9 +31,9 @@ def record(
     what else holds weights. A layer used several times in a step is pooled over its uses. At most ``LIMIT`` measured
     steps are kept, a few numbers for each layer: on reaching them every second one is dropped and ``every`` doubles.
 
-    Between measured steps the gradients that come first and last are looked at: after one that is not finite the next
-    step is measured as well. Every backward that reaches the network is a step: around those that serve another one, as
-    a generator's through its discriminator, write ``with rec.paused():``.
+    Between measured steps the gradients of all weights are watched (of large ones a row and a column): after one that
+    is not finite the next step is measured as well. Every backward that reaches the network is a step: around those
+    that serve another one, as a generator's through its discriminator, write ``with rec.paused():``.
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
     of a GradScaler, and under DistributedDataParallel before the average over processes. A compiled network runs
