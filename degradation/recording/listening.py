@@ -84,6 +84,7 @@ class Listener:
         """The layer that was called first."""
         self.input_finite = True
         """Whether its input was finite, after ``heard``."""
+        self._called: set[str] = set()
         self.maps: dict[str, tuple[int, ...]] = {}
         """Feature-map size of each response, in the order of their first calls."""
         self.examples = 0
@@ -117,9 +118,18 @@ class Listener:
         """The weight of each layer."""
         return tuple(self._weights[layer.name] for layer in self.layout.layers)
 
+    @property
+    def idle(self) -> set[str]:
+        """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
+        trained = [name for name, weight in self._weights.items() if weight is not None and weight.requires_grad]
+        return {name for name in trained if name in self._modules} - self._called - set(self._weight_gradients)
+
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused:
+        if torch.compiler.is_compiling():
+            return
+        self._called.add(layer.name)
+        if not torch.is_grad_enabled() or self.paused:
             return
         name = str(layer.response)
         if current() >= 0:

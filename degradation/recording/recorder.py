@@ -153,7 +153,7 @@ class Recorder:
         heard = heard.take([before.index(layer.name) for layer in layers])
         if not heard.used.any() or listener.repeated:
             self._note_unheard(listener, backward)
-        self._kept.begin(self.step, listener.examples, heard)
+        self._kept.begin(self.step, listener.examples, heard, listener.idle)
         self._weights = [weights[layer.name] for layer in layers]
         kept = [
             None if weight is None or GRADIENTS not in self._probes else weight.detach().clone()
@@ -240,6 +240,7 @@ class Recorder:
                 nonfinite=self._log.lines(),
                 broken=self._log.steps,
                 notes=self.notes,
+                idle=[] if self._kept is None else self._kept.idle,
                 uncovered=self._uncovered,
             )
         )
