@@ -15,7 +15,7 @@ from degradation.errors import UseError
 from degradation.layout import in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
 from degradation.probes.probe import norms
-from degradation.recording import keeping
+from degradation.recording import eager, keeping
 from degradation.recording.backwards import Backwards
 from degradation.recording.keeping import Kept
 from degradation.recording.listening import Heard, Listener
@@ -98,7 +98,7 @@ class Recorder:
             return
         self._alarmed = False
         try:
-            self._stance = torch.compiler.set_stance("force_eager")
+            eager.begin()
         except RuntimeError:  # torch's refusal within a compiled region
             self._notes.add(
                 "not every step is measured: the loop is compiled around the network, and hooks "
@@ -114,7 +114,7 @@ class Recorder:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-            self._stance.__exit__(None, None, None)
+            eager.end()
         return listener
 
     def _came_again(self, backward: int) -> None:
