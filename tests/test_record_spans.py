@@ -328,6 +328,20 @@ def test_with_accumulation_a_skip_is_of_all_the_steps_of_an_update():
     assert any(line.startswith("the GradScaler skipped 2 steps (steps 1 to 3) ") for line in broken(rec))
 
 
+def test_a_summary_within_the_loop_knows_of_the_skip_just_made():
+    model, high, said = Steep(bad=[2]), scaler(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with degradation.record(model, every=1) as rec:
+        for _ in range(5):
+            optimizer.zero_grad()
+            high.scale(model(torch.randn(4, 8)).mean()).backward()
+            high.step(optimizer)
+            high.update()
+            said.append(rec.summary())
+            assert rec.first_nonfinite is None
+    assert "the GradScaler skipped 1 step (step 2) where the loss was finite" in said[2]
+
+
 def test_the_loss_of_a_paused_step_is_anothers():
     model, high = Steep(bad=[5]), scaler()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -50,7 +50,7 @@ class Recorder:
         self._inside = ExitStack()
         self._backwards: Backwards | None = None
         self._scales, self._notes, self._log, self._watch = Scales(), Notes(), Log(), Watch(self._told)
-        self._alarmed = self._reentrant = False
+        self._alarmed = self._reentrant = self._entered = False
         self._again: int | None = None
         self._written: dict[Path, set[int]] = {}
 
@@ -65,6 +65,7 @@ class Recorder:
             inside.enter_context(self._scales)
             self._listen_if_due()
             self._inside = inside.pop_all()
+        self._entered = True
         return self
 
     @contextmanager
@@ -86,11 +87,17 @@ class Recorder:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         try:
             self._settle(moved=failure is None)
-            self._watch.look(wait=True)
-            self._log.follow(self._scales.factor())
+            self._catch_up()
         finally:
+            self._entered = False
             self._stop_listening()
             self._inside.close()
+
+    def _catch_up(self) -> None:
+        """Log what is still on its way, and whether a GradScaler skipped the last step; nothing after the block."""
+        if self._entered:
+            self._watch.look(wait=True)
+            self._log.follow(self._scales.factor())
 
     def _listen_if_due(self) -> None:
         """Hooks on the layers where the next step is to be measured, and no compiled graph to bypass them."""
@@ -211,6 +218,7 @@ class Recorder:
     @property
     def first_nonfinite(self) -> Place | None:
         """What was not finite first where a measured step saw it; not where a GradScaler's factor explains it."""
+        self._catch_up()
         return next((span.place for span in self._log.failures if span.place is not None), None)
 
     @property
@@ -232,6 +240,7 @@ class Recorder:
 
         The criteria and their thresholds are those of ``degradation.recording.judging``.
         """
+        self._catch_up()
         return summary(
             Told(
                 entered=self._backwards is not None,
