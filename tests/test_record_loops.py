@@ -127,6 +127,22 @@ def test_a_compiled_network_gives_the_same_numbers_and_no_graph_breaks(order):
     assert not found.notes
 
 
+def test_two_recordings_that_end_in_any_order_leave_a_network_compiled():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    one, other = network(), network()
+    compiled = torch.compile(one, backend="aot_eager", fullgraph=True)
+    first, second = degradation.record(one, every=100), degradation.record(other, every=100)
+    first.__enter__(), second.__enter__()
+    for step in range(2):
+        loss_of(compiled(batch(step))).backward()
+        loss_of(other(batch(step))).backward()
+    first.__exit__(None, None, None), second.__exit__(None, None, None)
+    assert len(first.frame("responses")) == len(second.frame("responses")) == 3
+    compiled(batch())
+    assert compiled_counts() == ({}, 1)
+
+
 def test_a_step_compiled_as_a_whole_is_measured_too():
     torch._dynamo.reset()
     model = network()

@@ -93,6 +93,42 @@ def test_what_holds_weights_and_is_not_recorded_is_listed():
     assert "not recorded" not in recorded(Reader(), torch.randint(0, 9, (3, 5)), layers="rnn").summary()
 
 
+class Partly(nn.Module):
+    """Uses ``a`` always, ``odd`` at odd steps, ``by_weight`` without calling it, ``teacher`` without gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.odd, self.by_weight = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.teacher, self.frozen, self.u = nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 8)
+        self.step = 0
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = x + self.teacher(x)
+        x = self.a(x) @ self.by_weight.weight
+        self.step += 1
+        return self.odd(x) if self.step % 2 == 0 else x
+
+
+def test_a_layer_that_no_measured_step_used_is_named_and_no_other():
+    rec = recorded(Partly(), torch.randn(4, 8), steps=4)
+    assert [line for line in rec.summary().splitlines() if "never" in line] == ["never used: u"]
+
+
+def test_of_many_layers_that_were_never_used_some_are_named():
+    model = nn.ModuleList([nn.Linear(8, 8) for _ in range(7)])
+    with degradation.record(model, every=1) as rec:
+        model[0](torch.randn(4, 8)).mean().backward()
+    assert "never used: 1, 2, 3 and 3 more" in rec.summary()
+
+
+@pytest.mark.parametrize("recurrent", [nn.LSTM, nn.GRU])
+def test_no_weight_of_a_recurrent_module_or_an_attention_that_is_used_is_called_unused(recurrent):
+    assert "never" not in recorded(Reader(recurrent), torch.randint(0, 9, (3, 5))).summary()
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    assert "never" not in recorded(block, torch.randn(2, 3, 8)).summary()
+
+
 def test_a_cell_and_packed_sequences_are_heard():
     cell = nn.LSTMCell(4, 6)
     with degradation.record(cell, every=1) as rec:

@@ -140,7 +140,7 @@ def test_a_signal_while_steps_are_timed_ends_in_one_line(tmp_path: Path, number:
 
 
 def test_signals_that_follow_the_first_wait_for_what_it_ends() -> None:
-    ended = []
+    before, ended = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
         try:
@@ -152,7 +152,7 @@ def test_signals_that_follow_the_first_wait_for_what_it_ends() -> None:
     with pytest.raises(Interrupted) as stopped, interruptible(), interruptible():
         work()
     assert (stopped.value.status, ended) == (143, ["whole"])
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_signal_whose_exception_was_lost_is_obeyed_all_the_same() -> None:

@@ -31,17 +31,15 @@ def record(
     what else holds weights. A layer used several times in a step is pooled over its uses. At most ``LIMIT`` measured
     steps are kept, a few numbers for each layer: on reaching them every second one is dropped and ``every`` doubles.
 
-    Between measured steps the gradients that come first and last are looked at, where infinity and NaN in a forward, a
-    loss and most backwards arrive: after one that is not finite the next step is measured as well. What they do not
-    show, as the gradient of one weight alone, measured steps alone show. Every backward that reaches the network is a
-    step: around those that serve another one, as a generator's through its discriminator, write ``with rec.paused():``.
+    Between measured steps the gradients of all weights are watched (of large ones a row and a column): after one that
+    is not finite the next step is measured as well. Every backward that reaches the network is a step: around those
+    that serve another one, as a generator's through its discriminator, write ``with rec.paused():``.
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
     of a GradScaler, and under DistributedDataParallel before the average over processes. A compiled network runs
     uncompiled on measured steps, so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``;
     weights sharded by ``fully_shard`` are not supported. At the end, also by an exception, every hook is removed;
-    weights, buffers, modes and random state are never written. Within the block save ``model.state_dict()``: the whole
-    module has hooks that cannot be pickled.
+    weights, buffers, modes and random state are never written.
 
     Raises UseError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a glob
     that matches no layer, and weights that are sharded or have no shape yet.

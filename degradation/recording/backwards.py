@@ -1,4 +1,4 @@
-"""Gradients arriving at the weights -> when each backward of somebody else's loop begins and ends, and sums of it."""
+"""Gradients arriving at the weights -> when each backward of somebody else's loop begins and ends, and if finite."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -7,7 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-SMALL = 2**16  # values of a gradient that is summed at every step
+WHOLE = 2**18
+"""Values of a gradient that is read whole: to read all of a resnet18 adds 3 % to a step of 32 small images."""
 Begun = Callable[[], None]
 Ended = Callable[[int, list[Tensor]], None]
 
@@ -20,19 +21,21 @@ def current() -> int:
 class Backwards:
     """Within the block, calls ``begun`` when a backward first reaches a weight, ``ended`` with its number at its end.
 
-    ``ended`` also gets the sums of the gradients that it reached first and last, where they are small: infinity or NaN
-    in the forward or in the loss is in the first, one that arose on the way in the last. While ``paused`` nothing is
-    called. The hooks sit on the weights, which lie outside of any compiled graph: they break none and cause no
-    recompilation.
+    ``ended`` also gets numbers that are finite where the gradients of all the weights are: norms of those that the
+    backward put into ``.grad``, taken together at its end, and sums of those that it adds to what is there, or that an
+    optimizer within the backward takes away. Of one with more than ``WHOLE`` values it is the first row and column: in
+    a convolution or linear layer what is not finite in a response or its gradient reaches one of them, and a single
+    value that overflows is seen a step later, when an update has carried it into the weights. Of a loop that calls
+    ``torch.autograd.grad`` it is only the first gradient. While ``paused`` nothing is called. The hooks sit on the
+    weights, which lie outside of any compiled graph: they break none and cause no recompilation.
     """
 
     def __init__(self, weights: Iterable[Tensor], begun: Begun, ended: Ended) -> None:
         self._weights = [weight for weight in weights if weight.requires_grad]
         self._begun, self._ended = begun, ended
         self._handles: list[Any] = []
-        self._running: set[int] = set()
-        self._sums: list[Tensor] = []
-        self._last: Tensor | None = None
+        self._running: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        """Of each backward the weights whose ``.grad`` it makes, and the sums of its other gradients."""
         self.paused = False
 
     def __enter__(self) -> Self:
@@ -49,30 +52,39 @@ class Backwards:
     def _reached(self, weight: Tensor, gradient: Tensor) -> None:
         if self.paused:
             return
-        # The weight, not its gradient: one that is held here would be copied into .grad instead of becoming it.
-        self._last = weight
         number = current()
-        if number in self._running:
-            return
-        self._running.add(number)  # several: reentrant checkpointing runs a backward within one
-        self._begun()
-        self._sums = _sums(gradient)
-        # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
-        engine: Any = torch.autograd.Variable._execution_engine
-        ended = torch.compiler.disable(partial(self._done, number))  # type: ignore[no-untyped-call]
-        engine.queue_callback(ended)
+        begins = number not in self._running  # several run: reentrant checkpointing has a backward within one
+        made, sums = self._running.setdefault(number, ([], []))
+        # The weight, not its gradient: one that is held here would be copied into .grad instead of becoming it.
+        makes = weight.grad is None and not weight._post_accumulate_grad_hooks
+        if makes:
+            made.append(weight)
+        if begins or not makes:
+            sums += [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)) for part in _parts(gradient)]
+        if begins:
+            self._begun()
+            # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
+            engine: Any = torch.autograd.Variable._execution_engine
+            ended = torch.compiler.disable(partial(self._done, number))  # type: ignore[no-untyped-call]
+            engine.queue_callback(ended)
 
     def _done(self, number: int) -> None:
-        self._running.discard(number)
-        last = None if self._last is None else self._last.grad
-        sums = self._sums + ([] if last is None else _sums(last))
-        self._sums, self._last = [], None
-        self._ended(number, sums)
+        made, sums = self._running.pop(number)
+        self._ended(number, sums + _norms([weight.grad for weight in made if weight.grad is not None]))
 
 
 @torch.no_grad()
-def _sums(gradient: Tensor) -> list[Tensor]:
-    """The sum of a gradient in float32, which is finite where all of it is; nothing of a large or sparse one."""
-    if gradient.numel() > SMALL or gradient.layout != torch.strided:
-        return []
-    return [gradient.detach().sum(dtype=torch.float32)]
+def _norms(gradients: list[Tensor]) -> list[Tensor]:
+    """The L2 norms of gradients or of their parts, many at a time."""
+    parts = [part for gradient in gradients for part in _parts(gradient)]
+    narrow, wide = [part for part in parts if part.itemsize < 4], [part for part in parts if part.itemsize >= 4]
+    found = [*torch._foreach_norm(narrow, dtype=torch.float32)] if narrow else []
+    return found + ([*torch._foreach_norm(wide)] if wide else [])
+
+
+def _parts(gradient: Tensor) -> list[Tensor]:
+    """What is looked at of a gradient, in real numbers."""
+    values = gradient.detach()
+    values = values._values() if values.is_sparse else values
+    values = torch.view_as_real(values) if values.is_complex() else values
+    return [values] if values.numel() <= WHOLE or values.ndim < 2 else [values[0], values[:, 0]]

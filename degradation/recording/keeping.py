@@ -35,9 +35,12 @@ class Kept:
         self._answering = [place for place, layer in enumerate(layout.layers) if layer.response is not None]
         self._readings = Readings(probes, layout)
         self._beside: dict[int, Beside] = {}
+        self._idle: set[str] | None = None
 
-    def begin(self, step: int, examples: int, heard: Heard) -> None:
-        """A measured step, whose numbers ``add`` completes."""
+    def begin(self, step: int, examples: int, heard: Heard, idle: set[str]) -> None:
+        """A measured step, whose numbers ``add`` completes, and the layers that took no part in it."""
+        if heard.used.any():  # else the forward ran where nothing is heard
+            self._idle = idle if self._idle is None else self._idle & idle
         statistics = [str(word) for word in heard.statistics[self._answering]]
         self._beside[step] = Beside(examples=examples, statistics=statistics, silent=heard.silent)
 
@@ -56,6 +59,11 @@ class Kept:
 
     def __contains__(self, step: int) -> bool:
         return step in self._beside
+
+    @property
+    def idle(self) -> list[str]:
+        """The layers that took no part in any measured step, in their order; also in those that are not kept."""
+        return [layer.name for layer in self.layout.layers if layer.name in (self._idle or ())]
 
     @property
     def steps(self) -> list[int]:

@@ -16,6 +16,7 @@ from degradation.layout import Layer, Layout, held_weight, map_size, normalized,
 from degradation.probes import RESPONSES, Measurement
 from degradation.probes.probe import norms
 from degradation.recording.backwards import current
+from degradation.recording.copies import Hook, Hooked
 
 SAMPLE = 2**14  # values of a gradient whose zeros are counted
 USES = 1000  # of one layer in one step; of more, the last are kept
@@ -83,6 +84,7 @@ class Listener:
         """The layer that was called first."""
         self.input_finite = True
         """Whether its input was finite, after ``heard``."""
+        self._called: set[str] = set()
         self.maps: dict[str, tuple[int, ...]] = {}
         """Feature-map size of each response, in the order of their first calls."""
         self.examples = 0
@@ -95,11 +97,11 @@ class Listener:
         self._modules = {
             layer.name: network.get_submodule(layer.response) for layer in layout.layers if layer.response is not None
         }
+        self._hooked = Hooked()
         self._handles: list[Any] = []
         for layer in layout.layers:
             if layer.response is not None:
-                hook = partial(self._responded, layer)
-                self._handles.append(self._modules[layer.name].register_forward_hook(hook))
+                self._hooked.add(self._modules[layer.name], Hook(self._responded, layer))
             weight = self._weights[layer.name]
             if weight is not None and weight.requires_grad:
                 self._handles.append(weight.register_hook(partial(self._weight_reached, layer.name)))  # type: ignore[no-untyped-call]
@@ -107,6 +109,7 @@ class Listener:
     def close(self) -> None:
         """Remove every hook of the modules and weights; those of responses go with their graph, and hear no more."""
         self._closed = True
+        self._hooked.remove()
         for handle in self._handles:
             handle.remove()
 
@@ -115,9 +118,18 @@ class Listener:
         """The weight of each layer."""
         return tuple(self._weights[layer.name] for layer in self.layout.layers)
 
+    @property
+    def idle(self) -> set[str]:
+        """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
+        trained = [name for name, weight in self._weights.items() if weight is not None and weight.requires_grad]
+        return {name for name in trained if name in self._modules} - self._called - set(self._weight_gradients)
+
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused:
+        if torch.compiler.is_compiling():
+            return
+        self._called.add(layer.name)
+        if not torch.is_grad_enabled() or self.paused:
             return
         name = str(layer.response)
         if current() >= 0:

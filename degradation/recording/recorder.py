@@ -15,13 +15,14 @@ from degradation.errors import UseError
 from degradation.layout import in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
 from degradation.probes.probe import norms
-from degradation.recording import keeping
+from degradation.recording import eager, keeping
 from degradation.recording.backwards import Backwards
 from degradation.recording.keeping import Kept
 from degradation.recording.listening import Heard, Listener
-from degradation.recording.nonfinite import Log, Place, Watch, first_place
+from degradation.recording.nonfinite import Place, Watch, first_place
 from degradation.recording.notes import Notes
 from degradation.recording.scaling import Scales
+from degradation.recording.spans import Log
 from degradation.recording.summary import Told, summary
 from degradation.recording.tensorboard import write_scalars
 
@@ -49,9 +50,8 @@ class Recorder:
         self._inside = ExitStack()
         self._backwards: Backwards | None = None
         self._scales, self._notes, self._log, self._watch = Scales(), Notes(), Log(), Watch(self._told)
-        self._alarmed = self._reentrant = False
+        self._alarmed = self._reentrant = self._entered = False
         self._again: int | None = None
-        self._unused: set[str] | None = None
         self._written: dict[Path, set[int]] = {}
 
     # the block
@@ -65,6 +65,7 @@ class Recorder:
             inside.enter_context(self._scales)
             self._listen_if_due()
             self._inside = inside.pop_all()
+        self._entered = True
         return self
 
     @contextmanager
@@ -73,7 +74,7 @@ class Recorder:
 
         A GAN with a recording of its discriminator pauses it around the generator's step.
         """
-        listening = [part for part in (self._backwards, self._listener) if part is not None]
+        listening = [part for part in (self._backwards, self._listener, self._scales) if part is not None]
         before = [part.paused for part in listening]
         for part in listening:
             part.paused = True
@@ -86,11 +87,17 @@ class Recorder:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         try:
             self._settle(moved=failure is None)
-            self._watch.look(wait=True)
-            self._log.follow(self.step, self._scales.factor())
+            self._catch_up()
         finally:
+            self._entered = False
             self._stop_listening()
             self._inside.close()
+
+    def _catch_up(self) -> None:
+        """Log what is still on its way, and whether a GradScaler skipped the last step; nothing after the block."""
+        if self._entered:
+            self._watch.look(wait=True)
+            self._log.follow(self._scales.factor())
 
     def _listen_if_due(self) -> None:
         """Hooks on the layers where the next step is to be measured, and no compiled graph to bypass them."""
@@ -98,7 +105,7 @@ class Recorder:
             return
         self._alarmed = False
         try:
-            self._stance = torch.compiler.set_stance("force_eager")
+            eager.begin()
         except RuntimeError:  # torch's refusal within a compiled region
             self._notes.add(
                 "not every step is measured: the loop is compiled around the network, and hooks "
@@ -114,7 +121,7 @@ class Recorder:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-            self._stance.__exit__(None, None, None)
+            eager.end()
         return listener
 
     def _came_again(self, backward: int) -> None:
@@ -122,23 +129,21 @@ class Recorder:
 
     def _ended(self, backward: int, sums: list[Tensor]) -> None:
         """The end of a backward: what was heard is kept, and the next step begins."""
-        listener, place = self._stop_listening(), None
+        listener = self._stop_listening()
+        place = None if listener is None else self._keep(listener, backward)
+        self._watch.add(self.step, sums, self._scales.on_device(), self._scales.loss())
         if listener is not None:
-            place = self._keep(listener, backward)
-        self._watch.add(self.step, [*sums, torch.tensor(torch.nan)] if place else sums, self._scales.on_device())
-        if place is not None:
-            hidden = all(bool(total.isfinite()) for total in sums)
             self._watch.look(wait=True)
-            self._log.locate(place, hidden=hidden)
-            self._alarmed = self._alarmed or (hidden and self.step % self.every == 0)
+            # The step after a broken one shows if it stays so; in a network that does, not every step is measured.
+            broken = self._log.measured(self.step, place)
+            self._alarmed = broken and (self.step % self.every == 0 or self._log.spans[-1].first == self.step)
         self.step += 1
         self._listen_if_due()
 
-    def _told(self, step: int, finite: bool, factor: float) -> None:
-        """Whether a step was finite; after the first that was not, the next step is measured."""
-        measured = self._kept is not None and step in self._kept
-        if self._log.add(step, finite, factor, measured=measured):
-            self._alarmed = not measured
+    def _told(self, step: int, finite: bool, factor: float, loss: bool | None) -> None:
+        """Whether the gradients of a step were finite; where that changes, the next step is measured."""
+        if self._log.add(step, finite, factor, loss):
+            self._alarmed = True
 
     # what is kept
 
@@ -155,9 +160,7 @@ class Recorder:
         heard = heard.take([before.index(layer.name) for layer in layers])
         if not heard.used.any() or listener.repeated:
             self._note_unheard(listener, backward)
-        self._kept.begin(self.step, listener.examples, heard)
-        idle = {layer.name for layer, at_work in zip(layers, heard.used | heard.reached, strict=True) if not at_work}
-        self._unused = idle if self._unused is None else self._unused & idle
+        self._kept.begin(self.step, listener.examples, heard, listener.idle)
         self._weights = [weights[layer.name] for layer in layers]
         kept = [
             None if weight is None or GRADIENTS not in self._probes else weight.detach().clone()
@@ -214,7 +217,8 @@ class Recorder:
 
     @property
     def first_nonfinite(self) -> Place | None:
-        """What was not finite first where a measured step saw it; steps that a GradScaler skipped do not count."""
+        """What was not finite first where a measured step saw it; not where a GradScaler's factor explains it."""
+        self._catch_up()
         return next((span.place for span in self._log.failures if span.place is not None), None)
 
     @property
@@ -236,24 +240,19 @@ class Recorder:
 
         The criteria and their thresholds are those of ``degradation.recording.judging``.
         """
+        self._catch_up()
         return summary(
             Told(
                 entered=self._backwards is not None,
                 steps=self.step,
                 profiles={} if self._kept is None else self._kept.profiles,
-                nonfinite=self._log.lines(self.step),
+                nonfinite=self._log.lines(),
                 broken=self._log.steps,
-                unused=self._never_used(),
                 notes=self.notes,
+                idle=[] if self._kept is None else self._kept.idle,
                 uncovered=self._uncovered,
             )
         )
-
-    def _never_used(self) -> list[str]:
-        """Layers with a trainable weight that no measured forward called and no backward reached."""
-        weights = dict(self._network.named_parameters())
-        trainable = {name.rpartition(".")[0] for name, weight in weights.items() if weight.requires_grad}
-        return sorted((self._unused or set()) & trainable)
 
     def plot(self) -> "Figure":
         """Gradient norms, response deviations and shares at most zero by layer, at up to four measured steps."""

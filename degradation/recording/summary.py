@@ -21,9 +21,9 @@ class Told:
     nonfinite: Sequence[str]
     """What was not finite, in words, and the steps that were not."""
     broken: Sequence[range]
-    unused: Sequence[str]
-    """Trainable layers that no measured step used."""
     notes: Sequence[str]
+    idle: Sequence[str]
+    """Trained layers that took no part in any measured step."""
     uncovered: Mapping[str, str]
     """What holds trained weights and is no layer of the recording -> its type."""
 
@@ -38,10 +38,9 @@ def summary(told: Told) -> str:
     layers = len(told.profiles[measured[-1]].names)
     head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {told.steps:,}"
     lines = [head, *told.nonfinite, *_findings(told), *told.notes]
-    if told.unused:
-        rest = len(told.unused) - NAMED
-        more = f" and {rest} more" if rest > 0 else ""
-        lines.append(f"never used in a measured step: {', '.join(told.unused[:NAMED])}{more}")
+    if told.idle:
+        rest = len(told.idle) - NAMED
+        lines.append(f"never used: {', '.join(told.idle[:NAMED])}{f' and {rest} more' if rest > 0 else ''}")
     if told.uncovered:
         lines.append(f"not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)")
     return "\n".join(lines)
