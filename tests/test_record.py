@@ -278,3 +278,12 @@ def test_only_what_is_asked_for_is_recorded():
     assert list(rec.frames) == ["responses"]
     with pytest.raises(UseError, match="no frame 'gradients'"):
         rec.frame("gradients")
+
+
+def test_a_network_in_double_precision_is_recorded_with_its_norms():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
+    with degradation.record(model, every=1) as rec:
+        model(torch.randn(4, 8).double()).square().sum().backward()
+        wanted = [model[place].weight.grad.norm().item() for place in (0, 2)]
+    assert rec.frame("gradients")["weight_grad_norm"].tolist() == pytest.approx(wanted, rel=1e-6)
+    assert "at step 0" in rec.summary()

@@ -49,7 +49,10 @@ class Probe:
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:
     """L2 norm of each tensor, in float32: (len(tensors),). One multi-tensor pass."""
-    return torch.stack(torch._foreach_norm(list(tensors), 2, dtype=torch.float32))
+    # Torch narrows no double: a network in double precision, which may be recorded, has its norms made in that.
+    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
+    found = torch._foreach_norm(list(tensors), 2, dtype=None if wide else torch.float32)
+    return torch.stack([norm.to(torch.float32) for norm in found])
 
 
 def moments(seen: Measurement, names: Sequence[str]) -> Tensor:
