@@ -11,9 +11,7 @@ LIMITS = ("no-run", "short-schedule", "synthetic", "one-seed")
 """Kinds of caveats without which the first two sentences would mislead."""
 
 
-def answer(
-    verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Sequence[Estimate] = ()
-) -> tuple[str, ...]:
+def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Sequence[Estimate]) -> tuple[str, ...]:
     """What plain networks do, what shortcuts change, what the arms of a study change, and what cannot be said.
 
     Each of the first two speaks of converged networks where these were judged, else of the steps that were trained.

@@ -80,7 +80,8 @@ def probe(
     made = _network(network, depth, shortcut, read)
     what = f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else "")
     fill(made, read, what)
-    asked = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
+    options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
+    asked = _identity(weights, options)
     folder = out or _default_folder(weights, asked)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
@@ -103,11 +104,11 @@ def probe(
     title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
     for path in write(found, facts, format, folder, title):
         screen.print(str(path), soft_wrap=True)
-    store_at(folder).write(ASKED, _identity(weights, asked))
+    store_at(folder).write(ASKED, asked)
     return DONE
 
 
-def _default_folder(weights: Path, asked: Mapping[str, object]) -> Path:
+def _default_folder(weights: Path, asked: bytes) -> Path:
     """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
 
     UseError where it holds what was measured of other weights, or otherwise: that would be lost.
@@ -116,16 +117,16 @@ def _default_folder(weights: Path, asked: Mapping[str, object]) -> Path:
 
     folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
     store = store_at(folder)
-    if store.exists(ASKED) and store.read(ASKED) != _identity(weights, asked):
+    if store.exists(ASKED) and store.read(ASKED) != asked:
         raise UseError(
             f"{folder} holds what was measured of other weights or with other options: name another by --out"
         )
     return folder
 
 
-def _identity(weights: Path, asked: Mapping[str, object]) -> bytes:
-    """What was measured of which weights, as JSON: their SHA-256, and the options."""
-    found = dict(asked) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
+    """What is measured of which weights, as JSON: their SHA-256, and the options."""
+    found = dict(options) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
     return (json.dumps(found, indent=1) + "\n").encode()
 
 

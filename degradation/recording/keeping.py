@@ -57,9 +57,6 @@ class Kept:
         self._beside = {step: beside for step, beside in self._beside.items() if step % (2 * every) == 0}
         return 2 * every
 
-    def __contains__(self, step: int) -> bool:
-        return step in self._beside
-
     @property
     def idle(self) -> list[str]:
         """The layers that took no part in any measured step, in their order; also in those that are not kept."""
