@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly, or an end at once."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def interruptible() -> Iterator[None]:
     """Leave the block on SIGINT or SIGTERM, through every ``finally`` on the way, and raise Interrupted.
 
     For work that has nothing to keep, and may have processes to end. Within another such block it only makes sure: an
-    exception that a handler raises is lost where a library was called back by compiled code, as pydantic is.
+    exception that a handler raises is lost where compiled code called back, as pydantic's does, or in a ``__del__``.
     """
     if (around := _around()) or threading.current_thread() is not threading.main_thread():
         yield
@@ -75,7 +76,8 @@ def interruptible() -> Iterator[None]:
     leaving = Leaving()
     before = {number: signal.signal(number, leaving.receive) for number in SIGNALS}
     try:
-        yield
+        with _unsaid_if_lost(leaving):
+            yield
         if leaving():
             raise KeyboardInterrupt
     except BaseException as error:  # whatever others made of the KeyboardInterrupt
@@ -85,6 +87,22 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _unsaid_if_lost(leaving: Leaving) -> Iterator[None]:
+    """Keep Python from printing a traceback of the KeyboardInterrupt where it is lost: it is obeyed a little later."""
+    before = sys.unraisablehook
+
+    def say(lost: Any) -> None:
+        if not (leaving() and issubclass(lost.exc_type, KeyboardInterrupt)):
+            before(lost)
+
+    sys.unraisablehook = say
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,31 @@ def test_a_signal_whose_exception_was_lost_is_obeyed_all_the_same() -> None:
 def lose_a_signal() -> None:
     with suppress(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_lost_exception_of_a_signal_prints_no_traceback_and_any_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: said.append(lost.exc_type))
+    before = sys.unraisablehook
+
+    def work() -> None:
+        Dying(lambda: int("none"))
+        Dying(lambda: signal.raise_signal(signal.SIGINT))
+
+    with pytest.raises(Interrupted), interruptible():
+        work()
+    assert said == [ValueError]
+    assert sys.unraisablehook is before
+
+
+class Dying:
+    """Does something when it is collected, where Python can raise nothing."""
+
+    def __init__(self, last: Callable[[], object]) -> None:
+        self.last = last
+
+    def __del__(self) -> None:
+        self.last()
 
 
 def test_an_error_of_use_while_training_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
