@@ -31,7 +31,7 @@ FLOORS = [
     {"__init__", "__main__"},
 ]
 TORCH_FREE = ["spec", "plan", "schedules", "frames", "store", "results", "studies", "figures", "analysis", "report"]
-TORCH_FREE += ["runner", "commands"]
+TORCH_FREE += ["runner", "commands.app"]
 
 
 def room(path: Path) -> str:

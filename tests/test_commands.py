@@ -1,13 +1,14 @@
 """The command keeps its promises: what it prints, its exit status, its errors in one line."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from degradation import frames, runner
+from degradation import commands, frames, runner, studies
 from degradation.commands import main
 from degradation.spec import StudySpec
 from degradation.store import StudyFolder
@@ -311,6 +312,27 @@ def test_studies_lists_what_ships_with_its_question(command: Command) -> None:
     assert [row["name"] for row in document] == list(SHIPPED)
     assert all(row["question"] in Path(row["path"]).read_text().splitlines()[0] for row in document)
     assert "700 steps" in " ".join(command("studies").out.split())
+
+
+def test_ctrl_c_in_a_command_that_only_reads_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "shipped", lambda: signal.raise_signal(signal.SIGINT))
+    said = command("studies")
+    assert (said.status, said.out) == (130, "")
+    assert said.err == "degradation: stopped; nothing that was done is lost\n"
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "degradation.commands.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "degradation.commands.app")
+    monkeypatch.delattr(commands, "app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
+    said = command("studies")
+    assert (said.status, said.err) == (130, "degradation: stopped before anything was done\n")
 
 
 def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> None:

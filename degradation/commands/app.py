@@ -108,6 +108,8 @@ def _carried_out(arguments: list[str]) -> int:
     try:
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
+        if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
+            raise KeyboardInterrupt
         return returned if isinstance(returned, int) else DONE
     except UseError as error:
         return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
