@@ -231,6 +231,16 @@ def test_ray_that_was_started_here_leaves_no_process_behind_a_signal(tmp_path, m
     assert not [pid for pid in started if alive(pid)]
 
 
+def test_what_ray_says_of_its_own_end_is_not_shown(monkeypatch, capfd):
+    monkeypatch.setattr(launcher.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(launcher.ray, "shutdown", lambda: os.write(2, b"Failed to push error to driver"))
+    for name in ("_start_whole", "_fits", "share_of", "_sentence", "resources"):
+        monkeypatch.setattr(launcher, name, lambda *_: None)
+    with launcher.ready(Options(launcher="ray")):
+        print("shown")
+    assert capfd.readouterr() == ("shown\n", "")
+
+
 def assert_interrupted(process: subprocess.Popen, number: int | None, status: int) -> None:
     if number is not None:
         process.send_signal(number)

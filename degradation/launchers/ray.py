@@ -63,7 +63,8 @@ def ready(options: Options) -> Iterator[str]:
         with _printing_nothing():
             yield _sentence(address)
     finally:
-        ray.shutdown()
+        with captured():  # tasks that a signal left behind are mourned on stderr, below Python
+            ray.shutdown()
 
 
 def _start_whole() -> None:
