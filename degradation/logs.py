@@ -24,6 +24,12 @@ def attempt_name() -> str:
     return f"{stamp}-{int(now % 1 * 1000):03d}-{socket.gethostname()}-{os.getpid()}"
 
 
+def worker(attempt: str) -> tuple[str, int]:
+    """The node and the process that made an attempt, from its name. ValueError for another name, as of a note."""
+    node, process = attempt.split("-", 3)[3].rsplit("-", 1)
+    return node, int(process)
+
+
 def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
     """Replace the text of an attempt. Raises UseError where it cannot be written."""
     folder.store.write(f"{_place(folder, run_id)}/{attempt}.txt", text.encode())
@@ -54,8 +60,13 @@ def attempts(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 def read(folder: StudyFolder, run_id: str) -> dict[str, str]:
     """Attempt or note -> its text, the first first."""
     place = _place(folder, run_id)
-    names = folder.store.list(place)
-    return {name.removesuffix(".txt"): folder.store.read(f"{place}/{name}").decode(errors="replace") for name in names}
+    said = {name: folder.store.read(f"{place}/{name}.txt") for name in names(folder, run_id)}
+    return {name: text.decode(errors="replace") for name, text in said.items()}
+
+
+def names(folder: StudyFolder, run_id: str) -> tuple[str, ...]:
+    """The attempts and notes that are kept of a run, the first first."""
+    return tuple(name.removesuffix(".txt") for name in folder.store.list(_place(folder, run_id)))
 
 
 def logged(folder: StudyFolder) -> tuple[str, ...]:

@@ -119,7 +119,7 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
         work = Work(root=str(folder.store.root), study=folder.name, options=options)
         chosen = launcher(options)
         with chosen.ready(options):
-            chosen.check(study, options)  # what is missing or damaged is said before any training
+            chosen.check(work, study)  # what is missing or damaged is said before any training
             with stop_requests() as stop:
                 failed = chosen.launch(work, todo, report, stop)
                 if stop.status:

@@ -41,8 +41,8 @@ def three_nodes(monkeypatch: Any) -> Iterator[Any]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def add_node(cluster: Any) -> None:
-    cluster.add_node(num_cpus=1, num_gpus=1)
+def add_node(cluster: Any, **env_vars: str) -> Any:
+    return cluster.add_node(num_cpus=1, num_gpus=1, env_vars=env_vars or None)
 
 
 def lose_node(cluster: Any, worker: int) -> None:
@@ -100,6 +100,20 @@ def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: R
     raise UseError("no images here")
 
 
+def finds_no_data_on_a_sick_node(
+    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop
+) -> Ending:
+    from degradation.errors import UseError
+
+    if "SICK" in os.environ:
+        note(folder, run, "sick")
+        raise UseError("no images here")
+    report(Progress(run_id=run.run_id, phase="started"))
+    time.sleep(0.5)  # the sick node is the faster one
+    report(Progress(run_id=run.run_id, phase="finished"))
+    return "finished"
+
+
 def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
     """The memory of a GPU is enough for one run, and not for two."""
     import ray
@@ -138,7 +152,9 @@ def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: Report,
     """The worker dies the first time."""
     import signal
 
+    report(Progress(run_id=run.run_id, phase="started"))
     if note(folder, run, "asked") == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.write(2, b"a library says why\n")
+        os.kill(os.getpid(), signal.SIGSEGV)
     report(Progress(run_id=run.run_id, phase="finished"))
     return "finished"

@@ -13,8 +13,10 @@ from degradation.errors import UseError
 from degradation.launchers.shares import Share, share_of
 from degradation.launchers.work import Attempt, Books
 from degradation.progress import Progress
+from degradation.spec import RunSpec
 from degradation.store import StudyFolder
 from tests import made
+from tests.made_frames import make_study
 
 CHECKOUT = Path(__file__).parent.parent
 RUN = plan.runs(made.study_spec())[0]
@@ -150,6 +152,19 @@ def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
     assert kept.ended(RUN, failure("no data", "use")) is None
     other = plan.runs(made.study_spec())[1]
     assert kept.ended(other, failure("the memory is full", "memory")) is None
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once(tmp_path, heard):
+    folder = make_study(tmp_path, depths=(8,), seeds=(0,))
+    run = RunSpec.model_validate(folder.spec(folder.run_ids()[0]))
+    said: list[Progress] = []
+    kept = Books(folder, said.append, 3)
+    if heard:
+        kept.heard(Progress(run_id=run.run_id, phase="finished"))
+    assert kept.ended(run, failure("its node died", "died")) is None
+    assert ([progress.phase for progress in said], kept.failed) == (["finished"], {})
+    assert kept.ended(RUN, failure("its node died", "died")) is not None
 
 
 def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):

@@ -1,6 +1,7 @@
 """What was said of a run is kept for each attempt, outside its folder, and `degradation logs` shows it."""
 
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from degradation.progress import Progress, silent
 from degradation.store import StudyFolder
 from tests import calling, made
 from tests.calling import Command
-from tests.made_cluster import pretended, says_hello
+from tests.made_cluster import crashes, pretended, says_hello
 from tests.made_frames import make_study
 
 command = calling.command
@@ -99,6 +100,34 @@ def test_of_a_worker_process_all_that_it_prints_is_kept_and_nothing_shown(tmp_pa
     for part in ("hello from Python", "something is odd", "hello from a library"):
         assert f"{part}\n" in said
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    work = pretended(tmp_path, crashes, jobs=2, threads=1, checkpoint_seconds=1e9)
+    failed = local.launch(work, plan.runs(made.study_spec())[:2], silent, lambda: False)
+    assert all("its worker process died (exit code -11" in why for why in failed.values())
+    assert len(failed) == 2
+    [(_, said)] = logs.attempts(logs.read(work.folder, RUN.run_id))
+    started, *_, died = said.splitlines()[2:]
+    assert "  started" in started
+    assert "    a library says why" in said
+    assert "Fatal Python error: Segmentation fault" in said
+    assert died == failed[RUN.run_id]
+    assert not list(tmp_path.glob("degradation-*"))
+
+
+def test_on_a_disk_a_log_is_not_behind_by_more_than_a_second(folder, monkeypatch):
+    monkeypatch.setattr(transcript, "FLUSH_SECONDS", 0)
+
+    def execute(run, folder, options, report, stop):
+        say(report, "evaluate", step=1)
+        say(report, "evaluate", step=2)
+        assert "".join(logs.read(folder, RUN.run_id).values()).count("evaluate") == 2
+        return "stopped"
+
+    attempt(folder, execute, checkpoint_seconds=1e9)
 
 
 def test_a_long_log_loses_its_middle(folder, monkeypatch):
@@ -188,6 +217,26 @@ def test_the_arms_of_runs_that_share_a_name_are_shown(folder):
     run_ids = ("plain-8-s0-aaaaaaaa", "plain-8-s0-bbbbbbbb")
     with pytest.raises(UseError, match=r"aaaaaaaa \(sgd\), plain-8-s0-bbbbbbbb \(adam\)"):
         logs.find(folder, "plain-8-s0", dict(zip(run_ids, ("sgd", "adam"), strict=True)))
+
+
+def test_without_a_run_the_runs_that_have_a_log_are_named(command: Command):
+    folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
+    assert "nothing is kept of any run of made" in command("logs", "made").out
+    first, second = folder.run_ids()
+    for name in ("20260101-000000-000-far.away-7", "20260101-000000-001-near-8", "20260101-000001-001-here-9-note"):
+        logs.write(folder, first, name, "said\n")
+    logs.note(folder, second, "its worker process died\n")
+    assert command("logs", "made").out.splitlines() == [
+        f"{first}  attempts 2, the last 20260101-000000-001-near-8",
+        f"{second}  attempts 1, of which the workers said nothing",
+    ]
+
+
+def test_the_name_of_an_attempt_says_node_and_process():
+    assert logs.worker("20260101-000000-000-far-away.org-7") == ("far-away.org", 7)
+    assert logs.worker(logs.attempt_name()) == (os.uname().nodename, os.getpid())
+    with pytest.raises(ValueError, match="note"):
+        logs.worker("20260101-000000-000-far-away.org-7-note")
 
 
 def test_a_planned_run_that_nobody_has_begun_has_no_log(command: Command):

@@ -16,6 +16,7 @@ pytest.importorskip("ray")
 from degradation import logs, plan, runner
 from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.launchers import cluster as cluster_room
 from degradation.launchers import dispatching, nodes, work
 from degradation.launchers import ray as launcher
 from degradation.progress import silent
@@ -105,6 +106,38 @@ def test_a_worker_that_is_killed_continues_from_its_checkpoint(on, uninterrupted
     assert_same_frames(load(tmp_path / "s"), uninterrupted)
 
 
+def test_a_node_on_which_every_run_fails_costs_none_where_another_can_take_them(cluster, on, tmp_path):
+    sick = made_cluster.add_node(cluster, SICK="1")
+    watch = Once(None)
+    study = made.study_spec(seeds=tuple(range(6)))
+    asked = pretended(tmp_path, made_cluster.finds_no_data_on_a_sick_node, study, **on)
+    failed = launcher.launch(asked, plan.runs(study), watch, lambda: False)
+    cluster.remove_node(sick)
+    assert failed == {}
+    assert made_cluster.notes(tmp_path)
+    assert all(len(tried) == 1 for tried in made_cluster.notes(tmp_path).values())
+    assert "no images here; tried again, 1 of 3" in watch.messages("waiting")
+
+
+@pytest.mark.cifar10
+def test_a_node_that_cannot_take_part_is_named_before_any_training(cluster, on, tmp_path):
+    sick = made_cluster.add_node(cluster, DEGRADATION_DATA=str(tmp_path))
+    study = made.study_spec(dataset={"name": "cifar10"})
+    with pytest.raises(UseError, match=rf"^node {os.uname().nodename}: CIFAR-10"):
+        runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(**on), silent)
+    cluster.remove_node(sick)
+    assert not StudyFolder(tmp_path, "s").run_ids()
+
+
+def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(on, tmp_path):
+    asked = pretended(tmp_path, made_cluster.crashes, **on | {"checkpoint_seconds": 1e9})
+    assert launcher.launch(asked, RUNS[:1], silent, lambda: False) == {}
+    (_, died), _ = logs.attempts(logs.read(asked.folder, RUNS[0].run_id))
+    assert "    a library says why" in died
+    assert "Fatal Python error: Segmentation fault" in died
+    assert died.endswith("its worker process died\n")
+
+
 def worker_of(folder: StudyFolder, run_id: str) -> int:
     """The process that trains a run, as its log names it."""
     return int(list(logs.read(folder, run_id))[-1].rsplit("-", 1)[1])
@@ -170,7 +203,10 @@ def test_what_a_worker_prints_stands_in_the_log_of_its_run(on, tmp_path):
 # The command itself
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen:
+SILENT = "from degradation.launchers import cluster; cluster.SILENT_SECONDS = {}; from degradation.commands import main"
+
+
+def start(root: Path, *arguments: str, silent_seconds: float | None = None) -> subprocess.Popen:
     """`degradation run` of a study like STUDY, in a process of its own."""
     toml = root / "s.toml"
     toml.write_text(
@@ -178,7 +214,8 @@ def start(root: Path, *arguments: str) -> subprocess.Popen:
         "recipe = { steps = 120, batch = 16, warmup_steps = 2, padding = 1 }\n"
         'dataset = { name = "synthetic", examples = 48, test_examples = 20, size = 8 }\n'
     )
-    command = [sys.executable, "-m", "degradation", "run", str(toml), "--root", str(root), "--launcher", "ray"]
+    module = ["-m", "degradation"] if silent_seconds is None else ["-c", f"{SILENT.format(silent_seconds)}; main()"]
+    command = [sys.executable, *module, "run", str(toml), "--root", str(root), "--launcher", "ray"]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [*command, "--device", "cpu", "--threads", "1", "--no-figures", *arguments],
@@ -232,11 +269,10 @@ def test_ray_that_was_started_here_leaves_no_process_behind_a_signal(tmp_path, m
 
 
 def test_what_ray_says_of_its_own_end_is_not_shown(monkeypatch, capfd):
-    monkeypatch.setattr(launcher.ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(launcher.ray, "shutdown", lambda: os.write(2, b"Failed to push error to driver"))
-    for name in ("_start_whole", "_fits", "share_of", "_sentence", "resources"):
-        monkeypatch.setattr(launcher, name, lambda *_: None)
-    with launcher.ready(Options(launcher="ray")):
+    monkeypatch.setattr(cluster_room, "_start_whole", lambda: None)
+    with cluster_room.connected(Options(launcher="ray")):
         print("shown")
     assert capfd.readouterr() == ("shown\n", "")
 
@@ -281,6 +317,55 @@ def alive(pid: int) -> bool:
         return False
 
 
+# What the command itself depends on
+
+
+def test_the_death_of_ray_on_the_commands_machine_ends_it_in_one_line_and_fails_no_run(tmp_path):
+    process = start(tmp_path)
+    run_id = wait_for(process, "finished").split()[1]
+    [raylet] = [pid for pid in descendants(process.pid) if "/raylet/raylet" in read(Path(f"/proc/{pid}/cmdline"))]
+    os.kill(raylet, signal.SIGKILL)
+    said, why = process.communicate(timeout=100)
+    assert process.returncode == 2, why
+    assert why.startswith("degradation: Ray has died on this machine")
+    assert why.count("\n") == 1
+    assert " failed " not in said
+    assert said.count(run_id) == 0
+    assert StudyFolder(tmp_path, "s").is_done(run_id)
+
+
+def test_the_death_of_the_head_ends_the_command_in_one_line_with_checkpoints(cluster, tmp_path, monkeypatch):
+    with made_cluster.three_nodes(monkeypatch) as doomed:
+        address = doomed.address
+        process = start(tmp_path, "--address", address, silent_seconds=2)
+        wait_for(process, "evaluate")
+        doomed.head_node.all_processes["gcs_server"][0].process.kill()
+        said, why = process.communicate(timeout=50)
+    assert process.returncode == 2, why
+    assert said.count(f"the head of the Ray cluster, {address}, does not answer: waiting for it") == 1
+    assert why.startswith(f"degradation: the head of the Ray cluster, {address}, has not answered for 2 seconds")
+    assert why.count("\n") == 1
+    folder = StudyFolder(tmp_path, "s")
+    assert any(folder.checkpoint(run_id) for run_id in folder.run_ids())
+
+
+def test_a_head_is_asked_by_a_bare_connection(cluster, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(cluster_room, "gcs_address", lambda: f"127.0.0.1:{server.getsockname()[1]}")
+        head = cluster_room.Head()
+        assert head.ask()
+    assert not head.ask()
+    monkeypatch.setattr(cluster_room, "SILENT_SECONDS", 0)
+    with pytest.raises(cluster_room.ClusterError, match="the same command continues"):
+        head.ask()
+
+
+def test_a_share_that_no_node_has_is_named_before_it_is_waited_for(cluster, tmp_path):
+    process = start(tmp_path, "--address", cluster.address, "--threads", "3")
+    assert "no node has 3 cores yet, and one that has is waited for" in wait_for(process, "waited")
+    assert_interrupted(process, signal.SIGINT, 130)
+
+
 # What cannot be done
 
 
@@ -294,7 +379,7 @@ def test_a_node_that_does_not_see_the_root_ends_the_study_with_one_line(on, tmp_
     pretended(tmp_path, made_cluster.says_hello)
     (tmp_path / "s" / "study.json").unlink()
     lost = work.Work(root=str(tmp_path), study="s", options=Options(**on))
-    with pytest.raises(UseError, match=r"finds no study s in .*same folder on every node \(NFS\)"):
+    with pytest.raises(UseError, match=r"no study s in .*same folder on every node \(NFS\)"):
         launcher.launch(lost, RUNS, silent, lambda: False)
 
 
@@ -321,7 +406,7 @@ def test_an_address_where_no_cluster_answers_is_one_line_within_seconds(tmp_path
 
 @pytest.mark.parametrize(("said", "why"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "something else"), (b"", "timed out")])
 def test_a_port_where_something_else_listens_is_no_cluster(monkeypatch, said, why):
-    monkeypatch.setattr(launcher, "REACH_SECONDS", 0.5)
+    monkeypatch.setattr(cluster_room, "REACH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
@@ -332,8 +417,8 @@ def test_a_port_where_something_else_listens_is_no_cluster(monkeypatch, said, wh
 
         threading.Thread(target=answer, daemon=True).start()
         with pytest.raises(UseError, match=f"no Ray cluster answers there .*{why}"):
-            launcher._reach(f"127.0.0.1:{server.getsockname()[1]}")
+            cluster_room._reach(f"127.0.0.1:{server.getsockname()[1]}", "here")
 
 
 def test_the_port_of_a_cluster_answers(cluster):
-    launcher._reach(cluster.address)
+    cluster_room._reach(cluster.address, "here")

@@ -7,11 +7,17 @@ import typer
 from degradation import studies
 from degradation.commands.endings import DONE
 from degradation.commands.options import Name, RootOption
+from degradation.store import StudyFolder
 
 
 def logs(
     name: Name,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0.")],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0; without it, all are named."
+        ),
+    ] = None,
     root: RootOption = studies.ROOT,
 ) -> int:
     """Show what was said of a run by whoever trained it: every attempt, where, its rows, warnings and traceback."""
@@ -20,6 +26,8 @@ def logs(
     from degradation.commands.console import console
 
     folder = studies.locate(name, root)
+    if run is None:
+        return _which(folder)
     arms = {spec.run_id: arm for spec, arm in plan.arms(studies.stored(folder)).items()}
     run_id, out = kept.find(folder, run, arms), console()
     attempts = kept.attempts(kept.read(folder, run_id))
@@ -30,4 +38,19 @@ def logs(
     for number, (attempt, text) in enumerate(attempts, start=1):
         out.print(f"attempt {number}: {attempt}", style="bold", soft_wrap=True)
         out.print(text, soft_wrap=True)
+    return DONE
+
+
+def _which(folder: StudyFolder) -> int:
+    """The runs of which anything is kept, each with its last attempt: when, node and process."""
+    from degradation import logs as kept
+    from degradation.commands.console import console
+
+    out, runs = console(), kept.logged(folder)
+    if not runs:
+        out.print(f"nothing is kept of any run of {folder.name}", soft_wrap=True)
+    for run_id in runs:
+        names = [name for name in kept.names(folder, run_id) if not name.endswith(kept.NOTE)]
+        last = f"the last {names[-1]}" if names else "of which the workers said nothing"
+        out.print(f"{run_id}  attempts {max(1, len(names))}, {last}", soft_wrap=True)
     return DONE

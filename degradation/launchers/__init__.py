@@ -22,7 +22,7 @@ class Launcher(Protocol):
     def settled(self, options: Options, runs: int) -> Options:
         """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
 
-    def check(self, study: StudySpec, options: Options) -> None:
+    def check(self, work: "Work", study: StudySpec) -> None:
         """Raise UseError where data or device are not there, before any training."""
 
     def time_costs(self, study: StudySpec, options: Options) -> "Costs":

@@ -1,39 +1,36 @@
 """Runs -> Ray tasks: which is submitted when, what becomes of it, and what is tried again on another node."""
 
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import GetTimeoutError, LocalRayletDiedError, RayError, RayTaskError, TaskCancelledError
 
-from degradation import plan
+from degradation import logs, plan
+from degradation.errors import UseError
 from degradation.launchers import nodes
 from degradation.launchers.board import Board
+from degradation.launchers.cluster import ClusterError, Head, alive, on_node
 from degradation.launchers.shares import Share
+from degradation.launchers.transcript import last_words
 from degradation.launchers.work import Attempt, Books, Stop, Work
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
 
 RETRIES = 3
 WAKE_SECONDS = 0.2  # how soon a stop request is seen, and messages are shown
+WORDS_SECONDS = 20.0  # in which a node says what a dead worker of it had printed
 END_SECONDS = 60.0  # in which workers that are asked to stop write their checkpoints
 AHEAD = 8  # tasks that wait in Ray beside those that run, so that no node waits for the command
 MESSAGES = {
     "WorkerCrashedError": "its worker process died",
     "NodeDiedError": "its node died",
-    "LocalRayletDiedError": "Ray died on its node",
     "OutOfMemoryError": "its node was out of memory and Ray ended it",
 }
-
-
-def alive() -> list[dict[str, Any]]:
-    """The nodes that are alive, as Ray describes them."""
-    described: Any = ray.nodes
-    return [node for node in described() if node["Alive"]]
 
 
 def dead(error: RayError) -> str:
@@ -67,23 +64,37 @@ class Dispatch:
         self.todo: list[Waiting] = []
         self.flights: dict[Any, Flight] = {}
         self.started: set[str] = set()
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.failed_on: dict[str, set[str]] = {}
+        self.head = Head()
+        here = on_node(ray.get_runtime_context().get_node_id())
         self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self._asked: Any = None  # for the messages, and not answered yet
         # A worker that used a GPU ends with its run: it would hold memory there.
         self._task = ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(nodes.carry_out)
 
     def carry_out(self, runs: Sequence[RunSpec]) -> None:
-        """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint."""
+        """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint.
+
+        Raises ClusterError where the cluster is no more, or a node cannot take part; what has begun has its checkpoint.
+        """
         self.todo = [Waiting(run=run) for run in sorted(runs, key=plan.work_of, reverse=True)]
         try:
             while (self.todo or self.flights) and not self.stop():
-                self._submit()
+                if self._has_head() and self.todo:
+                    self._submit()
                 self._collect(WAKE_SECONDS)
         finally:
             self._end()
             self._hear_all()
             ray.kill(self.board)
+
+    def _has_head(self) -> bool:
+        """Whether the head answers; it is said when it ceases to."""
+        answered, answers = self.head.answers, self.head.ask()
+        if answered and not answers:
+            message = f"the head of the Ray cluster, {self.head.address}, does not answer: waiting for it"
+            self.books.heard(Progress(run_id="", phase="note", message=message))
+        return answers
 
     def _submit(self) -> None:
         """Hand runs to Ray, the longest first, as far ahead as keeps every node busy."""
@@ -92,9 +103,19 @@ class Dispatch:
         for waiting in [waiting for waiting in self.todo if waiting.since <= now][: max(0, limit - len(self.flights))]:
             self.todo.remove(waiting)
             self.started.discard(waiting.run.run_id)
-            task = self._task.options(scheduling_strategy="SPREAD", **self.share.asked())
+            task = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.asked())
             ref = task.remote(*nodes.packed(self.work, waiting.run), self.board)
             self.flights[ref] = Flight(run=waiting.run, share=self.share)
+
+    def _place(self, run: RunSpec) -> Any:
+        """Any node; for a run that has failed another than it has failed on, where there is one that can take it."""
+        failed_on = self.failed_on.get(run.run_id, set())
+        others = [
+            node["NodeID"]
+            for node in (alive() if failed_on else ())
+            if node["NodeID"] not in failed_on and self.share.within([node["Resources"]])
+        ]
+        return on_node(random.choice(others), soft=True) if others else "SPREAD"
 
     def _slots(self) -> int:
         return self.share.within(node["Resources"] for node in alive())
@@ -128,12 +149,29 @@ class Dispatch:
             self.books.heard(progress)
 
     def _enter(self, flight: Flight, found: Attempt) -> None:
+        if found.cause == "died":
+            found = replace(found, traceback=self._last_words(flight.run))
+        elif found.cause and found.node:
+            self.failed_on.setdefault(flight.run.run_id, set()).add(found.node)
         if found.cause == "memory" and flight.share.gpus and flight.share.gpus < 1:
             self._pack_less(flight, found)
         elif (pause := self.books.ended(flight.run, found)) is not None:
             self._wait(flight.run, pause)
             flying = [other.run.run_id for other in self.flights.values()]
             self.books.left([*flying, *(waiting.run.run_id for waiting in self.todo)])
+
+    def _last_words(self, run: RunSpec) -> str:
+        """What the worker of a run printed before it died, if its node is still there."""
+        if not self.head.answers:
+            return ""
+        try:
+            host, process = logs.worker(logs.names(self.work.folder, run.run_id)[-1])
+            there = next(node["NodeID"] for node in alive() if node["NodeManagerHostname"] == host)
+            asked = ray.remote(last_words).options(num_cpus=0, scheduling_strategy=on_node(there)).remote(process)
+            said: str = ray.get(asked, timeout=WORDS_SECONDS)
+        except (IndexError, ValueError, StopIteration, UseError, RayError):  # nothing was logged, or the node has died
+            return ""
+        return said
 
     def _wait(self, run: RunSpec, pause: float = 0.0) -> None:
         """Back among those that wait: retries are not put behind shorter runs."""
@@ -159,7 +197,7 @@ class Dispatch:
             ray.cancel(ref, recursive=False)
         until = time.monotonic() + END_SECONDS
         while self.flights and time.monotonic() < until:
-            with suppress(nodes.ClusterError):  # it was said, or nothing is left to be done about it
+            with suppress(ClusterError):  # it was said, or nothing is left to be done about it
                 self._collect(WAKE_SECONDS)
 
     def _hear_all(self) -> None:
@@ -177,8 +215,13 @@ def _outcome(ref: Any) -> Attempt:
         return found
     except TaskCancelledError:
         return Attempt(ending="stopped")
+    except LocalRayletDiedError:
+        raise ClusterError(
+            "Ray has died on this machine, through which the command reaches the cluster: what is done and every "
+            "checkpoint is kept; once Ray is there again, the same command continues"
+        ) from None
     except RayTaskError as error:
-        if isinstance(error.cause, nodes.ClusterError):
+        if isinstance(error.cause, ClusterError):
             raise error.cause from None
         return Attempt(why=dead(error), cause="error")
     except RayError as error:

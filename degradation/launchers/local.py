@@ -12,7 +12,7 @@ from degradation.costs import time_costs
 from degradation.data import load_images
 from degradation.environment import Options, choose_environment, choose_jobs, cores
 from degradation.errors import UseError
-from degradation.launchers.transcript import captured
+from degradation.launchers.transcript import captured, last_words
 from degradation.launchers.work import HELD_SECONDS, Attempt, Books, Stop, Work
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
@@ -32,10 +32,10 @@ def settled(options: Options, runs: int) -> Options:
     return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
 
 
-def check(study: StudySpec, options: Options) -> None:
+def check(work: Work, study: StudySpec) -> None:
     """Raise UseError where data or device are not on this machine."""
-    load_images(study.dataset, options.data_dir)
-    choose_environment(options, study.precision, options.jobs or 1)
+    load_images(study.dataset, work.options.data_dir)
+    choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
 def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
@@ -131,7 +131,10 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             died = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
-            message = Attempt(ending="stopped") if self._asked else Attempt(why=died, cause="died")
+            message = Attempt(ending="stopped")
+            if not self._asked:
+                words = last_words(self.process.pid) if self.process.pid else ""
+                message = Attempt(why=died, cause="died", traceback=words)
         if not isinstance(message, Progress):
             self.run = None
             if message.ending == "stopped":  # it takes no further run

@@ -2,7 +2,8 @@
 
 import pickle
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,9 @@ import ray
 
 from degradation import costs
 from degradation.data import load_images
-from degradation.environment import choose_environment
+from degradation.environment import Options, choose_environment
 from degradation.errors import UseError
+from degradation.launchers.cluster import ClusterError
 from degradation.launchers.transcript import captured
 from degradation.launchers.work import Attempt, Work
 from degradation.progress import Progress
@@ -21,10 +23,6 @@ from degradation.version import __version__
 
 LAST = ("finished", "diverged")
 LAST_SECONDS = 10.0  # a worker's last message is waited for so long
-
-
-class ClusterError(UseError):
-    """A node that cannot do what the study needs, whichever run it is given: the study ends with this line."""
 
 
 def packed(*what: object) -> tuple[str, bytes]:
@@ -51,11 +49,6 @@ def carry_out(version: str, payload: bytes, board: Any) -> Attempt:
 
 def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
     node = socket.gethostname()
-    if work.folder.study() is None:
-        raise ClusterError(
-            f"node {node} finds no study {work.study} in {work.root}: a path must be the same folder on every node "
-            f"(NFS); else take a URL such as --root s3://BUCKET/FOLDER"
-        )
 
     def say(progress: Progress) -> None:
         said = board.say.remote(replace(progress, node=node))
@@ -63,17 +56,48 @@ def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
             with suppress(ray.exceptions.RayError):  # the run is done, whoever hears of it
                 ray.get(said, timeout=LAST_SECONDS)
 
-    return work.attempt(run, say, stop, captured)
+    try:
+        with _named(work.options):
+            _see(work)
+        found = work.attempt(run, say, stop, captured)
+    except ClusterError:
+        raise
+    except UseError as error:
+        found = Attempt(why=str(error), cause="use")
+    return replace(found, node=ray.get_runtime_context().get_node_id())
+
+
+def _see(work: Work) -> None:
+    """ClusterError where this node sees another root than the command, UseError where it cannot read it."""
+    if work.folder.study() is None:
+        raise ClusterError(
+            f"no study {work.study} in {work.root}: a path must be the same folder on every node (NFS); else take "
+            f"a URL such as --root s3://BUCKET/FOLDER"
+        )
+
+
+@contextmanager
+def _named(options: Options) -> Iterator[None]:
+    """What this node refuses, with its name, where the cluster has more machines than that of the command."""
+    try:
+        yield
+    except UseError as error:
+        if not options.address:
+            raise
+        raise type(error)(f"node {socket.gethostname()}: {error}") from None
 
 
 def check(version: str, payload: bytes) -> None:
-    """UseError where the data or the device is not on this node."""
-    study, options = _unpacked(version, payload)
-    choose_environment(options, study.precision, 1)
-    load_images(study.dataset, options.data_dir)
+    """UseError where this node does not see the root, or has not the data or the device."""
+    work, study = _unpacked(version, payload)
+    with _named(work.options):
+        _see(work)
+        choose_environment(work.options, study.precision, 1)
+        load_images(study.dataset, work.options.data_dir)
 
 
 def time_costs(version: str, payload: bytes) -> costs.Costs:
     """What a step costs on this node."""
     study, options = _unpacked(version, payload)
-    return costs.time_costs(study, options)
+    with _named(options):
+        return costs.time_costs(study, options)

@@ -7,6 +7,7 @@ from typing import Any
 from degradation.environment import Options
 from degradation.errors import UseError
 
+LEAST_GPU = 0.01
 GPU_SHARES = (1.0, 0.5, 0.25)  # of those that let all runs go at a time the largest is taken, else the last
 
 
@@ -32,6 +33,10 @@ class Share:
         if self.gpus:
             return "a whole GPU" if self.gpus == 1 else f"{self.gpus:g} of a GPU"
         return f"{self.cores} core{'' if self.cores == 1 else 's'}"
+
+    def least(self) -> dict[str, Any]:
+        """As little as a look at a node takes: the sight of a GPU, or nothing that it would have to wait for."""
+        return {"num_gpus": LEAST_GPU if self.gpus else 0, "num_cpus": 0}
 
     def asked(self) -> dict[str, Any]:
         """The share as Ray is asked for it."""

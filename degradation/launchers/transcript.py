@@ -1,5 +1,6 @@
 """An attempt at a run -> its log: start, node, rows, warnings, what the process printed, and how it ended."""
 
+import faulthandler
 import math
 import os
 import socket
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -18,17 +20,19 @@ from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.progress import Progress, line
 from degradation.spec import RunSpec
-from degradation.store import StudyFolder
+from degradation.store import StudyFolder, Url
 from degradation.version import __version__
 
 MOST_CHARACTERS = 1 << 20  # of one attempt: each flush writes it whole
+LAST_CHARACTERS = 1 << 14  # of what a worker that died had printed
+FLUSH_SECONDS = 1.0  # between two flushes to a disk; a store behind a URL takes one with each checkpoint
 
 Heard = Callable[[], str]
 Listen = Callable[[], AbstractContextManager[Heard]]
 
 
 class Transcript:
-    """Writes the log of one attempt: at its start, no seldomer than its checkpoints, and at its end.
+    """Writes the log of one attempt: at its start, as it goes on, and at its end.
 
     An attempt that says nothing, because another process holds the run, leaves none. A log that cannot be written
     fails no run.
@@ -38,6 +42,9 @@ class Transcript:
         self.folder, self.run_id, self.options, self.heard = folder, run.run_id, options, heard
         self.attempt = logs.attempt_name()
         self.text = ""
+        self.pause = options.checkpoint_seconds
+        if not isinstance(folder.path, Url):
+            self.pause = min(self.pause, FLUSH_SECONDS)
         self._row: tuple[float | None, float | None] = (None, None)
         self._written = -math.inf
 
@@ -48,7 +55,7 @@ class Transcript:
             self._add(line(progress))
         self._row = row
         # Not of a note: it may be the store's own, that it cannot be reached, in the midst of a write.
-        if progress.phase != "note" and time.monotonic() - self._written >= self.options.checkpoint_seconds:
+        if progress.phase != "note" and time.monotonic() - self._written >= self.pause:
             self._flush()
 
     def close(self, ending: str, why: str) -> None:
@@ -62,7 +69,7 @@ class Transcript:
 
     def _printed(self) -> str:
         """What the process printed since, indented."""
-        return "".join(f"    {text}\n" for text in self.heard().splitlines() if text.strip())
+        return indented(self.heard())
 
     def _head(self) -> str:
         now, zone = time.strftime("%Y-%m-%d %H:%M:%S"), time.strftime("%Z")
@@ -77,6 +84,11 @@ class Transcript:
         with suppress(UseError, OSError):
             logs.write(self.folder, self.run_id, self.attempt, self.text)
         self._written = time.monotonic()
+
+
+def indented(printed: str) -> str:
+    """What a process printed, as it stands among the lines of a log."""
+    return "".join(f"    {text}\n" for text in printed.splitlines() if text.strip())
 
 
 def _shortened(text: str) -> str:
@@ -106,9 +118,12 @@ def overheard() -> Iterator[Heard]:
 
 @contextmanager
 def captured() -> Iterator[Heard]:
-    """All that a worker process prints, libraries below Python included; none of it goes anywhere else."""
+    """All that a worker process prints, libraries below Python included; none of it goes anywhere else.
+
+    A process that dies leaves it to `last_words`, with the traceback of what killed it where that was a fault.
+    """
     streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.NamedTemporaryFile(prefix=_prefix(os.getpid())) as file:
         kept = [(number, os.dup(number)) for number in (1, 2)]
         read = 0
 
@@ -122,6 +137,7 @@ def captured() -> Iterator[Heard]:
         _flush(streams)
         for number, _ in kept:
             os.dup2(file.fileno(), number)
+        faulthandler.enable(file=2)
         try:
             yield heard
         finally:
@@ -129,6 +145,20 @@ def captured() -> Iterator[Heard]:
             for number, before in kept:
                 os.dup2(before, number)
                 os.close(before)
+
+
+def last_words(process: int) -> str:
+    """What a process of this machine that died while it was `captured` had printed, its end; deletes it."""
+    said = ""
+    for file in Path(tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
+        with suppress(OSError):
+            said += file.read_bytes()[-LAST_CHARACTERS:].decode(errors="replace")
+            file.unlink()
+    return said
+
+
+def _prefix(process: int) -> str:
+    return f"degradation-{process}-"
 
 
 def _flush(streams: tuple[TextIO, TextIO]) -> None:

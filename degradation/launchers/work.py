@@ -11,7 +11,7 @@ from degradation import logs
 from degradation.environment import Options, choose_environment
 from degradation.errors import Parted, UseError
 from degradation.execute import Ending, execute
-from degradation.launchers.transcript import Listen, Transcript, overheard
+from degradation.launchers.transcript import Listen, Transcript, indented, overheard
 from degradation.processes import here
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec
@@ -35,6 +35,9 @@ class Attempt:
     why: str = ""
     cause: Cause = ""
     traceback: str = ""
+    """Or what a worker that died had printed last."""
+    node: str = ""
+    """Ray's id of the node that it was made on."""
 
 
 def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
@@ -119,6 +122,7 @@ class Books:
         self._tried: dict[str, list[str]] = {}
         self._began: dict[str, int] = {}
         self._held: set[str] = set()
+        self._ended: set[str] = set()
         self._waits = False
 
     def heard(self, progress: Progress) -> None:
@@ -129,6 +133,8 @@ class Books:
             self._tried.pop(run_id, None)
         if progress.phase == "started":
             self._held.discard(run_id)
+        if progress.phase in ENDED:
+            self._ended.add(run_id)
         self.report(progress)
 
     def ended(self, run: RunSpec, found: Attempt) -> float | None:
@@ -136,8 +142,17 @@ class Books:
         if found.ending == "held":
             return self._wait(run.run_id)
         if found.ending is None:
-            return self._fail(run.run_id, found)
+            return None if self._done_all_the_same(run, found) else self._fail(run.run_id, found)
         return 0.0 if found.ending == "stopped" else None
+
+    def _done_all_the_same(self, run: RunSpec, found: Attempt) -> bool:
+        """Whether a worker that died had finished its run, which is then neither failed nor tried again."""
+        if found.cause != "died" or not self.folder.is_done(run.run_id):
+            return False
+        if run.run_id not in self._ended:
+            ending, steps = self.folder.done(run.run_id)["status"], run.recipe.steps
+            self.heard(Progress(run_id=run.run_id, phase=ending, step=steps, steps=steps))
+        return True
 
     def _wait(self, run_id: str) -> float:
         if run_id not in self._held:
@@ -158,20 +173,20 @@ class Books:
     def _fail(self, run_id: str, found: Attempt) -> float | None:
         earlier = self._tried.setdefault(run_id, [])
         if found.cause == "died":
-            self._note(run_id, found.why)
+            self._note(run_id, found)
         hopeless = found.cause == "memory" or (found.cause == "use" and found.why in earlier)
         if hopeless or len(earlier) >= self.retries:
             self.failed[run_id] = found.why
             self.report(Progress(run_id=run_id, phase="failed", message=found.why))
             return None
         earlier.append(found.why)
-        message = f"{found.why}; tried again, {len(earlier)} of {self.retries}"
+        message = f"{found.why.removesuffix('.')}; tried again, {len(earlier)} of {self.retries}"
         self.report(Progress(run_id=run_id, phase="waiting", message=message))
         return float(PAUSE_SECONDS * 2 ** (len(earlier) - 1))
 
-    def _note(self, run_id: str, why: str) -> None:
-        """Keep why a worker died in its run's log: it could not say so itself."""
+    def _note(self, run_id: str, found: Attempt) -> None:
+        """Keep why a worker died, and its last words, in its run's log: it could not do so itself."""
         try:
-            logs.note(self.folder, run_id, f"{why}\n")
+            logs.note(self.folder, run_id, f"{indented(found.traceback)}{found.why}\n")
         except UseError:
             return  # the line that the study ends with says it as well
