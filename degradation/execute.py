@@ -71,7 +71,7 @@ class Execution:
             return self._through(training, found is not None, save_seconds)
 
     def _through(self, training: Training, continued: bool, save_seconds: float) -> Ending:
-        self._tell("started", training, f"continued from step {training.position}" if continued else "")
+        self._tell("started", training, f"continued from step {training.position:,}" if continued else "")
         host = Host(
             should_stop=training.team.stop(self.should_stop),
             save=lambda: self._save(training),

@@ -15,7 +15,7 @@ from degradation.spec import RunSpec
 
 LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
 PASSING: tuple[Phase, ...] = ("train", "measure")  # too many for lines
-NAME_WIDTH, OTHER_WIDTH = 17, 72  # characters of a run's name at least, and of the rest of its line
+NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
 ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
 
 
@@ -104,11 +104,11 @@ class Live:
 
 
 def _said(progress: Progress) -> str:
-    """``1,234 loss 0.412 12.50% 1,234 img/s node``, step first, as far as it is known."""
+    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first, as far as it is known."""
     parts = [
         f"{progress.step:,}",
         f"loss {progress.loss:.3f}" if progress.loss is not None else "",
-        percent(progress.error),
+        f"error {percent(progress.error)}" if progress.error is not None else "",
         f"{progress.images_per_second:,.0f} img/s" if progress.images_per_second else "",
         progress.node,
     ]
