@@ -52,13 +52,21 @@ def _around() -> StopRequest | None:
     return taker if isinstance(taker, StopRequest) else None
 
 
+class Leave(KeyboardInterrupt):
+    """The exception of a signal that is obeyed at once.
+
+    Not KeyboardInterrupt itself: where that passes through an ``exec`` of text, as imports have it, CPython ends the
+    process by SIGINT whatever status it exits with.
+    """
+
+
 class Leaving(StopRequest):
     """A request that is obeyed at once: the first signal ends what is under way, further ones wait for what it ends."""
 
     def receive(self, number: int, _frame: Any = None) -> None:
         if not self.status:
             super().receive(number)
-            raise KeyboardInterrupt
+            raise Leave
 
 
 @contextmanager
@@ -79,8 +87,8 @@ def interruptible() -> Iterator[None]:
         with _unsaid_if_lost(leaving):
             yield
         if leaving():
-            raise KeyboardInterrupt
-    except BaseException as error:  # whatever others made of the KeyboardInterrupt
+            raise Leave
+    except BaseException as error:  # whatever others made of it
         if leaving():
             raise Interrupted(leaving.status) from error
         raise
@@ -91,11 +99,11 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def _unsaid_if_lost(leaving: Leaving) -> Iterator[None]:
-    """Keep Python from printing a traceback of the KeyboardInterrupt where it is lost: it is obeyed a little later."""
+    """Keep Python from printing a traceback of the exception where it is lost: it is obeyed a little later."""
     before = sys.unraisablehook
 
     def say(lost: Any) -> None:
-        if not (leaving() and issubclass(lost.exc_type, KeyboardInterrupt)):
+        if not (leaving() and issubclass(lost.exc_type, Leave)):
             before(lost)
 
     sys.unraisablehook = say

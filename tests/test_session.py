@@ -179,6 +179,18 @@ def lose_a_signal() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_signal_within_an_exec_of_text_leaves_the_exit_status_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "executing.py").write_text(
+        "import sys; from degradation.errors import Interrupted; from degradation.stopping import interruptible\n"
+        "try:\n"
+        "    with interruptible(): exec('import signal; signal.raise_signal(signal.SIGTERM)')\n"
+        "except Interrupted as interrupted:\n"
+        "    sys.exit(interrupted.status)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"}
+    assert subprocess.run([sys.executable, "-m", "executing"], env=environment).returncode == 143
+
+
 def test_a_lost_exception_of_a_signal_prints_no_traceback_and_any_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[type[BaseException]] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: said.append(lost.exc_type))
