@@ -177,9 +177,12 @@ def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Lay
 def uncovered(network: nn.Module, layout: Layout) -> dict[str, str]:
     """Module -> its type, for those whose own trained weights belong to no layer of the Layout (embeddings, say).
 
+    Also a layer whose weight is made of others, as `weight_norm` and pruning do it.
+
     The weights that a module of modules holds itself stand by their own names.
     """
-    covered = {name for layer in layout.layers for name in _known_as(layer)}
+    whole = [layer for layer in layout.layers if held_weight(network, layer) is not None]
+    covered = {name for layer in whole for name in _known_as(layer)}
     found: dict[str, str] = {}
     for name, part in _modules(network):
         own = [weight for weight, held in part.named_parameters(recurse=False) if held.requires_grad]

@@ -43,6 +43,27 @@ def tokens(step):
     return torch.randint(0, 20, (4, 5), generator=generator), torch.randint(0, 10, (4,), generator=generator)
 
 
+class InPlace(nn.Module):
+    """Linear layers on three dimensions and instance norms: their outputs are views, which are then written over."""
+
+    def __init__(self):
+        super().__init__()
+        self.inplace = True
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True)
+        self.one, self.two, self.head = nn.Linear(36, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x)), inplace=self.inplace).flatten(2)
+        x = F.relu(self.one(x), inplace=self.inplace)
+        y = self.two(x)
+        return self.head(y.add_(x) if self.inplace else y + x).mean(1)
+
+
+def small(step):
+    pixels, labels = images(step)
+    return pixels[..., :8, :8], labels
+
+
 def train(model, batches, steps=STEPS, watch=lambda step: None):
     """The user's loop; ``watch`` is called between backward and update."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -134,6 +155,131 @@ def test_every_number_is_that_of_a_naive_loop(make, batches, responses):
     for key, row in expected.items():
         for column, value in row.items():
             assert found[key][column] == pytest.approx(value, rel=2e-3, abs=1e-5), (key, column)
+
+
+def test_outputs_that_are_views_are_heard_though_they_are_written_over():
+    torch.manual_seed(0)
+    model = InPlace()
+    other = copy.deepcopy(model)
+    other.inplace = False  # else the naive hooks are lost themselves
+    expected = naive(other, small, {"conv": "norm", "one": "one", "two": "two", "head": "head"})
+    with degradation.record(model, every=1) as rec:
+        train(model, small)
+    found = rows(rec)
+    assert found.keys() == expected.keys()
+    for key, row in expected.items():
+        for column, value in row.items():
+            assert found[key][column] == pytest.approx(value, rel=2e-3, abs=1e-5), (key, column)
+    assert not rec.notes
+
+
+class Perceptual(nn.Module):
+    """A frozen part that is used twice: with a gradient that comes back, and for the target without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.make, self.see = nn.Linear(8, 8), nn.Linear(8, 8).requires_grad_(False)
+
+    def forward(self, x):
+        return F.mse_loss(self.see(self.make(x)), self.see(x))
+
+
+def test_of_a_layer_used_with_and_without_a_gradient_the_gradient_is_that_which_came():
+    torch.manual_seed(0)
+    model, x = Perceptual(), torch.randn(5, 8)
+    with degradation.record(model, every=1) as rec:
+        model(x).backward()
+    with torch.no_grad():
+        made, wanted = model.see(model.make(x)), model.see(x)
+    gradient = 2 * (made - wanted) / made.numel()
+    row = rows(rec)[0, "see"]
+    assert row["response_grad_norm"] == pytest.approx(gradient.norm().item(), rel=1e-5)
+    assert row["response_grad_rms"] == pytest.approx(gradient.square().mean().sqrt().item(), rel=1e-5)
+    assert row["std"] == pytest.approx(torch.cat([made, wanted]).std(correction=0).item(), rel=1e-5)
+    assert rec.first_nonfinite is None
+
+
+def test_a_frozen_layers_response_is_that_of_the_forward_that_the_step_went_through():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(8, 8).requires_grad_(False), nn.ReLU(), nn.Linear(8, 2)), torch.randn(5, 8)
+    with degradation.record(model, every=1) as rec:
+        for _ in range(2):
+            model(1000 * torch.randn(100, 8))  # its output is dropped
+            model(x).sum().backward()
+    for step in range(2):
+        assert rows(rec)[step, "0"]["std"] == pytest.approx(model[0](x).std(correction=0).item(), rel=1e-5)
+
+
+def per_sample(model, x):
+    def loss(weights, one):
+        return torch.func.functional_call(model, weights, (one,)).square().sum()
+
+    return torch.func.vmap(torch.func.grad(loss), (None, 0))(dict(model.named_parameters()), x)
+
+
+def on_meta(model, x):
+    weights = {name: weight.to("meta") for name, weight in model.named_parameters()}
+    return torch.func.functional_call(model, weights, (x.to("meta"),))
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        per_sample,
+        on_meta,
+        lambda model, x: torch.func.jacrev(model)(x),
+        lambda model, x: torch.func.jacfwd(model)(x),
+        lambda model, x: torch.autograd.functional.hessian(lambda y: model(y).square().sum(), x, vectorize=True),
+        lambda model, x: torch.jit.trace(model, x),
+    ],
+    ids=["vmap of grad", "meta", "jacrev", "jacfwd", "vectorized hessian", "trace"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_what_is_no_ordinary_pass_is_not_heard_and_goes_on_as_without(unusual):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(3, 4)
+    with degradation.record(model, every=1) as alone:
+        model(x).sum().backward()
+    with degradation.record(model, every=1) as rec:
+        unusual(model, x)
+        model.zero_grad()
+        model(x).sum().backward()
+    last, expected = rec.frame("responses"), alone.frame("responses")
+    last = last[last["step"] == last["step"].max()]
+    for column in ("mean", "std", "zero_fraction"):
+        assert last[column].tolist() == expected[column].tolist()
+    assert rec.first_nonfinite is None
+
+
+class Phases(nn.Module):
+    """A layer of complex numbers, whose responses have no order and so no share above zero, before one of real ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.turn, self.head = nn.Linear(4, 2, dtype=torch.complex64), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.turn(x).abs())
+
+
+def test_complex_weights_are_recorded():
+    torch.manual_seed(0)
+    model, x = Phases(), torch.randn(3, 4, dtype=torch.complex64)
+    with degradation.record(model, every=1) as rec:
+        model(x).sum().backward()
+    row, weight = rows(rec)[0, "turn"], model.turn.weight
+    assert row["weight_norm"] == pytest.approx(weight.norm().item(), rel=1e-5)
+    assert row["weight_grad_norm"] == pytest.approx(weight.grad.norm().item(), rel=1e-5)
+    assert "std" not in row or math.isnan(row["std"])
+
+
+@pytest.mark.parametrize("made", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_a_weight_that_is_made_of_others_is_named_as_not_recorded(made):
+    model = nn.Sequential(made(nn.Linear(4, 4)), nn.ReLU(), nn.Linear(4, 2))
+    with degradation.record(model, every=1) as rec:
+        model(torch.randn(3, 4)).sum().backward()
+    assert "not recorded, though trained: 0" in rec.summary()
 
 
 def test_the_projection_of_an_attention_has_a_weight_and_no_response():

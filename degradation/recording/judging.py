@@ -6,7 +6,8 @@ weight is the product of both, so what vanishes there is seen in one of them. Th
 
 - ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
   neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
-  fewer in a network of fewer than nine), so that one odd layer is none. torchvision's ResNet-18 and -50, MobileNetV2,
+  fewer in a network of fewer than nine), so that one odd layer is none; of gradients the largest of them, since those
+  within a branch are no measure of what reaches the input. torchvision's ResNet-18 and -50, MobileNetV2,
   VGG-11 and ConvNeXt, and transformers stay below it in their first steps, though two of their layers can differ more.
 - ``DEAD`` 95 %: so much of a response is at most zero, and as much of its gradient is exactly zero. The second shows
   that something behind cuts it off as a ReLU does; before a Softplus or a loss negative values get gradients too.
@@ -25,6 +26,7 @@ FAR, END = 1000.0, 3
 DEAD = 0.95
 LOST, HUGE = 1e-7, 1e6
 NAMED = 3  # layers that a line names
+ALONE = "stands out"
 Numbers = NDArray[np.float64]
 Places = NDArray[np.intp]
 
@@ -150,7 +152,7 @@ def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iter
         value = values[alive[place]]
         factor = f"{10 ** (logs[place] - near):.0e} times"
         yield (
-            f"the {what} of {profile.names[alive[place]]} stands out",
+            f"the {what} of {profile.names[alive[place]]} {ALONE}",
             f"{factor} that of the layers next to it ({value:.1e})",
         )
     yield from rest
@@ -160,7 +162,7 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
     if len(alive) < 2:
         return
     logs = np.log10(values[alive])
-    first, last = _ends(logs)
+    first, last = _largest_ends(logs) if what == "gradient" else _ends(logs)
     begin, end = (last, first) if where == "towards the input" else (first, last)
     change = logs[end] - logs[begin]
     if abs(change) < np.log10(FAR):
@@ -202,6 +204,18 @@ def _ends(logs: Numbers) -> tuple[int, int]:
     if width == 2:
         return 1, len(logs) - 2
     return int(first[width // 2]), len(logs) - width + int(last[width // 2])
+
+
+def _largest_ends(logs: Numbers) -> tuple[int, int]:
+    """The layers whose gradient stands for the first and for the last: of three the largest.
+
+    Within a branch it can be small by far where none vanishes: behind a gamma of zero, before the softmax of an
+    attention. What reaches the input comes along the others.
+    """
+    width = min(END, -(-len(logs) // 4))
+    if width < END:
+        return _ends(logs)
+    return int(logs[:width].argmax()), len(logs) - width + int(logs[-width:].argmax())
 
 
 def _lone(logs: Numbers) -> NDArray[np.bool_]:

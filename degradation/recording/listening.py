@@ -14,11 +14,10 @@ from torch.nn import Module, Parameter
 
 from degradation.layout import Layer, Layout, held_weight, map_size, normalized, statistics_of
 from degradation.probes import RESPONSES, Measurement
-from degradation.probes.probe import norms
 from degradation.recording.backwards import current
 from degradation.recording.copies import Hook, Hooked
+from degradation.recording.tensors import norm_of, plain, size_of, sum_of, when_answered
 
-SAMPLE = 2**14  # values of a gradient whose zeros are counted
 USES = 1000  # of one layer in one step; of more, the last are kept
 Numbers = NDArray[np.float64]
 
@@ -33,6 +32,8 @@ class Use:
     statistics: str
     answers: bool
     """Whether a gradient can come back at all."""
+    forward: int
+    """Number of the network's forward that it belongs to."""
     backward: int | None = None
     gradient: Tensor | None = None
     """L2 norm, and the share of values that are not zero: (2,)."""
@@ -98,6 +99,8 @@ class Listener:
             layer.name: network.get_submodule(layer.response) for layer in layout.layers if layer.response is not None
         }
         self._hooked = Hooked()
+        self._forwards = 0
+        self._hooked.add(network, Hook(self._passed))
         self._handles: list[Any] = []
         for layer in layout.layers:
             if layer.response is not None:
@@ -124,6 +127,10 @@ class Listener:
         trained = [name for name, weight in self._weights.items() if weight is not None and weight.requires_grad]
         return {name for name in trained if name in self._modules} - self._called - set(self._weight_gradients)
 
+    def _passed(self, _module: Module, _inputs: Any, _returned: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._forwards += 1
+
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
         if torch.compiler.is_compiling():
@@ -138,28 +145,29 @@ class Listener:
         output = returned
         while isinstance(output, tuple) and output:  # of an attention, of an LSTM, of packed sequences
             output = output[0]
-        if not isinstance(output, Tensor) or not output.is_floating_point() or not output.numel():
+        if not isinstance(output, Tensor) or not plain(output) or not output.is_floating_point() or not output.numel():
             return
         if self.first is None:
-            self.first, self._input = layer.name, _sum_of(inputs)
+            self.first, self._input = layer.name, sum_of(inputs)
         use = Use(
             moments=self._moments(layer, module, output),
             values=output.numel(),
             statistics=statistics_of(module),
             answers=output.requires_grad,
+            forward=self._forwards,
         )
         self.maps.setdefault(name, map_size(module, output))
         self.examples = len(output) if output.ndim else 1
         self._uses.setdefault(name, deque(maxlen=USES)).append(use)
         if output.requires_grad:
             # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
-            output.register_hook(partial(self._came_back, use))  # type: ignore[no-untyped-call]
+            when_answered(output, partial(self._came_back, use))
 
     def _came_back(self, use: Use, gradient: Tensor) -> None:
         if self._closed:
             self._again(current())
-        else:
-            use.backward, use.gradient = current(), _size(gradient)
+        elif plain(gradient):
+            use.backward, use.gradient = current(), size_of(gradient)
 
     @torch.no_grad()
     def _moments(self, layer: Layer, module: Module, output: Tensor) -> Tensor:
@@ -178,16 +186,14 @@ class Listener:
         return RESPONSES.measure(alone)[0]
 
     def _weight_reached(self, name: str, gradient: Tensor) -> None:
-        if not self.paused:
-            self._weight_gradients[name] = _norm(gradient)
+        if not self.paused and plain(gradient):
+            self._weight_gradients[name] = norm_of(gradient)
 
     @torch.no_grad()
     def heard(self, backward: int, scale: float) -> Heard:
         """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
         layers = self.layout.layers
-        uses = [
-            [use for use in self._uses_of(layer) if use.backward == backward or not use.answers] for layer in layers
-        ]
+        uses = [self._part_in(backward, layer) for layer in layers]
         flat = [use for part in uses for use in part]
         of_weights, of_uses, self.input_finite = self._brought(flat)
         pooled = _pooled(uses, of_uses)
@@ -205,6 +211,16 @@ class Listener:
             statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 
+    def _part_in(self, backward: int, layer: Layer) -> list[Use]:
+        """The uses of a layer that a backward went through, and those without gradient of the same forwards."""
+        answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
+        silent = answered or {use.forward for use in self._uses_of(layer)}
+        return [
+            use
+            for use in self._uses_of(layer)
+            if use.backward == backward or (not use.answers and use.forward in silent)
+        ]
+
     def _uses_of(self, layer: Layer) -> Sequence[Use]:
         return () if layer.response is None else self._uses.get(layer.response, ())
 
@@ -220,7 +236,7 @@ class Listener:
         """
         missing, unknown = torch.full((), torch.nan), torch.full((2,), torch.nan)
         scalars = [self._weight_gradients.get(layer.name, missing) for layer in self.layout.layers]
-        scalars += [missing if weight is None else _norm(weight) for weight in self.weights]
+        scalars += [missing if weight is None else norm_of(weight) for weight in self.weights]
         scalars.append(self._input)
         wide = [part for use in uses for part in (use.moments, unknown if use.gradient is None else use.gradient)]
         device = max((tensor.device for tensor in [*scalars, *wide]), key=lambda place: place.type != "cpu")
@@ -231,37 +247,11 @@ class Listener:
         return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), finite
 
 
-@torch.no_grad()
-def _norm(tensor: Tensor) -> Tensor:
-    dense = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
-    return norms([dense])[0]
-
-
-@torch.no_grad()
-def _size(gradient: Tensor) -> Tensor:
-    """L2 norm, and share of values that are not zero: (2,). The share is that of a sample where there are many.
-
-    The step through the values is odd, so that it meets all channels, whose number is even where there are many.
-    """
-    flat = gradient.reshape(-1) if gradient.is_contiguous() or gradient.numel() <= SAMPLE else gradient[0].reshape(-1)
-    sample = flat[:: max(1, flat.numel() // SAMPLE) | 1]
-    return torch.stack([norms([gradient])[0], sample.count_nonzero() / sample.numel()])
-
-
-@torch.no_grad()
-def _sum_of(inputs: Any) -> Tensor:
-    """The sum of the first input, which is finite where all of it is; zero where it is not of floats."""
-    first = inputs[0] if inputs else None
-    if not isinstance(first, Tensor) or not first.is_floating_point():
-        return torch.zeros(())
-    return first.detach().sum(dtype=torch.float32)
-
-
 def _pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
     """(layers, 6): gradient norm and rms, mean, std, zero fraction, silent share over all values of all uses.
 
     ``each`` has a row for each use: mean, std, zero fraction, gradient norm, share of gradients not zero. A variance is
-    the mean of the variances plus the variance of the means.
+    the mean of the variances plus the variance of the means. Gradients are those of the uses that one came back to.
     """
     rows, first = np.full((len(uses), 6), np.nan), 0
     for place, part in enumerate(uses):
@@ -271,11 +261,14 @@ def _pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
         first += len(part)
         values = np.array([use.values for use in part], dtype=np.float64)
         share = values / values.sum()
-        norm = np.sqrt((gradient**2).sum())
+        answered = np.array([use.gradient is not None for use in part])
+        norm, reached = np.sqrt((gradient[answered] ** 2).sum()), values[answered].sum()
+        if not answered.any():
+            norm = reached = np.nan
         centre = (share * mean).sum()
         with np.errstate(invalid="ignore"):  # infinite minus infinite
-            silent = 1 - (share * alive).sum()
+            silent = 1 - (values * alive)[answered].sum() / reached
             spread = np.sqrt((share * (std**2 + (mean - centre) ** 2)).sum())
             at_most_zero = (share * zeros).sum() + 0 * spread  # of NaN it is not known
-        rows[place] = [norm, norm / np.sqrt(values.sum()), centre, spread, at_most_zero, silent]
+        rows[place] = [norm, norm / np.sqrt(reached), centre, spread, at_most_zero, silent]
     return rows

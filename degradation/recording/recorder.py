@@ -25,6 +25,7 @@ from degradation.recording.scaling import Scales
 from degradation.recording.spans import Log
 from degradation.recording.summary import Told, summary
 from degradation.recording.tensorboard import write_scalars
+from degradation.recording.tensors import real
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -198,7 +199,7 @@ class Recorder:
         places = [place for place, weight in enumerate(kept) if weight is not None]
         if moved and places:
             pairs = [(self._weights[place], kept[place]) for place in places]
-            found = norms([now - before for now, before in pairs if now is not None and before is not None])
+            found = norms([real(now - before) for now, before in pairs if now is not None and before is not None])
             heard.gradients[places, UPDATE] = found.cpu().numpy()
         if self._kept is not None:
             self.every = self._kept.add(step, heard, self.every)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from degradation.recording.judging import NAMED, Profile, judge
+from degradation.recording.judging import ALONE, NAMED, Profile, judge
 
 NOTHING = "no layer vanishes, explodes or is dead"
 
@@ -59,13 +59,22 @@ def _findings(told: Told) -> list[str]:
         for kind in now:
             found.setdefault(kind, []).append(step)
     lines = [
-        f"at step {last:,}: {_said(kind, details)}{_since(found[kind], measured)}" for kind, details in now.items()
+        f"at step {last:,}: {_said(kind, details)}{_since(found.get(kind, measured), measured)}"
+        for kind, details in _few(now).items()
     ]
     if not now:
         lines = _nothing(told, last)
     gone = [(kind, steps) for kind, steps in found.items() if kind not in now]
     lines += [f"before, {_when(steps)}: {_said(kind, latest[kind])}" for kind, steps in gone[:NAMED]]
     return lines + ([f"before: {len(gone) - NAMED} findings more"] if len(gone) > NAMED else [])
+
+
+def _few(now: Mapping[str, str]) -> dict[str, str]:
+    """The findings, of layers that stand out alone the first few."""
+    alone = [kind for kind in now if kind.endswith(ALONE)]
+    shown = {kind: details for kind, details in now.items() if kind not in alone[NAMED:]}
+    rest = len(alone) - NAMED
+    return shown | ({f"{rest} more responses or gradients": "they stand out from their neighbours"} if rest > 0 else {})
 
 
 def _nothing(told: Told, last: int) -> list[str]:
