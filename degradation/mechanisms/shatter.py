@@ -40,8 +40,11 @@ Gradients = Callable[[int, Tensor], Tensor]
 
 
 def points(settings: Settings) -> int:
-    """Inputs on a line: 2^points + 1, so that halves, quarters and so on are among the distances."""
-    return int(2**settings.points) + 1
+    """Inputs on a line: 2^points + 1, so that halves, quarters and so on are among the distances.
+
+    At least 17: the claims compare networks at a sixteenth.
+    """
+    return int(2 ** max(settings.points, 4)) + 1
 
 
 def lines(subject: Subject, settings: Settings) -> Tensor:
