@@ -6,8 +6,8 @@ weight is the product of both, so what vanishes there is seen in one of them. Th
 
 - ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
   neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
-  fewer in a network of fewer than nine), so that one odd layer is none; of gradients the largest of them, since those
-  within a branch are no measure of what reaches the input. torchvision's ResNet-18 and -50, MobileNetV2,
+  fewer in a network of fewer than nine), so that one odd layer is none; of gradients at the input the largest of them,
+  since those within a branch are no measure of what reaches it. torchvision's ResNet-18 and -50, MobileNetV2,
   VGG-11 and ConvNeXt, and transformers stay below it in their first steps, though two of their layers can differ more.
 - ``DEAD`` 95 %: so much of a response is at most zero, and as much of its gradient is exactly zero. The second shows
   that something behind cuts it off as a ReLU does; before a Softplus or a loss negative values get gradients too.
@@ -162,7 +162,7 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
     if len(alive) < 2:
         return
     logs = np.log10(values[alive])
-    first, last = _largest_ends(logs) if what == "gradient" else _ends(logs)
+    first, last = _ends_of_gradients(logs) if what == "gradient" else _ends(logs)
     begin, end = (last, first) if where == "towards the input" else (first, last)
     change = logs[end] - logs[begin]
     if abs(change) < np.log10(FAR):
@@ -206,16 +206,15 @@ def _ends(logs: Numbers) -> tuple[int, int]:
     return int(first[width // 2]), len(logs) - width + int(last[width // 2])
 
 
-def _largest_ends(logs: Numbers) -> tuple[int, int]:
-    """The layers whose gradient stands for the first and for the last: of three the largest.
+def _ends_of_gradients(logs: Numbers) -> tuple[int, int]:
+    """The layers whose gradient stands for the first and for the last: of the first three the one with the largest.
 
     Within a branch it can be small by far where none vanishes: behind a gamma of zero, before the softmax of an
     attention. What reaches the input comes along the others.
     """
+    first, last = _ends(logs)
     width = min(END, -(-len(logs) // 4))
-    if width < END:
-        return _ends(logs)
-    return int(logs[:width].argmax()), len(logs) - width + int(logs[-width:].argmax())
+    return (first if width < END else int(logs[:width].argmax())), last
 
 
 def _lone(logs: Numbers) -> NDArray[np.bool_]:
