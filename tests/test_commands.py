@@ -316,7 +316,9 @@ def test_studies_lists_what_ships_with_its_question(command: Command) -> None:
 
 def test_ctrl_c_in_a_command_that_only_reads_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "shipped", lambda: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     said = command("studies")
+    signal.signal(signal.SIGINT, before)
     assert (said.status, said.out) == (130, "")
     assert said.err == "degradation: stopped; nothing that was done is lost\n"
 

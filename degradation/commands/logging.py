@@ -50,7 +50,10 @@ def _which(folder: StudyFolder) -> int:
     if not runs:
         out.print(f"nothing is kept of any run of {folder.name}", soft_wrap=True)
     for run_id in runs:
-        names = [name for name in kept.names(folder, run_id) if not name.endswith(kept.NOTE)]
-        last = f"the last {names[-1]}" if names else "of which the workers said nothing"
-        out.print(f"{run_id}  attempts {max(1, len(names))}, {last}", soft_wrap=True)
+        attempts = kept.attempts(
+            dict.fromkeys(kept.names(folder, run_id) or (kept.NOTE,), "")
+        )  # killed before it wrote
+        name, _ = attempts[-1]
+        last = "of which the workers said nothing" if name.endswith(kept.NOTE) else f"the last {name}"
+        out.print(f"{run_id}  attempts {len(attempts)}, {last}", soft_wrap=True)
     return DONE

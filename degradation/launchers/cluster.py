@@ -6,12 +6,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from degradation.environment import Options, cores
 from degradation.errors import UseError
+from degradation.launchers.shares import Share
 from degradation.launchers.transcript import captured
 from degradation.stopping import stop_requests
 
@@ -98,9 +99,8 @@ def _join(address: str, named: str) -> None:
 
 def _reach(address: str, named: str) -> None:
     """UseError, within seconds, where nothing answers as Ray does: joining would try for minutes."""
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS) as connection:
+        with _connection(address, REACH_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") != "1" and not _speaks_grpc(connection):
                 raise ConnectionError("something else than Ray does")
     except OSError as error:
@@ -108,6 +108,12 @@ def _reach(address: str, named: str) -> None:
         raise UseError(
             f"{named}: no Ray cluster answers there ({why}): `ray status` on its head node says where it is"
         ) from None
+
+
+def _connection(address: str, timeout: float) -> socket.socket:
+    """A connection to HOST:PORT or [HOST]:PORT; OSError where nothing takes it."""
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
@@ -171,6 +177,14 @@ def on_node(node_id: str, *, soft: bool = False) -> NodeAffinitySchedulingStrate
     return NodeAffinitySchedulingStrategy(node_id, soft=soft)
 
 
+def task(function: Callable[..., Any], share: Share) -> Any:
+    """A function as a task that Ray does not retry.
+
+    A worker that used a GPU ends with it: it would hold memory there.
+    """
+    return ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(function)
+
+
 def gcs_address() -> str:
     """HOST:PORT of the head's server, which knows the nodes."""
     address: str = ray.get_runtime_context().gcs_address
@@ -201,9 +215,8 @@ class Head:
         return self.answers
 
     def _connects(self) -> bool:
-        host, _, port = self.address.rpartition(":")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
+            with _connection(self.address, ANSWER_SECONDS):
                 return True
         except OSError:
             return False

@@ -14,7 +14,7 @@ from degradation import logs, plan
 from degradation.errors import UseError
 from degradation.launchers import nodes
 from degradation.launchers.board import Board
-from degradation.launchers.cluster import ClusterError, Head, alive, on_node
+from degradation.launchers.cluster import ClusterError, Head, alive, on_node, resources, task
 from degradation.launchers.shares import Share
 from degradation.launchers.transcript import last_words
 from degradation.launchers.work import Attempt, Books, Stop, Work
@@ -69,8 +69,7 @@ class Dispatch:
         here = on_node(ray.get_runtime_context().get_node_id())
         self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self._asked: Any = None  # for the messages, and not answered yet
-        # A worker that used a GPU ends with its run: it would hold memory there.
-        self._task = ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(nodes.carry_out)
+        self._task = task(nodes.carry_out, share)
 
     def carry_out(self, runs: Sequence[RunSpec]) -> None:
         """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint.
@@ -103,8 +102,8 @@ class Dispatch:
         for waiting in [waiting for waiting in self.todo if waiting.since <= now][: max(0, limit - len(self.flights))]:
             self.todo.remove(waiting)
             self.started.discard(waiting.run.run_id)
-            task = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.asked())
-            ref = task.remote(*nodes.packed(self.work, waiting.run), self.board)
+            asked = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.asked())
+            ref = asked.remote(*nodes.packed(self.work, waiting.run), self.board)
             self.flights[ref] = Flight(run=waiting.run, share=self.share)
 
     def _place(self, run: RunSpec) -> Any:
@@ -118,7 +117,7 @@ class Dispatch:
         return on_node(random.choice(others), soft=True) if others else "SPREAD"
 
     def _slots(self) -> int:
-        return self.share.within(node["Resources"] for node in alive())
+        return self.share.within(resources())
 
     def _collect(self, timeout: float) -> None:
         """Pass on what was said, then enter what ended."""

@@ -10,9 +10,9 @@ from typing import Any
 import ray
 
 from degradation import costs
-from degradation.data import load_images
-from degradation.environment import Options, choose_environment
+from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.launchers import local
 from degradation.launchers.cluster import ClusterError
 from degradation.launchers.transcript import captured
 from degradation.launchers.work import Attempt, Work
@@ -92,8 +92,7 @@ def check(version: str, payload: bytes) -> None:
     work, study = _unpacked(version, payload)
     with _named(work.options):
         _see(work)
-        choose_environment(work.options, study.precision, 1)
-        load_images(study.dataset, work.options.data_dir)
+        local.check(work, study)
 
 
 def time_costs(version: str, payload: bytes) -> costs.Costs:

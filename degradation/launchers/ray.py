@@ -9,7 +9,7 @@ from typing import Any
 from degradation.costs import Costs
 from degradation.environment import Options, cores
 from degradation.errors import UseError
-from degradation.launchers.cluster import address_of, alive, connected, gcs_address, on_node, resources
+from degradation.launchers.cluster import address_of, alive, connected, gcs_address, on_node, resources, task
 from degradation.launchers.shares import Share, share_of
 from degradation.launchers.work import Stop, Work
 from degradation.processes import here
@@ -64,9 +64,9 @@ def check(work: Work, study: StudySpec) -> None:
     with ready(work.options):
         options, share = _placed(work.options, 1)
         packed = nodes.packed(_from_anywhere(work, options), study)
-        task = ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(nodes.check)
+        look = task(nodes.check, share)
         fitting = [node["NodeID"] for node in alive() if share.within([node["Resources"]])]
-        asked = [task.options(**share.least(), scheduling_strategy=on_node(node)).remote(*packed) for node in fitting]
+        asked = [look.options(**share.least(), scheduling_strategy=on_node(node)).remote(*packed) for node in fitting]
         answered, busy = ray.wait(asked, num_returns=len(asked), timeout=CHECK_SECONDS) if asked else ([], [])
         for ref in busy:
             ray.cancel(ref)
@@ -82,8 +82,8 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     with ready(options):
         placed, share = _placed(options, runs)
         _fits(share, placed)
-        task = ray.remote(nodes.time_costs).options(**share.asked())
-        found: Costs = _answer(task.remote(*nodes.packed(study, replace(placed, jobs=1))))
+        timing = ray.remote(nodes.time_costs).options(**share.asked())
+        found: Costs = _answer(timing.remote(*nodes.packed(study, replace(placed, jobs=1))))
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
         return replace(found, jobs=at_a_time)
 

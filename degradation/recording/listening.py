@@ -193,7 +193,8 @@ class Listener:
     def heard(self, backward: int, scale: float) -> Heard:
         """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
         layers = self.layout.layers
-        uses = [self._part_in(backward, layer) for layer in layers]
+        answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
+        uses = [self._part_in(backward, answered, layer) for layer in layers]
         flat = [use for part in uses for use in part]
         of_weights, of_uses, self.input_finite = self._brought(flat)
         pooled = _pooled(uses, of_uses)
@@ -211,14 +212,15 @@ class Listener:
             statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 
-    def _part_in(self, backward: int, layer: Layer) -> list[Use]:
-        """The uses of a layer that a backward went through, and those without gradient of the same forwards."""
-        answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
-        silent = answered or {use.forward for use in self._uses_of(layer)}
+    def _part_in(self, backward: int, answered: set[int], layer: Layer) -> list[Use]:
+        """The uses of a layer that a backward went through, and those without gradient of the same forwards.
+
+        ``answered`` are the numbers of these forwards; where no use was answered, all without gradient count.
+        """
         return [
             use
             for use in self._uses_of(layer)
-            if use.backward == backward or (not use.answers and use.forward in silent)
+            if use.backward == backward or (not use.answers and (not answered or use.forward in answered))
         ]
 
     def _uses_of(self, layer: Layer) -> Sequence[Use]:
