@@ -91,12 +91,16 @@ def _with_steps(study: StudySpec, steps: int) -> StudySpec:
     return study.model_copy(update={"recipe": StudyRecipe(**fields)})
 
 
-def evaluated_batches(run: RunSpec) -> float:
+def evaluated_batches(run: RunSpec) -> int:
     """Batches that the run evaluates: each split, with both statistics, on the way and at the end."""
-    on_the_way = len(schedules.evaluations(run.measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
+    measure, batch = run.measure, run.recipe.normalized_together
+    on_the_way = len(schedules.evaluations(measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
     sizes = [size for size in (run.dataset.train_examples, run.dataset.validation, run.dataset.test_examples) if size]
-    part = sum(min(size, run.measure.eval_examples or size) for size in sizes)
-    return 2 * (on_the_way * part + sum(sizes)) / run.recipe.normalized_together
+    part, end = (
+        sum(-(-min(size, examples or size) // batch) for size in sizes)
+        for examples in (measure.eval_examples, measure.final_examples)
+    )
+    return 2 * (on_the_way * part + end)
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:

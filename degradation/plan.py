@@ -63,7 +63,7 @@ def _run(study: StudySpec, network: Network, depth: int, shortcut: Shortcut, see
         width=study.width,
         initialization=study.initialization,
         block=study.block,
-        recipe=study.recipe.for_depth(depth),
+        recipe=study.recipe_at(depth),
         precision=study.precision,
         measure=study.measure,
     )

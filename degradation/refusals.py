@@ -8,14 +8,25 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from degradation.errors import UseError
-from degradation.spec import VARYING, BlockSpec, Cifar10, Folder, Measure, StudyRecipe, StudySpec, Synthetic, nest_arms
+from degradation.spec import (
+    VARYING,
+    BlockSpec,
+    Cifar10,
+    Digits,
+    Folder,
+    Measure,
+    StudyRecipe,
+    StudySpec,
+    Synthetic,
+    nest_arms,
+)
 
 Path = tuple[str, ...]
 Place = Callable[[Path, str], str]
 """The names down to a field, and the message about it -> the words that stand before the message."""
 
 MODELS: dict[str, type[BaseModel]] = {"": StudySpec, "recipe": StudyRecipe, "block": BlockSpec, "measure": Measure}
-DATASETS: dict[str, type[BaseModel]] = {"cifar10": Cifar10, "synthetic": Synthetic, "folder": Folder}
+DATASETS: dict[str, type[BaseModel]] = {"cifar10": Cifar10, "digits": Digits, "synthetic": Synthetic, "folder": Folder}
 
 # What pydantic calls a bound -> the words for it; the bound itself is in the error's context.
 BOUNDS = {

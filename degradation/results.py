@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from degradation import frames, joining, plan
 from degradation.errors import DamagedError, UseError
 from degradation.parquet import column_names, read_table
-from degradation.spec import RunSpec, StudySpec, flatten, leaves, upgrade
+from degradation.spec import RunSpec, flatten, leaves, upgrade, upgrade_study
 from degradation.store import SPEC, STUDY, WEIGHTS, Place, StudyFolder, folder_at, frame_file
 from degradation.survey import Survey, each, surveyed
 
@@ -34,7 +34,7 @@ class Results(Mapping[str, pd.DataFrame]):
             raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
         self.folder = surveyed(folder)
         self.name = folder.name
-        self.study = _checked(lambda: StudySpec.model_validate(fields), folder.path / STUDY)
+        self.study = _checked(lambda: upgrade_study(fields), folder.path / STUDY)
         self.run_ids = self.folder.ended()
         self.specs: dict[str, RunSpec] = dict(zip(self.run_ids, each(self._spec, self.run_ids), strict=True))
         self.planned = plan.arms(self.study)

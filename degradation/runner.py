@@ -44,8 +44,9 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
     study without arms stays without.
     """
     if folder.study() is None:
-        return study
+        return study.begun()
     kept = stored(folder)
+    study = study.continuing(kept)
     asked, there = _fixed(study, kept), _fixed(kept, study)
     for name in there | asked:
         if asked.get(name) != there.get(name):

@@ -13,7 +13,7 @@ from degradation.data.listing import UNNAMED, listed, same
 from degradation.errors import DamagedError, UseError
 from degradation.refusals import Path as FieldPath
 from degradation.refusals import refusal, suggestion
-from degradation.spec import Folder, StudySpec, leaves
+from degradation.spec import Folder, StudySpec, leaves, upgrade_study
 from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
 
 PACKAGE = Path(__file__).parent
@@ -83,7 +83,7 @@ def stored(folder: StudyFolder) -> StudySpec:
     if fields is None:
         raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
     try:
-        return StudySpec.model_validate(fields)
+        return upgrade_study(fields)
     except ValidationError as error:
         place = f"{folder.path / STUDY}"
         raise DamagedError(str(refusal(error, fields, lambda path, _: ": ".join((place, *path))))) from None

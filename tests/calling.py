@@ -79,7 +79,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
         asked.append(options)
         todo = runner.pending(folder, study)
-        folder.write_study(study.model_dump(mode="json"))
+        folder.write_study(study.begun().model_dump(mode="json"))
         for run in todo:
             steps = run.recipe.steps
             report(Progress(run_id=run.run_id, phase="started", steps=steps))
@@ -96,7 +96,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
     def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
-        folder.write_study(study.model_dump(mode="json"))
+        folder.write_study(study.begun().model_dump(mode="json"))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome

@@ -55,7 +55,7 @@ def lose_node(cluster: Any, worker: int) -> None:
 def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> Work:
     """Work whose runs are carried out by a function of a test."""
     folder = StudyFolder(root, "s")
-    folder.write_study((study or made.study_spec()).model_dump(mode="json"))
+    folder.write_study((study or made.study_spec()).begun().model_dump(mode="json"))
     return Work(root=str(root), study="s", options=Options(**options), execute=execute)
 
 

@@ -26,7 +26,7 @@ def make_folders(root: Path, name: str, study: StudySpec) -> StudyFolder:
     About 15 ms a run of the paper's size. The weights are hard links: read and hashed like others, stored once.
     """
     folder = StudyFolder(root, name)
-    folder.write_study(study.model_dump(mode="json"))
+    folder.write_study(study.begun().model_dump(mode="json"))
     (root / ".weights").mkdir()
     for network in _networks(study):
         tables = {each: frames.frame(each, list(ROWS[each](network[0]))) for each in ("curves", *study.measure.probes)}

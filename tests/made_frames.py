@@ -43,7 +43,7 @@ def make_study(
     fields = {"depths": (20, 44), "seeds": (0, 1, 2)} | fields
     study = StudySpec(recipe=StudyRecipe(steps=steps), **fields)
     folder = StudyFolder(root, name)
-    folder.write_study(study.model_dump(mode="json"))
+    folder.write_study(study.begun().model_dump(mode="json"))
     for run in plan.runs(study):
         lost = (run.network, run.depth, run.seed) in diverged
         write_run(folder, run, diverged=lost)

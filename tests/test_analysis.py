@@ -92,7 +92,7 @@ ODD = {
     "no probe": (lambda root: analysis_of(root, measure={"probes": ()}), "no-probe"),
     "one diverged": (lambda root: analysis_of(root, diverged={("plain", 44, 1)}), "diverged"),
     "all diverged": (lambda root: analysis_of(root, diverged=EVERY), "diverged"),
-    "synthetic": (lambda root: analysis_of(root, dataset=Synthetic()), "synthetic"),
+    "synthetic": (lambda root: analysis_of(root, dataset=Synthetic()), "images"),
     "deep": (lambda root: analysis_of(root, depths=(20, 110)), "statistics-disagree"),
     "three shortcuts": (lambda root: analysis_of(root, shortcuts=("A", "B", "C")), "short-schedule"),
     "interrupted": (interrupted, "unfinished"),

@@ -213,7 +213,7 @@ def test_arms_may_be_added_to_a_study_on_disk_and_none_changes(tmp_path):
 def test_a_field_that_an_arm_on_disk_leaves_out_is_there_with_its_value(tmp_path):
     folder = StudyFolder(tmp_path, "gates")
     gated = {"block.gate": "exclusive"}
-    folder.write_study(study({"gated": gated, "plain": {}}).model_dump(mode="json"))
+    folder.write_study(study({"gated": gated, "plain": {}}).begun().model_dump(mode="json"))
     with pytest.raises(UseError, match=r"has arms.gated.block.gate_bias = 0.0, asked was -6.0: a study keeps"):
         runner.grow(folder, study({"gated": gated | {"block.gate_bias": -6}}))
     with pytest.raises(UseError, match=r"has arms.gated.block.gate = exclusive, asked was none: a study keeps"):

@@ -139,7 +139,10 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
         ("run folder.toml", ("cannot read folder.toml", "directory")),
         ("run latin.toml", ("cannot read latin.toml", "UTF-8")),
         ("run missing.toml", ("no file missing.toml",)),
-        ("run --depths 8 --dataset cifar100", ("--dataset", "cifar10 or synthetic", "'cifar100'", "mean cifar10?")),
+        (
+            "run --depths 8 --dataset cifar100",
+            ("--dataset", "cifar10 or digits or synthetic", "'cifar100'", "mean cifar10?"),
+        ),
         (f"{RUN} --device gpu", ("--device: expected auto, cpu, cuda, mps, not 'gpu'",)),
         (f"{RUN} --threads 0", ("--threads: expected a whole number of at least 1, not '0'",)),
         (f"{RUN} --jobs 0", ("--jobs: expected auto or a whole number of at least 1, not '0'",)),

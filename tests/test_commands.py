@@ -181,8 +181,11 @@ def test_every_study_option_reaches_its_field(command: Command) -> None:
     assert study["shortcuts"] == ["A", "B"]
     assert study["precision"] == "bf16"
     assert study["measure"]["probes"] == ["gradients", "responses"]
-    assert [study["measure"][name] for name in ("probe_every", "eval_every", "eval_examples")] == [7, 9, 11]
+    assert [study["measure"][name] for name in MEASURED] == [7, 9, 11, 11]
     assert [study["recipe"][name] for name in ("warmup_steps", "steps", "momentum")] == [3, 70, 0.5]
+
+
+MEASURED = ("probe_every", "eval_every", "eval_examples", "final_examples")
 
 
 def test_a_plan_lists_runs_pairs_parameters_and_what_the_study_is_not(command: Command) -> None:
@@ -240,7 +243,7 @@ def test_export_writes_one_file_for_each_frame(command: Command, format: str) ->
 
 
 def test_export_of_a_study_without_a_done_run_is_refused(command: Command) -> None:
-    StudyFolder("runs", "empty").write_study(StudySpec().model_dump(mode="json"))
+    StudyFolder("runs", "empty").write_study(StudySpec().begun().model_dump(mode="json"))
     said = command("export", "empty")
     assert (said.status, said.err.count("\n")) == (2, 1)
 
@@ -359,4 +362,9 @@ def test_the_shell_completes_studies_and_values(tmp_path: Path) -> None:
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
 
     assert completed("degradation run qui").split() == ["quickstart"]
-    assert completed("degradation run --networks plain --dataset ").split() == ["cifar10", "synthetic", "folder:"]
+    assert completed("degradation run --networks plain --dataset ").split() == [
+        "cifar10",
+        "digits",
+        "synthetic",
+        "folder:",
+    ]

@@ -5,7 +5,7 @@ import pytest
 from degradation import plan
 from degradation.costs import Costs, Line, evaluated_batches
 from degradation.errors import UseError
-from degradation.spec import StudySpec
+from degradation.spec import Measure, StudySpec
 
 STUDY = StudySpec.model_validate({"depths": (8, 20), "recipe": {"steps": 1000}})
 
@@ -21,8 +21,19 @@ def test_seconds_are_steps_and_evaluations_shared_by_the_jobs():
     assert costs(jobs=2).seconds(runs) == pytest.approx(3 + 2 * 100)
     assert costs(jobs=9).seconds(runs) == pytest.approx(3 + 100)  # no less than the longest
     # 1,000 steps are 2.56 epochs: one evaluation on the way (step 781) and one at the end, both statistics each.
-    assert evaluated_batches(runs[0]) == pytest.approx(2 * 2 * 60_000 / 128)
+    # 391 batches of training images and 79 of test images.
+    assert evaluated_batches(runs[0]) == 2 * 2 * (391 + 79)
     assert costs().seconds([]) == 0
+
+
+def test_smaller_evaluations_are_counted_on_the_way_and_at_the_end():
+    for measure, batches in (
+        ({"eval_examples": 1280}, 10 + 10 + 391 + 79),
+        ({"final_examples": 1280}, 391 + 79 + 10 + 10),
+        ({"eval_examples": 1000, "final_examples": 640}, 8 + 8 + 5 + 5),
+    ):
+        study = STUDY.model_copy(update={"measure": Measure(**measure)})
+        assert evaluated_batches(plan.runs(study)[0]) == 2 * batches
 
 
 def test_a_budget_chooses_the_most_steps_that_fit():

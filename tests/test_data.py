@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from degradation.data import LOADERS, cifar10, load_images, synthetic
+from degradation.data import LOADERS, cifar10, digits, load_images, synthetic
 from degradation.data.images import Images, Split, hold_out
-from degradation.errors import UseError
-from degradation.spec import Cifar10, Folder, Synthetic
+from degradation.errors import DamagedError, UseError
+from degradation.spec import Cifar10, Digits, Folder, Synthetic
 
 REAL = Path(os.environ.get("DEGRADATION_DATA") or "absent") / "cifar-10-batches-py"
 needs_cifar10 = pytest.mark.skipif(not REAL.is_dir(), reason="no CIFAR-10 in $DEGRADATION_DATA")
@@ -193,7 +193,7 @@ def test_without_network_the_message_says_where_to_get_it_where_to_put_it_and_wh
         parts = (
             "https://www.cs.toronto.edu/~kriz/cifar.html",
             str(target),
-            "synthetic",
+            "digits",
             "no network in this test",
         )
         assert all(part in message for part in (*parts, "degradation run quickstart"))
@@ -475,7 +475,62 @@ def test_the_sizes_are_those_of_the_spec():
 
 
 def test_every_data_set_of_the_spec_has_a_loader():
-    assert set(LOADERS) == {Cifar10, Folder, Synthetic}
+    assert set(LOADERS) == {Cifar10, Digits, Folder, Synthetic}
+
+
+# smaller CIFAR-10, and digits
+
+
+def test_smaller_images_are_means_of_squares_of_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    whole = Split(images=images, labels=np.arange(5, dtype=np.int64))
+    for size, factor in ((8, 4), (16, 2)):
+        small = cifar10.averaged(whole, size)
+        assert small.images.shape == (5, size, size, 3)
+        for image, row, column, channel in ((0, 0, 0, 0), (4, 3, 5, 2), (2, size - 1, 1, 1)):
+            square = images[image, factor * row : factor * (row + 1), factor * column : factor * (column + 1), channel]
+            assert small.images[image, row, column, channel] == round(int(square.sum()) / factor**2)
+        assert np.array_equal(small.labels, whole.labels)
+    assert cifar10.averaged(whole, 32) is whole
+
+
+@pytest.mark.cifar10
+@needs_cifar10
+def test_smaller_cifar10_keeps_labels_and_split():
+    whole, small = (load_images(Cifar10(size=size, validation=5000), REAL.parent) for size in (32, 8))
+    assert small.train.images.shape == (45_000, 8, 8, 3)
+    for part in ("train", "val", "test"):
+        assert np.array_equal(getattr(small, part).labels, getattr(whole, part).labels)
+    assert small.fingerprint != whole.fingerprint
+    assert abs(float(small.mean_image.mean()) - float(whole.mean_image.mean())) < 1e-3
+
+
+def test_the_digits_are_the_published_ones_and_split_for_ever():
+    images = load_images(Digits(), None)
+    assert images.train.images.shape == (1500, 8, 8, 3)
+    assert images.test.images.shape == (297, 8, 8, 3)
+    labels = np.concatenate([images.train.labels, images.test.labels])
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # as UCI counts them
+    assert images.fingerprint == "5c98025205505a29"
+    assert set(np.unique(images.train.images)) <= {round(255 * level / 16) for level in range(17)}
+    assert (images.train.images[..., 0] == images.train.images[..., 2]).all()
+    # The first image of the file is a zero; its second row is 0 0 13 15 10 15 5 0.
+    zero = [round(255 * level / 16) for level in (0, 0, 13, 15, 10, 15, 5, 0)]
+    whole = np.concatenate([images.train.images, images.test.images])
+    assert (whole[:, 1, :, 0] == zero).all(axis=1).any()
+
+
+def test_digits_hold_out_validation_images_of_the_training_part():
+    whole, split = load_images(Digits(), None), load_images(Digits(validation=300), None)
+    assert split.val is not None
+    assert (len(split.train.labels), len(split.val.labels)) == (1200, 300)
+    assert np.array_equal(split.test.images, whole.test.images)
+
+
+def test_damaged_digits_are_refused(monkeypatch):
+    monkeypatch.setattr(digits, "SHA256", "0" * 64)
+    with pytest.raises(DamagedError, match="damaged"):
+        load_images(Digits(), None)
 
 
 def test_synthetic_images_are_made_without_torch():

@@ -47,7 +47,7 @@ def study(steps: int = 12, **fields: object):
 def started(root: Path, spec) -> subprocess.Popen:
     """The command that trains the study in ``root/s`` with two processes."""
     folder = StudyFolder(root, "s")
-    folder.write_study(spec.model_dump(mode="json"))
+    folder.write_study(spec.begun().model_dump(mode="json"))
     return torchrun("-m", "degradation", "run", "s", "--root", str(root), "--threads", "1", "--no-figures")
 
 

@@ -81,7 +81,7 @@ def test_load_prints_tables_that_name_what_they_show(made: Command) -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_refused_in_one_line(made: Command, line: str, message: str) -> None:
-    StudyFolder("runs", "empty").write_study(StudySpec().model_dump(mode="json"))
+    StudyFolder("runs", "empty").write_study(StudySpec().begun().model_dump(mode="json"))
     said = made(*line.split())
     assert (said.status, said.err.count("\n"), said.out) == (2, 1, "")
     assert message in said.err

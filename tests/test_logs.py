@@ -26,7 +26,7 @@ RUN = plan.runs(made.study_spec())[0]
 @pytest.fixture
 def folder(tmp_path: Path) -> StudyFolder:
     folder = StudyFolder(tmp_path, "s")
-    folder.write_study(made.study_spec().model_dump(mode="json"))
+    folder.write_study(made.study_spec().begun().model_dump(mode="json"))
     return folder
 
 
@@ -241,7 +241,7 @@ def test_the_name_of_an_attempt_says_node_and_process():
 
 def test_a_planned_run_that_nobody_has_begun_has_no_log(command: Command):
     folder = StudyFolder("runs", "s")
-    folder.write_study(made.study_spec().model_dump(mode="json"))
+    folder.write_study(made.study_spec().begun().model_dump(mode="json"))
     said = command("logs", "s", "plain-8-s0")
     assert (said.status, said.err) == (0, "")
     assert "no worker has begun it" in said.out

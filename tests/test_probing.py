@@ -231,7 +231,7 @@ def test_counters_of_batches_may_be_missing(command, tmp_path):  # noqa: F811
         (["--depth", "9"], "6n+2"),
         (["--shortcut", "D"], "A, B, C"),
         (["--format", "json"], "csv or parquet"),
-        (["--dataset", "mnist"], "cifar10 or synthetic"),
+        (["--dataset", "mnist"], "cifar10 or digits or synthetic"),
         (["--device", "abacus"], "--device"),
         (["--batch", "0"], "--batch"),
     ],

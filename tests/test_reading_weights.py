@@ -205,7 +205,7 @@ def of_ours(**fields):
     """A file of ours, of a run with these fields."""
     study = StudySpec(dataset=Synthetic(), depths=(8,))
     named = {"network": "residual", "depth": 8, "shortcut": "B", "seed": 0} | fields
-    run = RunSpec(dataset=study.dataset, recipe=study.recipe.for_depth(8), **named)
+    run = RunSpec(dataset=study.dataset, recipe=study.recipe_at(8), **named)
     mean = torch.zeros(16, 16, 3)
     facts = {"run": run.model_dump(mode="json"), "step": 700}
     Path("final.safetensors").write_bytes(encode_weights(networks.for_run(run).state_dict(), mean, facts))

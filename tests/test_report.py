@@ -273,7 +273,7 @@ def test_without_probes_the_figures_say_what_they_lack_and_there_is_no_slider(tm
 def test_an_interrupted_study_names_what_is_not_done(tmp_path: Path) -> None:
     study = StudySpec(depths=(8, 14), seeds=(0,), recipe=StudyRecipe(steps=32))
     folder = StudyFolder(tmp_path, "half")
-    folder.write_study(study.model_dump(mode="json"))
+    folder.write_study(study.begun().model_dump(mode="json"))
     done, *others = plan.runs(study)
     write_run(folder, done)
     text = text_of(folder)
@@ -283,7 +283,7 @@ def test_an_interrupted_study_names_what_is_not_done(tmp_path: Path) -> None:
 
 def test_a_study_without_a_done_run_has_no_report(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path, "empty")
-    folder.write_study(StudySpec().model_dump(mode="json"))
+    folder.write_study(StudySpec().begun().model_dump(mode="json"))
     with pytest.raises(UseError, match="no run of empty is done"):
         reported(folder)
     assert not (folder.path / "report.html").exists()

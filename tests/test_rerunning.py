@@ -8,7 +8,7 @@ import pytest
 from degradation import studies
 from degradation.commands.rerunning import rerun
 from degradation.results import load
-from degradation.spec import Cifar10, Measure, StudyRecipe, StudySpec, Synthetic
+from degradation.spec import Cifar10, Digits, Measure, StudyRecipe, StudySpec, Synthetic
 from tests import calling
 from tests.calling import CHECKOUT, Command
 
@@ -21,6 +21,9 @@ STUDIES = {
         update={"precision": "bf16", "seeds": (4, 3)}
     ),
     "no probe": StudySpec(measure=Measure(probes=(), eval_every=7, eval_examples=100, snapshots=(1, 20))),
+    "a cheap end": StudySpec(measure=Measure(eval_examples=100, final_examples=100)),
+    "small images": StudySpec(dataset=Cifar10(size=8), recipe=StudyRecipe(steps=700, warmup_steps="tenth")),
+    "digits, as they are kept on disk": StudySpec(dataset=Digits(), depths=(8,)).begun(),
     "every field of the recipe": StudySpec(
         recipe=StudyRecipe(
             learning_rate=1e-05, momentum=0.5, weight_decay=0, batch=64, steps=70, warmup_steps=3, padding=0, flip=False
@@ -54,14 +57,14 @@ def test_the_printed_command_is_read_back_into_an_equal_study(command: Command, 
     assert (program, run) == ("degradation", "run")
     said = command("plan", *options, "--json")
     assert said.status == 0, said.err
-    assert StudySpec.model_validate(said.json["study"]) == study
+    assert StudySpec.model_validate(said.json["study"]) == study.begun()
     assert said.json["name"] == "mine"
 
 
 def test_a_study_that_ships_is_run_again_by_its_name_and_what_differs() -> None:
     results = load(CHECKOUT / "reports" / "cifar10-short")
     assert shlex.join(rerun(results.name, results.study, results.provenance)) == (
-        "degradation run cifar10-short --precision bf16 --device cpu --threads 1"
+        "degradation run cifar10-short --warmup-steps tenth --precision bf16 --device cpu --threads 1"
     )
 
 

@@ -82,9 +82,24 @@ def test_a_study_grows_by_seeds_and_keeps_what_it_has(tmp_path):
 )
 def test_a_study_on_disk_refuses_any_other_difference(tmp_path, change, field):
     folder = StudyFolder(tmp_path, "s")
-    folder.write_study(made.study_spec().model_dump(mode="json"))
+    folder.write_study(made.study_spec().begun().model_dump(mode="json"))
     with pytest.raises(UseError, match=rf"{field} = .*--name NEW"):
         runner.carry_out(folder, made.study_spec(**change), ONE, silent)
+
+
+@pytest.mark.parametrize("before", ["default", "tenth", 1])
+def test_a_study_on_disk_keeps_its_warm_up_where_another_is_not_asked_for(tmp_path, before):
+    # "default" is what studies before version 0.2 wrote for min(400, steps // 10); their padding was a number.
+    fields = made.study_spec().model_dump(mode="json")
+    folder = StudyFolder(tmp_path, "s")
+    folder.write_study(fields | {"recipe": fields["recipe"] | {"warmup_steps": before, "padding": 3}})
+    asked = made.study_spec(recipe={"warmup_steps": "default", "padding": "default"}, seeds=(1,))
+    grown = runner.grow(folder, asked)
+    assert (grown.recipe_at(8).warmup_steps, grown.recipe_at(8).padding) == (1, 3)
+    assert grown.seeds == (0, 1)
+    for named in ({"warmup_steps": "half", "padding": "default"}, {"warmup_steps": "default", "padding": 1}):
+        with pytest.raises(UseError, match=r"has recipe\.(warmup_steps|padding) = .*--name NEW"):
+            runner.grow(folder, made.study_spec(recipe=named))
 
 
 SCRIPT = """

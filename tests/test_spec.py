@@ -3,8 +3,24 @@
 import pytest
 from pydantic import ValidationError
 
-from degradation.spec import BlockSpec, Cifar10, Measure, Recipe, RunSpec, StudyRecipe, StudySpec, flatten, upgrade
+from degradation.spec import (
+    BlockSpec,
+    Cifar10,
+    Digits,
+    Folder,
+    Measure,
+    Recipe,
+    RunSpec,
+    StudyRecipe,
+    StudySpec,
+    Synthetic,
+    flatten,
+    upgrade,
+    upgrade_study,
+)
 from tests.made_frames import older
+
+FOLDER = Folder(listing="0" * 16, classes=10, examples=100, test_examples=10)
 
 
 def run_spec(**fields):
@@ -29,6 +45,53 @@ def test_run_ids_are_pinned():
 )  # fmt: skip
 def test_every_field_that_changes_the_outcome_changes_the_id(fields):
     assert run_spec(**fields).run_id != run_spec().run_id
+
+
+@pytest.mark.parametrize("implied", [{"dataset": Cifar10(size=32)}, {"measure": Measure(final_examples=None)}])
+def test_a_value_that_earlier_runs_had_without_a_name_changes_no_id(implied):
+    assert run_spec(**implied).run_id == "residual-A-56-s0-f620da63"
+
+
+@pytest.mark.parametrize("named", [{"dataset": Cifar10(size=8)}, {"measure": Measure(final_examples=100)}])
+def test_another_value_of_such_a_field_is_hashed(named):
+    assert run_spec(**named).run_id != run_spec().run_id
+
+
+def test_a_run_from_before_a_field_is_read_with_the_value_that_it_had():
+    fields = run_spec().model_dump(mode="json")
+    del fields["dataset"]["size"], fields["measure"]["final_examples"]
+    assert upgrade(fields) == run_spec()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "padding"),
+    [(Cifar10(), 4), (Cifar10(size=16), 2), (Cifar10(size=8), 1), (Digits(), 1), (Synthetic(), 2), (FOLDER, 0)],
+)
+def test_the_default_padding_is_in_proportion_to_the_images(dataset, padding):
+    study = StudySpec(dataset=dataset)
+    assert study.recipe_at(20).padding == padding
+    assert not any("padding" in label for label in study.labels)
+    assert any("padding 3" in label for label in StudySpec(dataset=Digits(), recipe={"padding": 3}).labels)
+
+
+def test_a_study_begun_holds_the_rule_and_the_number():
+    begun = StudySpec(dataset=Digits(), arms={"a": {"recipe.warmup_steps": "default"}, "b": {"width": 2}}).begun()
+    assert (begun.recipe.warmup_steps, begun.recipe.padding) == ("half", 1)
+    assert begun.arms["a"] == {"recipe": {"warmup_steps": "half"}}
+    assert begun.begun() == begun
+
+
+def test_a_study_from_before_keeps_its_rule_of_warm_up():
+    fields = StudySpec(recipe={"steps": 700}, arms={"a": {"recipe.warmup_steps": "default"}, "b": {"width": 2}})
+    old = upgrade_study(fields.model_dump(mode="json"))
+    assert [arm.recipe_at(20).warmup_steps for arm in old.each_arm.values()] == [70, 70]
+    assert old.recipe.warmup_steps == "tenth"
+
+
+def test_images_that_are_not_the_papers_are_named():
+    assert "handwritten digits" in " ".join(StudySpec(dataset=Digits()).labels)
+    assert "CIFAR-10 averaged to 16x16 pixels" in " ".join(StudySpec(dataset=Cifar10(size=16)).labels)
+    assert StudySpec(recipe={"steps": 64_000, "warmup_steps": "paper"}).labels == ()
 
 
 def test_a_run_on_disk_is_read_back_as_itself():
@@ -103,12 +166,13 @@ def test_a_plain_network_has_no_shortcut_option():
 @pytest.mark.parametrize(
     ("warmup", "steps", "depth", "expected"),
     [
-        ("default", 64_000, 20, 400), ("default", 700, 20, 70), ("default", 5, 20, 0), (33, 700, 110, 33),
+        ("default", 64_000, 20, 400), ("default", 700, 20, 350), ("default", 5, 20, 2), (33, 700, 110, 33),
+        ("half", 700, 110, 350), ("half", 900, 20, 400), ("tenth", 700, 20, 70), ("tenth", 5, 20, 0),
         ("paper", 64_000, 110, 400), ("paper", 64_000, 56, 0), ("paper", 100, 110, 100),
     ],
 )  # fmt: skip
 def test_the_warmup_of_a_run_is_a_number(warmup, steps, depth, expected):
-    assert StudyRecipe(warmup_steps=warmup, steps=steps).for_depth(depth).warmup_steps == expected
+    assert StudySpec(recipe=StudyRecipe(warmup_steps=warmup, steps=steps)).recipe_at(depth).warmup_steps == expected
 
 
 @pytest.mark.parametrize(("steps", "milestones"), [(64_000, (32_000, 48_000)), (700, (350, 525)), (7, (3, 5))])

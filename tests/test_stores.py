@@ -123,7 +123,7 @@ def test_a_listed_folder_says_what_the_store_says(root):
     folder = StudyFolder(root, "s")
     first, second, third, _ = plans = runner.pending(folder, study)
     assert len(plans) == 4
-    folder.write_study(study.model_dump(mode="json"))
+    folder.write_study(study.begun().model_dump(mode="json"))
     write_run(folder, first)
     folder.write_spec(second.run_id, second.model_dump(mode="json"))
     folder.write_checkpoint(second.run_id, b"c")

@@ -48,8 +48,8 @@ def test_the_paper_study_is_the_papers_schedule_and_the_others_say_that_they_are
     found = {name: studies.read(path) for name, path in studies.shipped().items()}
     assert found["paper"].labels == ()
     assert found["paper"].recipe == StudyRecipe(steps=PAPER_STEPS, warmup_steps="paper")
-    assert found["paper"].recipe.for_depth(110).warmup_steps == 400
-    assert found["paper"].recipe.for_depth(56).warmup_steps == 0
+    assert found["paper"].recipe_at(110).warmup_steps == 400
+    assert found["paper"].recipe_at(56).warmup_steps == 0
     assert len(found["cifar10-short"].labels) == 1
     assert any("no evidence" in label for label in found["quickstart"].labels)
 
@@ -133,12 +133,12 @@ RECIPE_FIELDS = (
         (
             "[dataset]\nname = 'mnist'",
             2,
-            "dataset: expected cifar10 or synthetic or folder as the dataset's name, not 'mnist'",
+            "dataset: expected cifar10 or digits or synthetic or folder as the dataset's name, not 'mnist'",
         ),
         (
             "[dataset]\nname = 'cifar10'\nnoise = 1",
             4,
-            "dataset.noise is not a field of dataset; its fields are name, validation",
+            "dataset.noise is not a field of dataset; its fields are name, size, validation",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_all_that_a_file_gets_wrong_is_said_at_once() -> None:
     assert message == (
         'x.toml line 1: expected the question of the study on the first line: question = "..."; '
         "x.toml line 1: dataset: its key name is missing, which says what data it is: "
-        'expected name = "cifar10" or name = "synthetic" or name = "folder"; '
+        'expected name = "cifar10" or name = "digits" or name = "synthetic" or name = "folder"; '
         "x.toml line 5: recipe.batch: expected a whole number, not 'x'; "
         "x.toml line 4: recipe.steps: expected a number of at least 1, not 0"
     )
@@ -185,11 +185,11 @@ def test_a_missing_file_lists_what_there_is() -> None:
 def test_a_target_is_a_file_a_shipped_name_or_a_study_on_disk() -> None:
     written('question = "q"\nseeds = [5]\n')
     on_disk = StudySpec(seeds=(7,))
-    StudyFolder("runs", "mine").write_study(on_disk.model_dump(mode="json"))
+    StudyFolder("runs", "mine").write_study(on_disk.begun().model_dump(mode="json"))
     assert studies.resolve("x.toml").study.seeds == (5,)
     assert studies.resolve("x.toml").name == "x"
     assert studies.resolve("quickstart").study == studies.read(studies.shipped()["quickstart"])
-    assert studies.resolve("mine").study == on_disk
+    assert studies.resolve("mine").study == on_disk.begun()
     assert studies.resolve("mine", name="other").name == "other"
 
 
@@ -223,14 +223,18 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
         ("seeds", [0, 0], "0 stands twice"),
         ("seeds", [-1], "expected a number of at least 0, not -1"),
         ("networks", ["plan"], "expected plain or residual, not 'plan'; did you mean plain?"),
-        ("dataset.name", "mnist", "expected cifar10 or synthetic or folder as the dataset's name, not 'mnist'"),
+        (
+            "dataset.name",
+            "mnist",
+            "expected cifar10 or digits or synthetic or folder as the dataset's name, not 'mnist'",
+        ),
         ("recipe.steps", 1.5, "expected a whole number, not 1.5"),
         ("recipe.learning_rate", float("inf"), "expected a finite number, not inf"),
         ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 170: lower warmup_steps"),
         (
             "recipe.warmup_steps",
             "papr",
-            "expected a whole number or default or paper, not 'papr'; did you mean paper?",
+            "expected a whole number or default, half, tenth or paper, not 'papr'; did you mean paper?",
         ),
         ("recipe", 3, "expected a table of fields, not 3"),
         ("measure.eval_every", 0, "expected a number of at least 1, not 0"),
@@ -252,7 +256,7 @@ def test_a_rule_between_two_options_blames_both() -> None:
 
 
 def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
-    StudyFolder("runs", "mine").write_study(StudySpec().model_dump(mode="json"))
+    StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
     with pytest.raises(UseError) as caught:
         studies.resolve("quickstat")
     assert str(caught.value) == (
@@ -264,7 +268,7 @@ def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
 
 
 def test_a_study_on_disk_is_located_by_name_or_path() -> None:
-    StudyFolder("runs", "mine").write_study(StudySpec().model_dump(mode="json"))
+    StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
     assert studies.locate("mine").path == Path("runs/mine")
     assert studies.locate("runs/mine", root="elsewhere").path == Path("runs/mine")
     with pytest.raises(UseError, match=r"no study 'mime' on disk: under runs are mine; did you mean mine\?"):

@@ -7,7 +7,7 @@ from degradation.analysis.findings import VERDICTS, Caveat, Estimate, Verdict
 
 PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
 ARMS = "arm-gap"
-LIMITS = ("no-run", "short-schedule", "synthetic", "one-seed")
+LIMITS = ("no-run", "short-schedule", "images", "one-seed")
 """Kinds of caveats without which the first two sentences would mislead."""
 
 

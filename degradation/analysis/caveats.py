@@ -39,8 +39,8 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
         )
     for label in study.labels:
         if not label.endswith("not the paper's schedule"):
-            kind = "synthetic" if label.startswith("synthetic") else "other-recipe"
-            opening = label if ": not the paper" in label else label[0].upper() + label[1:]  # an arm keeps its name
+            kind = "images" if label == study.data_label else "other-recipe"
+            opening = label if label.startswith(tuple(study.arms)) else label[0].upper() + label[1:]
             yield Caveat(kind=kind, text=f"{opening}.")
     if len({run.seed for run in runs.every}) == 1:
         yield Caveat(kind="one-seed", text="One seed: no number here has an interval, and no claim can be judged.")

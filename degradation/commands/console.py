@@ -96,7 +96,7 @@ def recipe_lines(study: StudySpec) -> tuple[str, str]:
 
 def augmentation(study: StudySpec) -> str:
     """What is done to a training image."""
-    data, recipe = study.dataset, study.recipe
+    data, recipe = study.dataset, study.recipe_at(study.depths[0])
     if isinstance(data, Folder):
         crop = [f"random crops of a shorter side of {data.shorter[0]} to {data.shorter[1]}"]
     else:
@@ -110,7 +110,7 @@ def warmup(study: StudySpec) -> str:
     """The warm-up of the study, which may depend on the depth."""
     by_steps: dict[int, list[int]] = {}
     for depth in study.depths:
-        by_steps.setdefault(study.recipe.for_depth(depth).warmup_steps, []).append(depth)
+        by_steps.setdefault(study.recipe_at(depth).warmup_steps, []).append(depth)
     rate = f"{study.recipe.warmup_learning_rate:g}"
     parts = [f"{rate} for {steps} steps of warm-up" if steps else "no warm-up" for steps in by_steps]
     if len(parts) == 1:

@@ -16,7 +16,7 @@ from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.spec import NETWORKS, PROBES
 
-DATASETS = ("cifar10", "synthetic")
+DATASETS = ("cifar10", "digits", "synthetic")
 FAMILIES = ("cifar", "imagenet")
 FOLDER, PLACE = "folder:", "PATH"  # what stands before the place of a folder of images, and for it
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -96,7 +96,11 @@ class StudyOptions:
     ] = None
     warmup_steps: Annotated[
         str | None,
-        typer.Option(metavar="N|paper|default", help="Steps at the small learning rate.", rich_help_panel=RECIPE),
+        typer.Option(
+            metavar="N|RULE",
+            help="Steps at the small rate, or half, tenth, paper.",
+            rich_help_panel=RECIPE,
+        ),
     ] = None
     set: Annotated[
         list[str] | None,
@@ -113,7 +117,8 @@ class StudyOptions:
         str | None, typer.Option(metavar="N", help="Steps between evaluations.", rich_help_panel=MEASURE)
     ] = None
     eval_examples: Annotated[
-        str | None, typer.Option(metavar="N", help="Examples evaluated on the way.", rich_help_panel=MEASURE)
+        str | None,
+        typer.Option(metavar="N", help="Images of each split evaluated, also at the end.", rich_help_panel=MEASURE),
     ] = None
 
     @property
@@ -140,7 +145,8 @@ class StudyOptions:
             value = getattr(self, name)
             if value is not None:
                 read = READERS.get(name)
-                yield field, read(value) if read else value, f"--{name.replace('_', '-')}"
+                for each in (field, *ALSO.get(name, ())):
+                    yield each, read(value) if read else value, f"--{name.replace('_', '-')}"
 
 
 FIELDS = {
@@ -159,6 +165,8 @@ FIELDS = {
     "eval_examples": "measure.eval_examples",
 }
 """Option -> the field of the study that it sets."""
+ALSO = {"eval_examples": ("measure.final_examples",)}
+"""Option -> further fields that it sets: a smaller evaluation on the command line is asked for to save time."""
 
 
 def _number(text: str) -> int | str:

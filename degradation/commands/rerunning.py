@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from degradation import studies
-from degradation.commands.options import FIELDS, FOLDER
+from degradation.commands.options import ALSO, FIELDS, FOLDER
 from degradation.commands.tokens import NO_PROBE
 from degradation.errors import UseError
 from degradation.spec import LISTED, Folder, StudySpec, flatten
 from degradation.spec.fields import leaves
 
 UNASKED = tuple(f"dataset.{name}" for name in LISTED)
-NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.items()}
+NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.items() if option not in ALSO}
 
 
 def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[str, ...]:
@@ -21,7 +21,8 @@ def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[s
     Behind the study stand the device and the threads of each run that the provenance names, on which equal bits
     rest; each is left out where runs differ in it. Raises UseError where no command means the study.
     """
-    found = [line for target in (None, *studies.shipped()) if (line := _over(target, study)) is not None]
+    asked = study.as_asked()
+    found = [line for target in (None, *studies.shipped()) if (line := _over(target, asked)) is not None]
     if not found:
         raise UseError(f"{name}: no command line means this study")
     line = tuple(_placed(word, provenance) for word in min(found, key=len))
@@ -32,7 +33,7 @@ def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[s
 def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
     """Target and options that mean the study; None where options over this target cannot."""
     base = StudySpec() if target is None else studies.read(studies.shipped()[target])
-    changed = _changed(base, study)
+    changed = _changed(base.as_asked(), study)
     if target is None and not changed:
         changed = {"depths": list(study.depths)}  # `run` with nothing to study is refused
     if any(value is None for value in changed.values()):
@@ -43,7 +44,7 @@ def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
         return None
     if isinstance(meant.dataset, Folder) and isinstance(study.dataset, Folder):
         meant = meant.model_copy(update={"dataset": meant.dataset.holding(study.dataset)})
-    if meant != study:
+    if meant.begun() != study.begun():
         return None
     options = [word for field, value in changed.items() for word in _option(field, value)]
     return (*([target] if target else []), *options)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from degradation.data.images import Images
 from degradation.errors import UseError
-from degradation.spec import Cifar10, Dataset, Folder, Frozen, Synthetic
+from degradation.spec import Cifar10, Dataset, Digits, Folder, Frozen, Synthetic
 
 if TYPE_CHECKING:
     from degradation.data.folder import StreamedImages
@@ -19,6 +19,12 @@ def _cifar10(spec: Cifar10, data_dir: Path | None) -> Images:
     from degradation.data import cifar10
 
     return cifar10.load(spec, data_dir)
+
+
+def _digits(spec: Digits, data_dir: Path | None) -> Images:
+    from degradation.data import digits
+
+    return digits.load(spec)
 
 
 def _synthetic(spec: Synthetic, data_dir: Path | None) -> Images:
@@ -35,6 +41,7 @@ def _folder(spec: Folder, path: Path | None) -> "StreamedImages":
 
 LOADERS: dict[type[Frozen], Callable[[Any, Path | None], AnyImages]] = {
     Cifar10: _cifar10,
+    Digits: _digits,
     Folder: _folder,
     Synthetic: _synthetic,
 }
@@ -51,5 +58,5 @@ def load_images(dataset: Dataset, data_dir: Path | None) -> AnyImages:
 def resident(images: AnyImages) -> Images:
     """The images, for what needs all of them in memory; UseError where they are decoded as they are needed."""
     if not isinstance(images, Images):
-        raise UseError(f"{images.source}: expected images that lie in memory (CIFAR-10, synthetic), not a folder")
+        raise UseError(f"{images.source}: expected images in memory (CIFAR-10, digits, synthetic), not a folder")
     return images

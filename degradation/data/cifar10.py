@@ -42,7 +42,7 @@ class Verified(CIFAR10):  # type: ignore[misc, unused-ignore]
 
 
 def load(spec: Cifar10, data_dir: Path | None) -> Images:
-    """50,000 training images (less those held out) and 10,000 test images, uint8 (N, 32, 32, 3).
+    """50,000 training images (less those held out) and 10,000 test images, uint8 (N, size, size, 3).
 
     Raises UseError, in one line: a folder given does not exist, a file is missing, damaged or not readable,
     or there is no copy and no network to fetch one.
@@ -50,11 +50,12 @@ def load(spec: Cifar10, data_dir: Path | None) -> Images:
     with _one_line():
         place = locate(data_dir)
         read = {train: Verified(str(place), train=train) for train in (True, False)}
-    train, val = hold_out(_split(read[True]), spec.validation)
+    splits = {train: averaged(_split(data), spec.size) for train, data in read.items()}
+    train, val = hold_out(splits[True], spec.validation)
     return Images(
         train=train,
         val=val,
-        test=_split(read[False]),
+        test=splits[False],
         classes=tuple(read[True].classes),
         source=str(place / FOLDER),
     )
@@ -136,7 +137,7 @@ def download(target: Path) -> Path:
         raise UseError(
             f"CIFAR-10 is in no place looked at and could not be downloaded ({reason}): get the python "
             f"version from {PAGE}, put {ARCHIVE} or {FOLDER} into {target}, and run again; the data set "
-            f"`synthetic` needs no download (`degradation run quickstart`)"
+            f"`digits` needs no download (`degradation run quickstart`)"
         ) from error
 
 
@@ -178,6 +179,16 @@ def _one_line() -> Iterator[None]:
             f"cannot read or write {error.filename or 'the files of CIFAR-10'}: {reason}. Change its "
             f"permissions, or name another folder"
         ) from error
+
+
+def averaged(split: Split, size: int) -> Split:
+    """The images averaged to ``size`` pixels a side: each the mean of a square of pixels, a half rounded to even."""
+    factor = split.images.shape[1] // size
+    if factor == 1:
+        return split
+    squares = split.images.reshape(len(split.images), size, factor, size, factor, 3)
+    means = squares.mean(axis=(2, 4), dtype=np.float32)  # exact: sums of 16 bytes, divided by a power of two
+    return Split(images=np.rint(means).astype(np.uint8), labels=split.labels)
 
 
 def _split(dataset: CIFAR10) -> Split:

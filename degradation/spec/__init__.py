@@ -1,7 +1,7 @@
 """What is studied, as frozen data: a study (a grid of runs and what to measure) and each single run."""
 
 from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
-from degradation.spec.datasets import LISTED, Cifar10, Dataset, Folder, Synthetic
+from degradation.spec.datasets import LISTED, Cifar10, Dataset, Digits, Folder, Synthetic, default_padding
 from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of, has_plain
 from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, nest, valid_depth
 from degradation.spec.recipe import PAPER_STEPS, PAPERS_RECIPES, Optimizer, Recipe, StudyRecipe
@@ -18,7 +18,7 @@ from degradation.spec.run import (
     Shortcut,
     upgrade,
 )
-from degradation.spec.study import GROWING, SYNTHETIC_LABEL, VARYING, StudySpec, nest_arms
+from degradation.spec.study import GROWING, SYNTHETIC_LABEL, VARYING, StudySpec, nest_arms, upgrade_study
 
 __all__ = [
     "EXPANSION",
@@ -36,6 +36,7 @@ __all__ = [
     "BlockSpec",
     "Cifar10",
     "Dataset",
+    "Digits",
     "Family",
     "Folder",
     "Frozen",
@@ -56,6 +57,7 @@ __all__ = [
     "Synthetic",
     "Table1",
     "canonical",
+    "default_padding",
     "depth_of",
     "digest",
     "flatten",
@@ -64,5 +66,6 @@ __all__ = [
     "nest",
     "nest_arms",
     "upgrade",
+    "upgrade_study",
     "valid_depth",
 ]

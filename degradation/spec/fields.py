@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,10 @@ class Frozen(BaseModel):
     """A specification: immutable, keyword-only, checked when made; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    IMPLIED: ClassVar[Mapping[str, Any]] = {}
+    """Fields added after run ids were in use -> the value that every earlier run had. They are left out of the hash at
+    that value, so that the ids of earlier runs stay as they are."""
 
 
 def valid_depth(depth: int) -> int:
@@ -46,8 +50,16 @@ Step = Annotated[int, Field(ge=0)]
 
 
 def canonical(spec: BaseModel) -> str:
-    """The spec as JSON with sorted keys and no spaces: the same text for the same spec."""
-    return json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """The spec as JSON with sorted keys and no spaces, without implied values: the same text for the same spec."""
+    return json.dumps(_explicit(spec, spec.model_dump(mode="json")), sort_keys=True, separators=(",", ":"))
+
+
+def _explicit(spec: BaseModel, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The dumped fields of a spec without those at the value that its class implies."""
+    implied = spec.IMPLIED if isinstance(spec, Frozen) else {}
+    kept = {name: value for name, value in fields.items() if name not in implied or value != implied[name]}
+    nested = {name: getattr(spec, name) for name in kept}
+    return {n: _explicit(part, kept[n]) if isinstance(part, BaseModel) else kept[n] for n, part in nested.items()}
 
 
 def digest(spec: BaseModel) -> str:

@@ -1,6 +1,6 @@
 """The recipe: optimizer, learning-rate schedule, batch and augmentation, as frozen data."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -83,17 +83,36 @@ PAPERS_RECIPES = {
 """Family -> the paper's recipe for it (sections 4.2 and 3.4), but for a learning rate that follows the error."""
 
 
+WARMUP_STEPS = 400  # section 4.2: about so many at depth 110; later work of the authors has them at every depth
+FIRST_DEPTH_WARMED_UP = 110  # in the paper
+WARMUP_RULES: dict[str, Callable[[int, int], int]] = {
+    "half": lambda steps, depth: min(WARMUP_STEPS, steps // 2),
+    "tenth": lambda steps, depth: min(WARMUP_STEPS, steps // 10),
+    "paper": lambda steps, depth: min(WARMUP_STEPS, steps) if depth >= FIRST_DEPTH_WARMED_UP else 0,
+}
+"""Name of a rule -> the warm-up of a run, from its steps and its depth."""
+WARMUP_DEFAULT, WARMUP_DEFAULT_BEFORE = "half", "tenth"
+"""The rule that ``default`` stands for, and the one that it stood for in studies begun before version 0.2."""
+
+
 class StudyRecipe(Recipe):
-    """The recipe of a study, whose warm-up may be a rule that each run turns into a number."""
+    """The recipe of a study, whose warm-up and padding may be rules that each run turns into numbers."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] | Literal["default", "paper"] = "default"  # type: ignore[assignment]
+    warmup_steps: Annotated[int, Field(ge=0)] | Literal["default", "half", "tenth", "paper"] = "default"  # type: ignore[assignment]
+    """A number, or a rule: ``half``, the default, is min(400, steps // 2); ``tenth`` is min(400, steps // 10);
+    ``paper`` is 400 at depth 110 and more, and none below."""
+    padding: Annotated[int, Field(ge=0, le=16)] | Literal["default"] = "default"  # type: ignore[assignment]
+    """A number, or by default the paper's 4 pixels of 32 in proportion to the size of the images."""
 
-    def for_depth(self, depth: int) -> Recipe:
-        """The recipe of one run: min(400, steps // 10), or the paper's 400 steps from depth 110 on."""
-        rules = {"default": min(400, self.steps // 10), "paper": min(400, self.steps) if depth >= 110 else 0}
+    def of_run(self, depth: int, padding: int) -> Recipe:
+        """The recipe of one run of so many layers; ``padding`` is what the default stands for with its images."""
         fields = self.model_dump()
-        warmup = fields["warmup_steps"]
-        return Recipe(**(fields | {"warmup_steps": rules.get(warmup, warmup)}))
+        if isinstance(self.warmup_steps, str):
+            rule = WARMUP_DEFAULT if self.warmup_steps == "default" else self.warmup_steps
+            fields["warmup_steps"] = WARMUP_RULES[rule](self.steps, depth)
+        if self.padding == "default":
+            fields["padding"] = padding
+        return Recipe(**fields)
 
     @model_validator(mode="after")
     def warmup_ends_in_time(self) -> Self:

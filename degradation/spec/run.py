@@ -1,6 +1,6 @@
 """One run, as frozen data: every field that changes its outcome; its id, its schema and upgrades."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -29,13 +29,17 @@ PROBES: tuple[Probe, ...] = ("gradients", "responses", "branches")
 class Measure(Frozen):
     """What is measured and when."""
 
+    IMPLIED: ClassVar = {"final_examples": None}
+
     probes: tuple[Probe, ...] = PROBES
     probe_every: int | None = Field(default=None, ge=1)
     """Steps between probe rows; None: log-spaced to 1,000 steps, then every steps/64."""
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations of the clean training and test error; None: steps/16, at most every two epochs."""
     eval_examples: int | None = Field(default=None, ge=1)
-    """Examples of each split evaluated on the way (the first ones); None: all. The end is always on all."""
+    """Examples of each split evaluated on the way (the first ones); None: all."""
+    final_examples: int | None = Field(default=None, ge=1)
+    """Examples of each split evaluated at the end (the first ones); None: all."""
     snapshots: tuple[Step, ...] = ()
     """Steps at which the weights are kept beside the final ones."""
 

@@ -17,15 +17,23 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from degradation.spec.block import BlockSpec, Norm
-from degradation.spec.datasets import Cifar10, Dataset
+from degradation.spec.datasets import Cifar10, Dataset, default_padding
 from degradation.spec.family import TABLE_1, Family, depth_of, has_plain
 from degradation.spec.fields import Frozen, Seed, distinct, flatten, leaves, merge, nest
-from degradation.spec.recipe import PAPERS_RECIPES, Recipe, StudyRecipe
+from degradation.spec.recipe import (
+    PAPERS_RECIPES,
+    WARMUP_DEFAULT,
+    WARMUP_DEFAULT_BEFORE,
+    Recipe,
+    StudyRecipe,
+)
 from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Precision, fit_family
 
 SYNTHETIC_LABEL = (
     "synthetic images: a demonstration chosen to show the effect in minutes, no evidence about natural images"
 )
+DIGITS_LABEL = "handwritten digits of 8x8 pixels: real images of an easy task, not the paper's CIFAR-10"
+SMALL_LABEL = "CIFAR-10 averaged to {size}x{size} pixels: not the paper's 32x32"
 PLATEAU_LABEL = "learning rate divided at fixed steps: the paper divides it when the error plateaus"
 STRIDE_LABEL = "the bottleneck's stride is on its 3x3 convolution: the paper's is on the first 1x1 one"
 GROWING = ("depths", "networks", "shortcuts", "seeds")
@@ -123,14 +131,45 @@ class StudySpec(Frozen):
             label if len(names) == len(each) else f"{' and '.join(names)}: {label}" for label, names in holds.items()
         )
 
+    def recipe_at(self, depth: int) -> Recipe:
+        """The recipe of a run of so many layers, its rules turned into numbers."""
+        return self.recipe.of_run(depth, default_padding(self.dataset))
+
+    def begun(self) -> "StudySpec":
+        """This study as it is kept on disk: its rules by their names, its padding as a number."""
+        fields = _with_warmup(self.model_dump(), WARMUP_DEFAULT)
+        fields["recipe"]["padding"] = self.recipe_at(self.depths[0]).padding
+        return StudySpec.model_validate(fields)
+
+    def as_asked(self) -> "StudySpec":
+        """The inverse of ``begun``: warm-up and padding left to their defaults where those mean the same."""
+        usual = {"warmup_steps": WARMUP_DEFAULT, "padding": default_padding(self.dataset)}
+        same = {name: "default" for name, value in usual.items() if getattr(self.recipe, name) == value}
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update=same)})
+
+    def continuing(self, kept: "StudySpec") -> "StudySpec":
+        """This study with the warm-up and the padding of one on disk, where it leaves them to their defaults."""
+        unset = [name for name in ("warmup_steps", "padding") if getattr(self.recipe, name) == "default"]
+        recipe = self.recipe.model_copy(update={name: getattr(kept.recipe, name) for name in unset})
+        return self.model_copy(update={"recipe": recipe})
+
     @property
     def paper_steps(self) -> int:
         """Updates of a run in the paper: 64,000 on CIFAR-10, 600,000 on ImageNet."""
         return PAPERS_RECIPES[self.family].steps
 
+    @property
+    def data_label(self) -> str:
+        """What every output must say of the images; empty for those that the paper has."""
+        of = {"synthetic": SYNTHETIC_LABEL, "digits": DIGITS_LABEL, "cifar10": ""}
+        small = isinstance(self.dataset, Cifar10) and self.dataset.size != Cifar10().size
+        return SMALL_LABEL.format(size=self.dataset.size) if small else of.get(self.dataset.name, "")
+
     def _own_labels(self) -> tuple[str, ...]:
-        synthetic, crops = self.dataset.name == "synthetic", self.dataset.name == "folder"
-        changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if crops else ())
+        synthetic = self.dataset.name == "synthetic"
+        in_proportion = self.recipe_at(self.depths[0]).padding == default_padding(self.dataset)
+        unpadded = in_proportion or self.dataset.name == "folder"
+        changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if unpadded else ())
         bottlenecks = self.family == "imagenet" and any(TABLE_1[depth].bottleneck for depth in self.depths)
         names = [name for name in VARYING if name not in ("recipe", "block") and getattr(self, name) != PAPERS[name]]
         built = (*(f"{name} {getattr(self, name)}" for name in names), *self.block.changed)
@@ -140,9 +179,27 @@ class StudySpec(Frozen):
             f"not the paper's networks: {', '.join(built)}": bool(built),
             PLATEAU_LABEL: self.family == "imagenet",
             STRIDE_LABEL: bottlenecks and self.block.stride_on == "3x3",
-            SYNTHETIC_LABEL: synthetic,
+            self.data_label: bool(self.data_label),
         }
         return tuple(label for label, holds in labels.items() if holds)
+
+
+def _with_warmup(fields: dict[str, Any], rule: str) -> dict[str, Any]:
+    """The fields of a study, the default of its warm-up and of each arm's replaced by the name of a rule."""
+    named = dict(fields)
+    if isinstance(recipe := fields.get("recipe"), dict) and recipe.get("warmup_steps") == "default":
+        named["recipe"] = recipe | {"warmup_steps": rule}
+    if isinstance(arms := fields.get("arms"), dict):
+        named["arms"] = {n: _with_warmup(arm, rule) if isinstance(arm, dict) else arm for n, arm in arms.items()}
+    return named
+
+
+def upgrade_study(fields: dict[str, Any]) -> StudySpec:
+    """The study on disk with what an older version meant: ``default`` was another rule of warm-up before 0.2.
+
+    A study that this version begins holds the name of its rule.
+    """
+    return StudySpec.model_validate(_with_warmup(fields, WARMUP_DEFAULT_BEFORE))
 
 
 PAPERS = {name: StudySpec.model_fields[name].default for name in VARYING}
@@ -178,4 +235,4 @@ def _tell_apart(studies: dict[str, StudySpec], one: str, other: str) -> None:
 
 
 def _distinctive(study: StudySpec, depth: int) -> tuple[Recipe, Norm, int, Initialization, BlockSpec]:
-    return study.recipe.for_depth(depth), study.norm, study.width, study.initialization, study.block
+    return study.recipe_at(depth), study.norm, study.width, study.initialization, study.block

@@ -211,7 +211,8 @@ class Training:
         return self._curve("train_running", "batch", loss, wrong, examples)
 
     def _evaluation_rows(self, host: Host) -> list[dict[str, Any]]:
-        examples = None if self.position == self.run.recipe.steps else self.run.measure.eval_examples
+        measure, at_end = self.run.measure, self.position == self.run.recipe.steps
+        examples = measure.final_examples if at_end else measure.eval_examples
         rows = []
         for split, batches in self.clean.items():
             for statistics in STATISTICS:
