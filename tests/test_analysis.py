@@ -10,7 +10,7 @@ import pytest
 import degradation
 from degradation.analysis import analyse
 from degradation.analysis.published import published
-from degradation.spec import Synthetic
+from degradation.spec import Cifar10, Digits, Synthetic
 from tests.made_frames import make_study
 from tests.test_matching import change
 
@@ -92,6 +92,8 @@ ODD = {
     "no probe": (lambda root: analysis_of(root, measure={"probes": ()}), "no-probe"),
     "one diverged": (lambda root: analysis_of(root, diverged={("plain", 44, 1)}), "diverged"),
     "all diverged": (lambda root: analysis_of(root, diverged=EVERY), "diverged"),
+    "digits": (lambda root: analysis_of(root, dataset=Digits()), "images"),
+    "small": (lambda root: analysis_of(root, dataset=Cifar10(size=8)), "images"),
     "synthetic": (lambda root: analysis_of(root, dataset=Synthetic()), "images"),
     "deep": (lambda root: analysis_of(root, depths=(20, 110)), "statistics-disagree"),
     "three shortcuts": (lambda root: analysis_of(root, shortcuts=("A", "B", "C")), "short-schedule"),
@@ -108,6 +110,11 @@ def test_an_odd_study_is_analysed_and_its_oddity_is_a_caveat(odd, tmp_path):
     assert len(found.answer) == 3
     assert all(sentence.endswith(".") and not sentence[0].islower() for sentence in found.answer)
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_the_answer_keeps_the_capitals_of_a_name_within_its_sentence(tmp_path):
+    *_, reach = analysis_of(tmp_path, dataset=Cifar10(size=8)).answer
+    assert "; CIFAR-10 averaged to 8x8 pixels" in reach
 
 
 def test_a_study_without_oddities_has_only_the_caveat_of_its_length(tmp_path):

@@ -185,6 +185,13 @@ def test_every_study_option_reaches_its_field(command: Command) -> None:
     assert [study["recipe"][name] for name in ("warmup_steps", "steps", "momentum")] == [3, 70, 0.5]
 
 
+@pytest.mark.parametrize(("steps", "never"), [("700", True), ("1000", False)])
+def test_a_plan_says_where_a_warm_up_lasts_to_the_first_division(command: Command, steps: str, never: bool) -> None:
+    said = " ".join(command("plan", "--depths", "8", "--steps", steps).out.split())
+    assert f"steps of warm-up{', to the first division: 0.1 is never used' if never else ' '}" in said
+    assert ("never used" in said) == never
+
+
 MEASURED = ("probe_every", "eval_every", "eval_examples", "final_examples")
 
 

@@ -78,6 +78,15 @@ def test_final_errors_are_means_over_seeds(command: Command) -> None:
     assert f"{100 * means[20, 'plain', 'running']:.2f}%" in table
 
 
+def test_digits_are_trained_and_a_smaller_evaluation_bounds_the_last_one(command: Command) -> None:
+    line = "run --dataset digits --depths 8 --steps 4 --set recipe.batch=16 --eval-examples 40 --no-figures"
+    said = command(*line.split())
+    assert said.status == 0, said.err
+    last = load("runs/digits")["curves"].query("step == 4 and split != 'train_running'")
+    assert set(last["split"]) == {"train", "test"}
+    assert set(last["examples"]) == {40}
+
+
 def test_seeds_are_added_to_a_study_on_disk(command: Command, trained: list[Options]) -> None:
     make_study(Path("runs"), depths=(8,), seeds=(0,))
     said = command("run", "made", "--seeds", "3", "4", "--no-figures")

@@ -230,7 +230,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
         ),
         ("recipe.steps", 1.5, "expected a whole number, not 1.5"),
         ("recipe.learning_rate", float("inf"), "expected a finite number, not inf"),
-        ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 170: lower warmup_steps"),
+        ("recipe.warmup_steps", 300, "warmup_steps 300 is above steps 200: lower warmup_steps"),
         (
             "recipe.warmup_steps",
             "papr",

@@ -57,9 +57,14 @@ def _clause(found: Verdict) -> str:
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
     texts = {caveat.kind: caveat.text.rstrip(".") for caveat in caveats}
-    limits = [texts[kind][0].lower() + texts[kind][1:] for kind in LIMITS if kind in texts]
+    limits = [_continued(texts[kind]) for kind in LIMITS if kind in texts]
     counts = ", ".join(f"{sum(each.verdict == word for each in verdicts)} {word}" for word in VERDICTS)
     return _capital("; ".join([*limits, f"of {len(verdicts)} claims: {counts}"]))
+
+
+def _continued(text: str) -> str:
+    """The text within a sentence: a small first letter, but for a name such as CIFAR-10."""
+    return text if text[1].isupper() else text[0].lower() + text[1:]
 
 
 def _capital(text: str) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from degradation import plan
 from degradation.commands.cleaning import Item
 from degradation.commands.numbers import count, percent, ranges, size
-from degradation.spec import Folder, StudySpec
+from degradation.spec import Folder, Recipe, StudySpec
 from degradation.standing import ENDED, STATES, FinalError, Standing
 
 STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
@@ -112,11 +112,16 @@ def warmup(study: StudySpec) -> str:
     for depth in study.depths:
         by_steps.setdefault(study.recipe_at(depth).warmup_steps, []).append(depth)
     rate = f"{study.recipe.warmup_learning_rate:g}"
-    parts = [f"{rate} for {steps} steps of warm-up" if steps else "no warm-up" for steps in by_steps]
+    parts = [_warmup(study.recipe, rate, steps) if steps else "no warm-up" for steps in by_steps]
     if len(parts) == 1:
         return parts[0]
     where = [f"at depth {', '.join(map(str, sorted(depths)))}" for depths in by_steps.values()]
     return "; ".join(f"{part} {place}" for part, place in zip(parts, where, strict=True))
+
+
+def _warmup(recipe: Recipe, rate: str, steps: int) -> str:
+    unused = f", to the first division: {recipe.learning_rate:g} is never used" if steps >= recipe.milestones[0] else ""
+    return f"{rate} for {steps} steps of warm-up{unused}"
 
 
 def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
