@@ -199,9 +199,9 @@ def test_a_plan_lists_runs_pairs_parameters_and_what_the_study_is_not(command: C
     said = command("plan", "quickstart")
     assert "18 runs, 9 matched pairs" in said.out
     assert "269,722" in said.out
-    assert "10.14 M" in said.out
+    assert "2.54 M" in said.out
     assert "not the paper's schedule" in said.out
-    assert "no evidence about natural images" in " ".join(said.out.split())
+    assert "real images of an easy task" in " ".join(said.out.split())
     assert max(map(len, said.out.splitlines())) <= 80
     assert not Path("runs").exists()
 
