@@ -80,7 +80,7 @@ def test_runs_of_an_older_schema_are_done_under_the_ids_that_their_folders_bear(
     folder = StudyFolder(tmp_path, "old")
     for run, old_id in zip(plan.runs(study), ("plain-8-s0-00000000", "residual-A-8-s0-11111111"), strict=True):
         write_run(folder, run, old_id=old_id)
-    folder.write_study({name: value for name, value in study.model_dump(mode="json").items() if name != "arms"})
+    folder.write_study({name: value for name, value in study.begun().model_dump(mode="json").items() if name != "arms"})
     assert runner.pending(folder, study) == ()
     outcome = runner.carry_out(folder, study, Options(jobs=1), silent)
     assert outcome.finished == ("plain-8-s0-00000000", "residual-A-8-s0-11111111")
