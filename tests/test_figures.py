@@ -304,6 +304,21 @@ def test_synthetic_images_are_named_on_every_figure(make: Make) -> None:
         assert "no evidence about natural images" in words(figure_function(results)[0])
 
 
+@pytest.mark.parametrize(
+    ("measure", "notes"),
+    [
+        ({}, set()),
+        ({"eval_examples": 500}, {"Before the last step on the first 500"}),
+        ({"final_examples": 40}, {"At the last step on the first 40"}),
+        ({"eval_examples": 500, "final_examples": 40}, {"Before the last step on the first 500", "At the last step"}),
+    ],
+)
+def test_curves_say_how_many_images_their_errors_are_of(make: Make, measure: dict[str, int], notes: set[str]) -> None:
+    said = " ".join(words(curves(make(measure=measure))[0]).split())
+    assert all(note in said for note in notes)
+    assert said.count("the last step on the first") == len(notes)
+
+
 def test_nothing_leaves_the_page(every: tuple[str, Figure, pd.DataFrame]) -> None:
     name, figure, _ = every
     figure.draw_without_rendering()

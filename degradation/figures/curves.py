@@ -171,8 +171,9 @@ def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame, upper: flo
 
 
 def _part_note(results: Results) -> list[str]:
-    examples = results.study.measure.eval_examples
-    return [f"Before the last step on the first {examples:,} images of each split."] if examples else []
+    measure = results.study.measure
+    parts = {"Before": measure.eval_examples, "At": measure.final_examples}
+    return [f"{when} the last step on the first {part:,} images of each split." for when, part in parts.items() if part]
 
 
 def gap_notes(data: pd.DataFrame, split: str) -> list[str]:

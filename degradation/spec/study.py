@@ -161,15 +161,15 @@ class StudySpec(Frozen):
     @property
     def data_label(self) -> str:
         """What every output must say of the images; empty for those that the paper has."""
-        of = {"synthetic": SYNTHETIC_LABEL, "digits": DIGITS_LABEL, "cifar10": ""}
+        of = {"synthetic": SYNTHETIC_LABEL, "digits": DIGITS_LABEL}
         small = isinstance(self.dataset, Cifar10) and self.dataset.size != Cifar10().size
         return SMALL_LABEL.format(size=self.dataset.size) if small else of.get(self.dataset.name, "")
 
     def _own_labels(self) -> tuple[str, ...]:
         synthetic = self.dataset.name == "synthetic"
-        in_proportion = self.recipe_at(self.depths[0]).padding == default_padding(self.dataset)
-        unpadded = in_proportion or self.dataset.name == "folder"
-        changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if unpadded else ())
+        # A folder's images are not padded; others by the paper's share of their size are padded as in the paper.
+        as_paper = self.dataset.name == "folder" or self.recipe.padding in ("default", default_padding(self.dataset))
+        changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if as_paper else ())
         bottlenecks = self.family == "imagenet" and any(TABLE_1[depth].bottleneck for depth in self.depths)
         names = [name for name in VARYING if name not in ("recipe", "block") and getattr(self, name) != PAPERS[name]]
         built = (*(f"{name} {getattr(self, name)}" for name in names), *self.block.changed)
