@@ -20,7 +20,7 @@ from tests.made_frames import write_run
 CHECKOUT = Path(__file__).parent.parent
 SHIPPED = (
     "activation-order", "batch-norm", "branch-start", "cifar10-16px", "cifar10-8px", "cifar10-short",
-    "convolution-shortcut", "imagenet", "initialization", "learning-rate", "more-steps", "optimizer", "paper",
+    "convolution-shortcut", "digits", "imagenet", "initialization", "learning-rate", "more-steps", "optimizer", "paper",
     "quickstart", "shortcut-variants", "warmup", "warmup-8px", "width",
 )  # fmt: skip
 TINY = ["--dataset", "synthetic", "--depths", "8", "--steps", "50"]

@@ -386,16 +386,16 @@ def test_a_study_of_one_more_question_ships_with_arms_and_can_be_planned(command
     assert said.status == 0
     arms = said.json["study"]["arms"]
     assert len(arms) >= 2
-    assert (len(said.json["runs"]), len(said.json["pairs"])) == (len(arms) * 12, len(arms) * 6)
+    assert (len(said.json["runs"]), len(said.json["pairs"])) == (len(arms) * 20, len(arms) * 10)
 
 
 @pytest.mark.parametrize(
     ("name", "runs", "pairs"),
     [
-        ("shortcut-variants", 54, 6),
-        ("convolution-shortcut", 18, 12),
-        ("activation-order", 60, 30),
-        ("branch-start", 48, 12),
+        ("shortcut-variants", 90, 10),
+        ("convolution-shortcut", 30, 20),
+        ("activation-order", 100, 50),
+        ("branch-start", 80, 20),
     ],
 )
 def test_a_study_of_block_variants_pairs_what_has_a_plain_match(command: Command, name, runs, pairs):  # noqa: F811
@@ -430,7 +430,7 @@ def test_the_plan_has_a_line_for_each_row_in_80_columns_whatever_ships(command: 
 
 def test_the_plan_says_which_plain_runs_are_trained_again(command: Command):  # noqa: F811
     said = " ".join(command("plan", "activation-order").out.split())
-    assert "24 plain runs of these train the network of another arm again, to the same bits" in said
+    assert "40 plain runs of these train the network of another arm again, to the same bits" in said
     again = plan.repeated(plan.runs(studies.read(studies.shipped()["activation-order"])))
     assert {(run.network, run.block.order == "original") for run in again} == {("plain", False)}
     for other in ("quickstart", "shortcut-variants", "batch-norm"):
