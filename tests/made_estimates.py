@@ -14,8 +14,13 @@ def made(name: str, values: tuple[float, ...], *, steps: int = PAPER_STEPS, **co
     interval = of_values(values, "paired t")
     shown = in_factors(interval) if unit == "factor" else interval
     depths = {"deep": DEEP, "shallow": SHALLOW} if name in ("degradation-gap", "response-gap") else {}
-    schedule = "paper" if steps >= PAPER_STEPS else "short"
-    fixed = {"depth": DEEP, "arm": "", "kind": context.get("network", "residual"), "steps": str(steps)}
+    converged = "yes" if steps >= PAPER_STEPS else "no"
+    fixed = {
+        "depth": context.get("deep", DEEP),
+        "arm": "",
+        "kind": context.get("network", "residual"),
+        "steps": str(steps),
+    }
     compared = " minus the other" if name.endswith(("-gap", "-effect")) and unit != "factor" else ""
     return Estimate(
         name=name,
@@ -28,5 +33,5 @@ def made(name: str, values: tuple[float, ...], *, steps: int = PAPER_STEPS, **co
         seeds=tuple(range(len(values))),
         values=tuple(10.0**value for value in values) if unit == "factor" else tuple(values),
         method=shown.method,
-        context=fixed | {"schedule": schedule} | depths | context,
+        context=fixed | {"converged": converged} | depths | context,
     )

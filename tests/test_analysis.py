@@ -36,16 +36,15 @@ def real():
 
 def test_the_real_study_supports_degradation_after_700_steps_and_nothing_of_converged_networks(real):
     found = by_claim(real)
-    plain = found["plain-degrades-after"]
-    assert plain.verdict == "supported"
+    plain = found["plain-degrades"]
+    assert (plain.verdict, plain.steps) == ("supported", (700,))
     assert "plain 44 minus plain 8: +23.4 points [+17.8, +29.1], 3 seeds" in plain.why
-    assert found["plain-degrades"].verdict == "not measured"
     assert found["exploding-at-initialization"].verdict == "supported"
-    assert found["shortcut-lowers-error-after"].verdict == "not enough evidence"
+    assert found["shortcut-lowers-error"].verdict == "not enough evidence"
 
 
 def test_the_real_study_does_not_hide_that_deep_residual_networks_are_behind(real):
-    residual = by_claim(real)["residual-does-not-degrade-after"]
+    residual = by_claim(real)["residual-does-not-degrade"]
     assert residual.verdict in ("contradicted", "not enough evidence")
     assert "residual 44 minus residual 8: +13.9 points" in residual.why
     assert "residual 44 minus residual 8: +13.9 points" in real.answer[1]
@@ -96,7 +95,7 @@ ODD = {
     "small": (lambda root: analysis_of(root, dataset=Cifar10(size=8)), "images"),
     "synthetic": (lambda root: analysis_of(root, dataset=Synthetic()), "images"),
     "deep": (lambda root: analysis_of(root, depths=(20, 110)), "statistics-disagree"),
-    "three shortcuts": (lambda root: analysis_of(root, shortcuts=("A", "B", "C")), "short-schedule"),
+    "three shortcuts": (lambda root: analysis_of(root, shortcuts=("A", "B", "C")), "not-converged"),
     "interrupted": (interrupted, "unfinished"),
     "nothing done": (empty, "no-run"),
 }
@@ -118,21 +117,21 @@ def test_the_answer_keeps_the_capitals_of_a_name_within_its_sentence(tmp_path):
 
 
 def test_a_study_without_oddities_has_only_the_caveat_of_its_length(tmp_path):
-    assert kinds(analysis_of(tmp_path)) == {"short-schedule"}
+    assert kinds(analysis_of(tmp_path)) == {"not-converged"}
     assert not kinds(analysis_of(tmp_path / "long", steps=64_000, depths=(20,))) - {"one-depth"}
 
 
 def test_one_seed_decides_no_claim(tmp_path):
     found = analysis_of(tmp_path, seeds=(0,))
     assert not {verdict.verdict for verdict in found.verdicts} & {"supported", "contradicted"}
-    assert "one seed: no interval" in by_claim(found)["plain-degrades-after"].why
+    assert "one seed: no interval" in by_claim(found)["plain-degrades"].why
     assert all(each.low is None for each in found.estimates)
 
 
 def test_a_study_whose_runs_all_diverged_has_no_final_number(tmp_path):
     found = analysis_of(tmp_path, diverged=EVERY)
     assert all(each.value is None for each in found.estimates if each.name == "degradation-gap")
-    assert "diverged" in by_claim(found)["plain-degrades-after"].why
+    assert "diverged" in by_claim(found)["plain-degrades"].why
 
 
 def test_other_circumstances_and_broken_pairs_are_caveats(tmp_path):
@@ -187,7 +186,7 @@ def row(analysis, name, depth):
 def test_with_the_papers_recipe_claims_of_converged_networks_are_judged_and_have_no_twin(long):
     found = by_claim(long)
     assert found["plain-degrades"].verdict != "not measured"
-    assert not any(name.endswith("-after") for name in found)
+    assert [name for name, verdict in found.items() if verdict.steps] == ["smoother-surface"]  # needs depth 56
     assert "steps" not in long.answer[0]
 
 

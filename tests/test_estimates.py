@@ -302,7 +302,7 @@ def test_final_errors_are_those_of_the_last_row_and_name_split_and_statistics(tm
     assert plain.context["examples"] == "50,000"
     gap = found["degradation-gap", "plain 44 minus plain 20", "train", "batch"]
     assert gap.value == pytest.approx(3.84, rel=1e-3)  # 24 layers of 0.16 points each in the made frames
-    assert gap.context["schedule"] == "short"
+    assert gap.context["converged"] == "no"
     assert not any(name == "error-before-drop" for name, *_ in found)
 
 

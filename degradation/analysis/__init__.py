@@ -3,6 +3,7 @@
 from degradation.analysis.answer import answer
 from degradation.analysis.caveats import caveats
 from degradation.analysis.comparing import compare
+from degradation.analysis.convergence import RULE
 from degradation.analysis.errors import gap_curve
 from degradation.analysis.estimating import estimates
 from degradation.analysis.findings import (
@@ -51,4 +52,5 @@ def analyse(results: Results) -> Analysis:
         compared=beside(results, among, found),
         caveats=noted,
         holm=holm,
+        convergence=RULE,
     )

@@ -7,7 +7,7 @@ from degradation.analysis.findings import VERDICTS, Caveat, Estimate, Verdict
 
 PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
 ARMS = "arm-gap"
-LIMITS = ("no-run", "short-schedule", "images", "one-seed")
+LIMITS = ("no-run", "not-converged", "images", "one-seed")
 """Kinds of caveats without which the first two sentences would mislead."""
 
 
@@ -35,19 +35,17 @@ def _sentence(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:
     """The clauses of the claims that were judged, opened by the steps where they are not of converged networks."""
     judged = [found for name in names if (found := _judged(name, verdicts))]
     clauses = "; ".join(_clause(found) for found in judged)
-    short = [found for found in judged if found.claim.endswith("-after")]
-    steps = sorted({int(each.context["steps"]) for found in short for each in found.estimates})
+    steps = sorted({each for found in judged for each in found.steps})
     when = f"after {' and '.join(f'{each:,}' for each in steps)} steps, " if steps else ""
     return _capital(when + clauses) if clauses else ""
 
 
 def _judged(name: str, verdicts: Sequence[Verdict]) -> Verdict | None:
-    found = {each.claim: each for each in verdicts if each.verdict != "not measured"}
-    return found.get(name) or found.get(f"{name}-after")
+    return next((each for each in verdicts if each.claim == name and each.verdict != "not measured"), None)
 
 
 def _clause(found: Verdict) -> str:
-    claim = next(each for each in claims() if each.id == found.claim.removesuffix("-after"))
+    claim = next(each for each in claims() if each.id == found.claim)
     if claim.answer is None:
         return ""
     decided = found.verdict in ("supported", "contradicted")

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from degradation.analysis import words
 from degradation.analysis.errors import CLAIMED
 from degradation.analysis.findings import Caveat, Estimate
-from degradation.analysis.runs import Run, Runs
+from degradation.analysis.runs import Group, Run, Runs
 from degradation.matching import sentence
 from degradation.results import Results
 from degradation.spec import PROBES
@@ -30,13 +31,7 @@ def caveats(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tupl
 
 def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
     study = results.study
-    steps = sorted({run.steps for run in runs.every} or {study.recipe.steps})
-    if min(steps) < study.paper_steps:
-        lengths = " and ".join(f"{each:,}" for each in steps)
-        yield Caveat(
-            kind="short-schedule",
-            text=f"{lengths} steps, not the paper's {study.paper_steps:,}: nothing here speaks of converged networks.",
-        )
+    yield from _convergence(runs)
     for label in study.labels:
         if not label.endswith("not the paper's schedule"):
             kind = "images" if label == study.data_label else "other-recipe"
@@ -52,6 +47,28 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
         )
     if len({run.depth for run in runs.every}) == 1:
         yield Caveat(kind="one-depth", text="One depth: nothing here speaks of what more layers do.")
+
+
+def _convergence(runs: Runs) -> Iterator[Caveat]:
+    """Which networks have not converged, and what the first of each lacks."""
+    lacking = {group: [run for run in members if run.lacks] for group, members in runs.groups.items()}
+    found = {group: members for group, members in lacking.items() if members}
+    if not found:
+        return
+    if len(found) == len(runs.groups):
+        steps = " and ".join(f"{each:,}" for each in sorted({run.steps for run in runs.every}))
+        text = f"After {steps} steps no network has converged in every seed: nothing here speaks of converged networks."
+    else:
+        text = f"Not converged: {_listed([_place(group, found[group]) for group in found])}."
+    yield Caveat(kind="not-converged", text=text)
+
+
+def _place(group: Group, members: Sequence[Run]) -> str:
+    """``plain 44, slow (seed 0: it diverged; and 2 seeds more)``."""
+    others = len(members) - 1
+    more = f"; and {words.seeds(others)} more" if others else ""
+    arm = f", {group.arm}" if group.arm else ""
+    return f"{group.label}{arm} (seed {members[0].seed}: {members[0].lacks}{more})"
 
 
 def _standing(results: Results, runs: Runs) -> Iterator[Caveat]:

@@ -33,6 +33,8 @@ class Claim(Frozen):
     estimate: str = ""
     where: tuple[dict[str, str], ...] = ()
     deep: int = 0
+    depth: int = 0
+    other_blocks: bool = False
     supports: Literal["above", "below", "within"] = "above"
     threshold: float = 0.0
     because: str = ""
@@ -40,19 +42,25 @@ class Claim(Frozen):
     needs: str
     answer: Sentences | None = None
 
+    @property
+    def family(self) -> str:
+        """The claims with which its p-value is adjusted, see ``verdicts.FAMILIES``."""
+        if self.mechanism:
+            return "experiments"
+        return "time" if self.estimate.startswith("time-") else "the runs themselves"
+
 
 class Case(NamedTuple):
-    """A claim as it is judged: of converged networks, or after the steps of a shorter schedule."""
+    """A claim as it is judged: of converged networks, or after the steps of networks that have not converged."""
 
     claim: Claim
-    name: str
     statement: str
+    steps: tuple[int, ...]
+    """After which it is judged; empty for the statement of converged networks, or of no schedule."""
     estimates: tuple[Estimate, ...]
     """One for each entry of `where`, arm and kind of network."""
     complete: bool
     """Whether every entry of `where` found one."""
-    absent: str
-    """Why there is none."""
 
 
 @cache
@@ -63,48 +71,35 @@ def claims() -> tuple[Claim, ...]:
 
 
 def cases(found: Sequence[Claim], estimates: Sequence[Estimate]) -> tuple[Case, ...]:
-    """Each claim once for converged networks, and where there are shorter runs once for what they can say.
+    """Each claim once: of converged networks where all runs that it rests on have converged, else after their steps.
 
-    Claims are of the paper's blocks: networks of other blocks have estimates, and no say in them.
+    The deepest network decides, converged or not: a claim must not quietly rest on a shallower one that has.
     """
-    estimates = [each for each in estimates if not each.context.get("block")]
-    short = [each for each in estimates if each.context.get("schedule") == "short"]
-    judged = []
-    for claim in found:
-        judged.append(_converged(claim, estimates))
-        if claim.after and short:
-            judged.append(_after(claim, short))
-    return tuple(judged)
+    return tuple(_case(claim, _for_claim(claim, estimates)) for claim in found)
 
 
-def _converged(claim: Claim, estimates: Sequence[Estimate]) -> Case:
-    # A claim without a twin does not depend on the schedule.
-    able = [each for each in estimates if not claim.after or each.context.get("schedule") == "paper"]
-    deep = [each for each in able if _depth(each, "deep") >= claim.deep]
+def _for_claim(claim: Claim, estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Those that may speak: of the claim's depth or more, and of the paper's blocks unless it names others."""
+    named = [each for each in estimates if each.name == claim.estimate and _depth(each, "deep") >= claim.depth]
+    return [each for each in named if claim.other_blocks or not each.context.get("block")]
+
+
+def _case(claim: Claim, estimates: Sequence[Estimate]) -> Case:
+    deep = [each for each in estimates if _depth(each, "deep") >= claim.deep]
     based = [each for each in deep if not claim.deep or _depth(each, "shallow") >= BASE_DEPTH]
     rests, complete = _chosen(claim, based)
-    return Case(claim, claim.id, claim.statement, rests, complete, _absent(claim, estimates, able))
+    if claim.after and not (complete and all(each.context["converged"] == "yes" for each in rests)):
+        rests, complete = _chosen(claim, estimates)
+        steps = tuple(sorted({int(each.context["steps"]) for each in rests})) if complete else ()
+        said = claim.after.format(steps=" and ".join(f"{each:,}" for each in steps)) if steps else claim.statement
+        return Case(claim, said, steps, rests, complete)
+    return Case(claim, claim.statement, (), rests, complete)
 
 
-def _after(claim: Claim, short: Sequence[Estimate]) -> Case:
-    lengths = sorted({int(each.context["steps"]) for each in short})
-    statement = claim.after.format(steps=" and ".join(f"{steps:,}" for steps in lengths))
-    rests, complete = _chosen(claim, short)
-    return Case(claim, f"{claim.id}-after", statement, rests, complete, _needs(claim))
-
-
-def _absent(claim: Claim, estimates: Sequence[Estimate], able: Sequence[Estimate]) -> str:
+def lacking(claim: Claim) -> str:
+    """Why a claim was not measured, and what it would take."""
     if not claim.estimate:
         return f"nothing here measures it yet: it would take {claim.needs}"
-    if estimates and not able:
-        steps = " or ".join(f"{steps:,}" for steps in sorted({int(each.context["steps"]) for each in estimates}))
-        more = "" if _chosen(claim, estimates)[1] else f"; {_needs(claim)}"
-        return f"speaks of converged networks: needs the paper's 64,000 steps, not {steps}{more}"
-    depth = f", the deepest of depth {claim.deep} or more" if claim.deep else ""
-    return f"{_needs(claim)}{depth}"
-
-
-def _needs(claim: Claim) -> str:
     return f"needs the experiment '{claim.mechanism}' on {claim.needs}" if claim.mechanism else f"needs {claim.needs}"
 
 
@@ -113,7 +108,7 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     chosen: list[Estimate] = []
     complete = bool(claim.where)
     for where in claim.where:
-        fitting = [each for each in estimates if each.name == claim.estimate and _says(each.context, where)]
+        fitting = [each for each in estimates if _says(each.context, where)]
         # One that has no value because runs diverged stays: its claim must not quietly rest on a shallower network.
         fitting = [each for each in fitting if each.value is not None or "diverged" in each.context]
         complete &= bool(fitting)

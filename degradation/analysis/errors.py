@@ -32,7 +32,7 @@ def errors(results: Results, among: Runs) -> Iterator[Estimate]:
     for split, statistics in MEASURES:
         found = levels(among, final(curves, among, split, statistics, unit="percent"), "final-error")
         yield from map(within_bounds, found)
-    if any(run.converged for run in among.every):
+    if any(run.steps >= results.study.paper_steps for run in among.every):
         yield from map(within_bounds, levels(among, before_drop(curves, among), "error-before-drop"))
     claimed = final(curves, among, *CLAIMED)
     yield from across_depths(among, claimed, "degradation-gap")

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from degradation.analysis.arms import best_rate, more_steps, variants
 from degradation.analysis.construct import construct
+from degradation.analysis.duration import duration
 from degradation.analysis.errors import errors
 from degradation.analysis.experiments import curvature, identity, landscape, paths, shatter
 from degradation.analysis.findings import Estimate
@@ -15,7 +17,11 @@ from degradation.results import Results
 
 SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     errors,
+    variants,
+    more_steps,
+    best_rate,
     speed,
+    duration,
     responses,
     gradients,
     lesion,

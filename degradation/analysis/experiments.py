@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, across_depths, across_kinds, known, levels
+from degradation.analysis.quantities import Quantity, across_depths, across_kinds, exponents, known, levels
 from degradation.analysis.runs import Runs
 from degradation.results import Results
 
@@ -20,13 +20,17 @@ STATES = {"initial": "at initialization", "trained": "trained"}
 
 
 def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
-    """``branch-ratio-gap`` (factor): |F(x)| / |shortcut(x)|, mean over blocks, deep over shallow."""
+    """``branch-ratio-gap`` (factor): |F(x)| / |shortcut(x)|, mean over blocks, deep over shallow.
+
+    ``branch-ratio-exponent``: the power of the depth by which it changes between the two.
+    """
     frame = results["identity"]
     if len(frame):
         context = {"ratio": "norm of the branch over that of the shortcut, mean over blocks"}
         values = _values(frame.groupby("run_id")["ratio"].mean())
         quantity = Quantity(unit="factor", values=values, context=context)
         yield from known(across_depths(runs, quantity, "branch-ratio-gap"))
+        yield from known(exponents(runs, quantity, "branch-ratio-exponent"))
 
 
 def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:

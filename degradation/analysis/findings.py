@@ -55,10 +55,14 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What these measurements say of one claim; ``literature`` is what primary sources say of it."""
+    """What these measurements say of one claim; ``literature`` is what primary sources say of it.
+
+    ``steps``: after which it is judged, where the networks have not converged; else empty.
+    """
 
     claim: str
     statement: str
+    steps: tuple[int, ...]
     source: str
     literature: str
     verdict: VerdictWord
@@ -124,6 +128,8 @@ class Analysis:
     compared: tuple[Compared, ...]
     caveats: tuple[Caveat, ...]
     holm: str
+    convergence: str
+    """When a run counts as converged."""
 
     def as_json(self) -> dict[str, Any]:
         """The analysis as JSON-able data in a stable order; numbers that are not finite become None."""

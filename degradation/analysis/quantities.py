@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from degradation.analysis import words
@@ -105,6 +105,23 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
             label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
             pairing = context | {"pairing": "seed"}
             yield _difference(quantity, name, _with_arm(label, arm), (above, below), pairing, alone=widest)
+
+
+def exponents(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
+    """By which power of the depth a factor changes between every two depths of a kind, paired by seed."""
+    logarithms = {run: _logarithm(value) for run, value in quantity.values.items()}
+    found = Quantity(unit="exponent", values=logarithms, context=quantity.context)
+    return map(_per_depth, across_depths(runs, found, name))
+
+
+def _per_depth(change: Estimate) -> Estimate:
+    """A difference of logarithms over that of the two depths."""
+    shallow, deep, arm = (change.context[name] for name in ("shallow", "deep", "arm"))
+    size = 1 / math.log10(int(deep) / int(shallow))
+    value, low, high = (None if each is None else size * each for each in (change.value, change.low, change.high))
+    label = _with_arm(f"exponent of the depth, {change.context['kind']} {shallow} to {deep}", arm)
+    values = tuple(size * each for each in change.values)
+    return replace(change, label=label, value=value, low=low, high=high, values=values, note="")
 
 
 def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
@@ -229,7 +246,7 @@ def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
         seeds=tuple(sample.values),
         values=as_measured(values, quantity.unit),
         method=shown.method,
-        context=dict(quantity.context) | sample.context | _count(quantity, sample),
+        context=dict(quantity.context) | sample.context | _converged(sample) | _count(quantity, sample),
         note="; ".join(filter(None, notes)),
     )
 
@@ -237,6 +254,11 @@ def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
 def _lost(quantity: Quantity, sample: _Sample) -> list[Run]:
     """Diverged runs without this number."""
     return [run for run in sample.members if not run.finished and run.run_id not in quantity.values]
+
+
+def _converged(sample: _Sample) -> dict[str, str]:
+    """Whether every run behind the estimate has converged, of both sides of a difference."""
+    return {"converged": "no" if any(run.lacks for run in sample.members) else "yes"}
 
 
 def _count(quantity: Quantity, sample: _Sample) -> dict[str, str]:
@@ -255,10 +277,9 @@ def _missing(quantity: Quantity, sample: _Sample) -> str:
 
 def _of_group(group: Group, members: Sequence[Run]) -> dict[str, str]:
     first = members[0]
-    schedule = "paper" if first.converged else "short"
     fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
     built = {"norm": first.norm, "block": first.block}
-    return fixed | built | {"arm": group.arm, "steps": str(first.steps), "schedule": schedule}
+    return fixed | built | {"arm": group.arm, "steps": str(first.steps)}
 
 
 def _with_arm(label: str, arm: str) -> str:

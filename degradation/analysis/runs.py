@@ -1,4 +1,4 @@
-"""Results -> the runs of a study as an analysis sees them: kind, arm, schedule, and which pairs match."""
+"""Results -> the runs of a study as an analysis sees them: kind, arm, convergence, and which pairs match."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
+from degradation.analysis.convergence import lacking
 from degradation.matching import Match, matches
 from degradation.results import Results
-from degradation.spec import PAPER_STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,8 @@ class Run:
     norm: str = "batch"
     block: str = ""
     """What its blocks have that the paper's have not, as ``gate exclusive``."""
-    paper_steps: int = PAPER_STEPS
-
-    @property
-    def converged(self) -> bool:
-        """Whether the schedule has at least the paper's steps: only then may a claim speak of converged networks."""
-        return self.steps >= self.paper_steps
+    lacks: str = ""
+    """What it lacks to be called converged, see ``convergence.RULE``; empty where it lacks nothing."""
 
 
 class Group(NamedTuple):
@@ -88,7 +84,7 @@ def runs(results: Results) -> Runs:
     Raises DamagedError where a run's description is not what was written.
     """
     options = {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
-    arms = _arms(results)
+    arms, lacks = _arms(results), lacking(results)
     every = [
         Run(
             run_id=run_id,
@@ -102,7 +98,7 @@ def runs(results: Results) -> Runs:
             block=", ".join(spec.block.changed),
             finished=results.status[run_id] == "finished",
             steps=spec.recipe.steps,
-            paper_steps=results.study.paper_steps,
+            lacks=lacks[run_id],
         )
         for run_id, spec in results.specs.items()
     ]

@@ -4,11 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from degradation.analysis.claims import Case, Claim, cases, claims
+from degradation.analysis.claims import Case, Claim, cases, claims, lacking
 from degradation.analysis.findings import Estimate, Verdict, VerdictWord
 from degradation.analysis.intervals import holm, p_beyond
 
 ALPHA = 0.05
+FAMILIES = ("the runs themselves", "experiments", "time")
+"""Groups of claims whose p-values are adjusted together."""
 
 
 class Leaning(NamedTuple):
@@ -24,28 +26,29 @@ def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -
     A claim that rests on several estimates needs all of them beyond its threshold (an intersection-union test: the
     largest p-value counts). The p-values of the claims that can be tested are adjusted together by Holm's method
     (Holm 1979), so that the chance of even one wrong verdict among them is at most 5 %: those on the runs themselves,
-    and apart from them those on experiments, so that an experiment more takes nothing from what the runs say.
+    those on experiments and those on time each by themselves, so that an experiment more takes nothing from what the
+    runs say.
     """
     judged = cases(claims() if found is None else found, estimates)
-    leanings = {case.name: _leaning(case) for case in judged if _testable(case)}
-    families = [_family(judged, leanings, experiments) for experiments in (False, True)]
+    leanings = {case.claim.id: _leaning(case) for case in judged if _testable(case)}
+    families = [_family(judged, leanings, family) for family in FAMILIES]
     adjusted = {name: p for ps in families for name, p in zip(ps, holm(list(ps.values())), strict=True)}
-    verdicts = tuple(_verdict(case, leanings.get(case.name), adjusted.get(case.name, 1.0)) for case in judged)
+    verdicts = tuple(_verdict(case, leanings.get(case.claim.id), adjusted.get(case.claim.id, 1.0)) for case in judged)
     return verdicts, _how(len(judged), [len(ps) for ps in families])
 
 
-def _family(judged: Sequence[Case], leanings: Mapping[str, Leaning], experiments: bool) -> dict[str, float]:
-    """Case -> p-value, of claims on experiments or of those on the runs themselves."""
-    names = [case.name for case in judged if bool(case.claim.mechanism) == experiments and case.name in leanings]
-    return {name: leanings[name].p for name in names}
+def _family(judged: Sequence[Case], leanings: Mapping[str, Leaning], family: str) -> dict[str, float]:
+    """Claim -> p-value, of those that are adjusted together."""
+    names = [case.claim.id for case in judged if case.claim.family == family]
+    return {name: leanings[name].p for name in names if name in leanings}
 
 
 def _how(judged: int, tested: Sequence[int]) -> str:
     if not sum(tested):
         return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
-    counts = [f"{n} {what}" for n, what in zip(tested, ("on the runs themselves", "on experiments"), strict=True) if n]
-    parts = f" ({' and '.join(counts)}, each by themselves)" if len(counts) > 1 else ""
-    where = " among either" if parts else ""
+    counts = [f"{n} on {family}" for n, family in zip(tested, FAMILIES, strict=True) if n]
+    parts = f" ({', '.join(counts)}; each group by itself)" if len(counts) > 1 else ""
+    where = " in a group" if parts else ""
     return (
         f"{sum(tested)} of {judged} claims could be tested; their p-values are adjusted by Holm's method{parts}, so "
         f"that the chance of even one wrong verdict{where} is at most 5 %. The intervals shown are 95 % each, not "
@@ -85,8 +88,9 @@ def _scaled(values: Sequence[float], estimate: Estimate) -> list[float]:
 def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
     verdict, why = _said(case, leaning, adjusted)
     return Verdict(
-        claim=case.name,
+        claim=case.claim.id,
         statement=case.statement,
+        steps=case.steps,
         source=case.claim.source,
         literature=case.claim.literature,
         verdict=verdict,
@@ -99,7 +103,7 @@ def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
 
 def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[VerdictWord, str]:
     if not case.complete:
-        return "not measured", case.absent
+        return "not measured", lacking(case.claim)
     shown = "; ".join(each.sentence for each in case.estimates)
     if leaning is None:
         return "not enough evidence", f"{shown}{_lost(case.estimates)}"
@@ -147,8 +151,8 @@ def _bound(number: float | None) -> float:
 
 
 def _edge(threshold: float, unit: str) -> str:
-    if unit in ("factor", "correlation"):
-        return f"a {unit} of {threshold:g}"
+    if unit in ("factor", "correlation", "exponent"):
+        return f"{'an' if unit == 'exponent' else 'a'} {unit} of {threshold:g}"
     if unit == "percent":
         return f"{threshold:g} %"
     return f"{threshold:+g} {unit}" if threshold else "zero"
@@ -173,12 +177,19 @@ UNITS = {
     "degradation-gap": "points",
     "shortcut-effect": "points",
     "shortcut-options": "points",
+    "variant-effect": "points",
+    "longer-gap": "points",
+    "best-rate-gap": "factor",
+    "time-exponent": "exponent",
+    "time-effect": "factor",
+    "final-error": "percent",
     "gradient-slope": "factor",
     "response-gap": "std",
     "response-effect": "std",
     "lesion-loss": "percent",
     "reorder-loss": "percent",
     "branch-ratio-gap": "factor",
+    "branch-ratio-exponent": "exponent",
     "shatter-effect": "correlation",
     "gradient-correlation": "correlation",
     "path-length": "percent",

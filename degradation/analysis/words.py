@@ -11,7 +11,7 @@ def number(value: float, unit: str, *, signed: bool = False, digits: int = 1) ->
         return f"{value:{sign},.0f}"
     if unit == "factor":
         return _factor(value)
-    if unit in ("std", "correlation"):
+    if unit in ("std", "correlation", "exponent"):
         return f"{value:{sign}.3f}"
     return f"{value:{sign}.{digits}f}"
 
