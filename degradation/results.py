@@ -13,7 +13,7 @@ from degradation import frames, joining, plan
 from degradation.errors import DamagedError, UseError
 from degradation.parquet import column_names, read_table
 from degradation.spec import RunSpec, flatten, leaves, upgrade, upgrade_study
-from degradation.store import SPEC, STUDY, WEIGHTS, Place, StudyFolder, folder_at, frame_file
+from degradation.store import SPEC, STUDY, Place, StudyFolder, folder_at, frame_file
 from degradation.survey import Survey, each, surveyed
 
 T = TypeVar("T")
@@ -153,9 +153,8 @@ class Results(Mapping[str, pd.DataFrame]):
         return folder is self.folder or folder.spec(run_id).get("weights") == self.weights(run_id)
 
     def weights(self, run_id: str) -> str | None:
-        """The SHA-256 of a done run's final weights; None where it kept none."""
-        found: str | None = self.folder.done(run_id)["files"].get(WEIGHTS)
-        return found
+        """The SHA-256 of a done run's final weights, deleted since or not; None where it kept none."""
+        return self.folder.weights(run_id)
 
     def _runs(self) -> pd.DataFrame:
         labels = {"labels": "; ".join(self.study.labels)}

@@ -17,7 +17,7 @@ from degradation.mechanisms.foreseeing import foreseen
 from degradation.mechanisms.mechanism import Settings
 from degradation.mechanisms.running import carry_out, prepare, settled
 from degradation.results import load
-from degradation.store import StudyFolder
+from degradation.store import WEIGHTS, StudyFolder
 from tests.calling import command  # noqa: F401
 from tests.made import study_spec
 
@@ -254,3 +254,24 @@ def test_a_damaged_experiment_is_named_by_whoever_asks_and_measured_again_once_i
     assert carry_out(work(folder)).done == (first, second)
     assert file.read_bytes() == whole
     assert command("status", str(folder.path), "--verify").status == 0
+
+
+def test_without_its_weights_a_study_keeps_its_frames_and_what_was_measured_on_them(command, folder):  # noqa: F811
+    carry_out(work(folder))
+    before = load(folder.path)
+    at = ["--root", str(folder.path.parent)]
+    shown = command("clean", "tiny", "--weights", *at)
+    assert shown.out.count("weights: no experiment") == 2
+    weights = [folder.run_path(run_id) / WEIGHTS for run_id in folder.run_ids()]
+    assert all(path.exists() for path in weights)  # not without a yes
+    assert command("clean", "tiny", "--weights", "--yes", *at).status == 0
+    assert not any(path.exists() for path in weights)
+    after = load(folder.path)
+    for frame in ("lesion", "curves", "runs"):
+        pd.testing.assert_frame_equal(after[frame], before[frame])
+    assert command("status", "tiny", "--verify", *at).status == 0
+    assert "experiment" not in command("clean", "tiny", *at).out  # none is outdated
+    assert set(work(folder, "reorder").left_out.values()) == {"its weights were deleted"}
+    with pytest.raises(UseError, match="deleted to free its space: train the run again"):
+        folder.file(folder.run_ids()[0], WEIGHTS)
+    assert "--weights and --all: expected one of them" in command("clean", "tiny", "--weights", "--all", *at).err

@@ -9,8 +9,8 @@ from degradation.errors import UseError
 from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
 from degradation.standing import damage
-from degradation.store import CHECKPOINT, DAMAGED, LOGS, WEIGHTS, StudyFolder
-from degradation.survey import Survey, each, surveyed
+from degradation.store import CHECKPOINT, DAMAGED, LOGS, StudyFolder
+from degradation.survey import HEAVY, Survey, each, surveyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
         measured = place.spec(run_id)["weights"]
     except (UseError, KeyError):
         return "damaged experiment; it will be measured again"
-    gone = not folder.is_done(run_id) or folder.done(run_id)["files"].get(WEIGHTS) != measured
+    gone = not folder.is_done(run_id) or folder.weights(run_id) != measured
     return "experiment on weights that are there no more" if gone else ""
 
 
@@ -121,6 +121,26 @@ def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) ->
 def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
     size = folder.store.size(f"{folder.name}/{run_id}")
     return Item(name=run_id, what=what, size=size, remove=partial(folder.remove_run, run_id))
+
+
+def weights(folder: StudyFolder) -> tuple[Item, ...]:
+    """The weights of done runs, final ones and snapshots, of each run together; frames stay."""
+    survey = Survey(folder)
+    found = {}
+    for run_id in survey.ended():
+        held = [file for file in survey.done(run_id)["files"] if file.endswith(HEAVY)]
+        if held and not survey.is_locked(run_id):
+            found[run_id] = held
+    return tuple(_weights(folder, run_id, held) for run_id, held in found.items())
+
+
+def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:
+    def remove() -> None:
+        for file in held:
+            folder.free(run_id, file)
+
+    size = sum(folder.store.size(f"{folder.name}/{run_id}/{file}") for file in held)
+    return Item(name=run_id, what="weights: no experiment can be carried out without them", size=size, remove=remove)
 
 
 def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:

@@ -14,22 +14,25 @@ from degradation.errors import UseError
 def clean(
     name: Name,
     run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Delete this run wholly.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Delete the weights of done runs.")] = False,
     whole: Annotated[bool, typer.Option("--all", help="Delete the whole study.")] = False,
     yes: YesOption = False,
     root: RootOption = studies.ROOT,
 ) -> int:
-    """Show what can be freed, ask, and delete it: leftovers, one run, or a whole study."""
+    """Show what can be freed, ask, and delete it: leftovers, weights, one run, or a whole study."""
     from degradation.commands import cleaning
     from degradation.commands.console import console, items_table
     from degradation.commands.numbers import size
 
     folder, out = studies.locate(name, root), console()
-    if run and whole:
-        raise UseError("--run and --all: expected one of them")
+    asked = [name for name, given in (("--run", run), ("--weights", weights), ("--all", whole)) if given]
+    if len(asked) > 1:
+        raise UseError(f"{' and '.join(asked)}: expected one of them")
     if run:
         items = cleaning.one_run(folder, run)
     else:
-        items = cleaning.whole_study(folder) if whole else cleaning.leftovers(folder)
+        found = cleaning.weights if weights else cleaning.whole_study if whole else cleaning.leftovers
+        items = found(folder)
     if not items:
         out.print(f"nothing to free in {folder.path}")
         return DONE

@@ -123,7 +123,9 @@ class Work:
         """Runs with nothing to experiment on, and why."""
         lost = {run_id for run_id in self.among if self._status(run_id) == "diverged"}
         bare = {run_id for run_id in self.among if not self.results.weights(run_id)}
-        return dict.fromkeys(sorted(bare), "it kept no final weights") | dict.fromkeys(sorted(lost), "it diverged")
+        freed = {run_id for run_id in self.among if WEIGHTS in self.results.folder.done(run_id).get("freed", {})}
+        reasons = {"it kept no final weights": bare, "its weights were deleted": freed, "it diverged": lost}
+        return {run_id: why for why, found in reasons.items() for run_id in sorted(found)}
 
     def _status(self, run_id: str) -> str:
         return str(self.results.folder.done(run_id)["status"])

@@ -17,6 +17,7 @@ from degradation.store.names import (
     MECHANISMS,
     SPEC,
     STUDY,
+    WEIGHTS,
     WRITING,
 )
 from degradation.store.opening import store_at
@@ -96,7 +97,7 @@ class StudyFolder:
         return self.store.exists(self._file(run_id, DONE))
 
     def done(self, run_id: str) -> dict[str, Any]:
-        """``status`` (finished or diverged) and ``files``: name -> SHA-256."""
+        """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``."""
         found = self._json(self._file(run_id, DONE))
         if not {"status", "files"} <= found.keys():
             raise DamagedError(
@@ -120,10 +121,26 @@ class StudyFolder:
         """A file of a run that is not done yet; ``commit`` takes it in."""
         self.store.write(self._file(run_id, file), data)
 
+    def free(self, run_id: str, file: str) -> None:
+        """Delete a file of a done run; its SHA-256 stays, so that what was measured on it is still known as such."""
+        done = self.done(run_id)
+        files = dict(done["files"])
+        freed = done.get("freed", {}) | {file: files.pop(file)}
+        self.store.write(self._file(run_id, DONE), _to_json(done | {"files": files, "freed": freed}))
+        self.store.remove(self._file(run_id, file))
+
+    def weights(self, run_id: str) -> str | None:
+        """The SHA-256 of the weights that a done run ended with, there or freed; None where it kept none."""
+        done = self.done(run_id)
+        found: str | None = (done.get("freed", {}) | done["files"]).get(WEIGHTS)
+        return found
+
     def file(self, run_id: str, file: str) -> bytes:
-        """A file of a done run, verified; DamagedError where it is not what was written."""
+        """A file of a done run, verified. DamagedError where it is not what was written, UseError where freed."""
         expected = self.done(run_id)["files"].get(file)
         name = self._file(run_id, file)
+        if file in self.done(run_id).get("freed", {}):
+            raise UseError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
         if expected is None:
             raise FileNotFoundError(name)
         data = self._found(name) or b""
