@@ -47,12 +47,13 @@ def test_the_real_study_does_not_hide_that_deep_residual_networks_are_behind(rea
     residual = by_claim(real)["residual-does-not-degrade"]
     assert residual.verdict in ("contradicted", "not enough evidence")
     assert "residual 44 minus residual 8: +13.9 points" in residual.why
-    assert "residual 44 minus residual 8: +13.9 points" in real.answer[1]
+    assert "residual 44 minus residual 8 is +13.9 points on average, 95 % interval +4.0 to +23.8" in real.answer[1]
+    assert real.answer[1].startswith("After 700 steps, three seeds cannot tell whether a deeper residual network has")
 
 
 def test_the_answer_has_three_sentences_that_name_the_steps(real):
     assert len(real.answer) == 3
-    assert real.answer[0].startswith("After 700 steps, a deeper plain network has the higher training error (plain 44")
+    assert real.answer[0].startswith("After 700 steps, a deeper plain network has the higher training error: plain 44")
     assert "nothing here speaks of converged networks" in real.answer[2]
 
 
@@ -113,7 +114,7 @@ def test_an_odd_study_is_analysed_and_its_oddity_is_a_caveat(odd, tmp_path):
 
 def test_the_answer_keeps_the_capitals_of_a_name_within_its_sentence(tmp_path):
     *_, reach = analysis_of(tmp_path, dataset=Cifar10(size=8)).answer
-    assert "; CIFAR-10 averaged to 8x8 pixels" in reach
+    assert "other images (CIFAR-10 averaged to 8x8 pixels" in reach
 
 
 def test_a_study_without_oddities_has_only_the_caveat_of_its_length(tmp_path):

@@ -132,7 +132,9 @@ def test_the_page_has_a_language_landmarks_and_headings_in_order(made: Report) -
 def test_every_figure_has_words_for_who_cannot_see_it(made: Report) -> None:
     page = parsed(made.page)
     assert page.unnamed == []
-    assert page.tags["figure"] == page.tags["figcaption"] == len(FIGURES) + 3  # the gap and two evolutions
+    assert (
+        page.tags["figure"] == page.tags["figcaption"] == len(FIGURES) + 4
+    )  # the answer's, the gap and two evolutions
 
 
 def luminance(colour: str) -> float:
@@ -186,9 +188,29 @@ def test_the_twin_holds_every_verdict_and_escapes_names(made: Report) -> None:
     text = made.twin.read_text()
     assert "<script>" not in text
     assert "\\*one\\* \\| \\`two\\`" in text
-    rows = [line for line in text.splitlines() if any(mark in line for mark in ("✓ **", "✗ **", "? **", "– **"))]
-    assert len(rows) == len(made.contents.analysis.verdicts)
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+    verdicts = made.contents.analysis.verdicts
+    tested = [line for line in text.splitlines() if any(mark in line for mark in ("✓ **", "✗ **", "? **"))]
+    folded = text[text.index("<details>") : text.index("</details>")]
+    untested = [line for line in folded.splitlines() if "needs" in line or "nothing here measures it" in line]
+    assert len(tested) == sum(verdict.verdict != "not measured" for verdict in verdicts)
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in tested} == {7}
+    assert len(tested) + len(untested[1:]) == len(verdicts)  # the first line is the summary's
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in untested[1:]} == {5}
+    assert all(any(escaped(verdict.statement) in line for line in text.splitlines()) for verdict in verdicts)
+
+
+def test_what_was_not_measured_and_equal_fields_are_folded(made: Report) -> None:
+    page = made.page.read_text()
+    unmeasured = sum(verdict.verdict == "not measured" for verdict in made.contents.analysis.verdicts)
+    assert f"<details><summary>{unmeasured} claims that these measurements cannot speak of" in page
+    assert page.count("<details>") == page.count("</details>") == made.twin.read_text().count("</details>") == 2
+
+
+def test_the_answer_has_its_figure_before_any_verdict(made: Report) -> None:
+    page = made.page.read_text()
+    assert page.index('id="answer"') < page.index('id="figure-answer"') < page.index('id="verdicts"')
+    assert "![A point with its interval" in made.twin.read_text()
+    assert (made.page.parent / "answer.png").exists()
 
 
 def test_the_twin_links_figures_that_lie_beside_it(tmp_path: Path) -> None:
@@ -336,7 +358,7 @@ def test_a_line_has_a_gap_where_nothing_was_measured() -> None:
 
 
 def test_every_figure_has_a_caption() -> None:
-    assert set(CAPTIONS) == {*FIGURES, "gap"}
+    assert set(CAPTIONS) == {*FIGURES, "gap", "answer"}
 
 
 @pytest.mark.parametrize("study", sorted(path.parent.name for path in (CHECKOUT / "reports").glob("*/study.json")))

@@ -1,63 +1,143 @@
 """Verdicts and what the arms change -> the answer to the study's question, in three sentences or four."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
+from degradation.analysis import words
 from degradation.analysis.claims import claims
 from degradation.analysis.findings import VERDICTS, Caveat, Estimate, Verdict
 
 PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
 ARMS = "arm-gap"
-LIMITS = ("no-run", "not-converged", "images", "one-seed")
-"""Kinds of caveats without which the first two sentences would mislead."""
+CHANGES = {
+    "not-converged": "more steps ({})",
+    "images": "other images ({})",
+    "other-recipe": "another recipe ({})",
+    "one-seed": "more seeds ({})",
+}
+"""Kinds of caveats without which the answer would mislead -> what could change it."""
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Sequence[Estimate]) -> tuple[str, ...]:
-    """What plain networks do, what shortcuts change, what the arms of a study change, and what cannot be said.
+    """What the arms of a study change, what plain networks do, what shortcuts change, and what cannot be said.
 
-    Each of the first two speaks of converged networks where these were judged, else of the steps that were trained.
+    Plain networks and shortcuts: of converged networks where these were judged, else after the steps of training.
     """
     return (
-        _sentence([PLAIN], verdicts) or "What more layers do to a plain network was not measured.",
-        _sentence([RESIDUAL, SHORTCUT], verdicts) or "What shortcuts change was not measured.",
-        *_of_arms([each for each in estimates if each.name == ARMS]),
+        *_of_arms([each for each in estimates if each.name == ARMS and each.value is not None]),
+        _sentence(PLAIN, verdicts) or "What more layers do to a plain network was not measured.",
+        " ".join(filter(None, (_sentence(name, verdicts) for name in (RESIDUAL, SHORTCUT))))
+        or "What shortcuts change was not measured.",
         _reach(verdicts, caveats),
     )
 
 
-def _of_arms(gaps: Sequence[Estimate]) -> Iterator[str]:
-    """How much more the deepest network is behind in each arm than in the first; nothing without arms."""
-    if gaps:
-        said = "; ".join(each.sentence for each in gaps)
-        yield f"How much more the deepest network is behind than in the first arm, each interval by itself: {said}."
-
-
-def _sentence(names: Sequence[str], verdicts: Sequence[Verdict]) -> str:
-    """The clauses of the claims that were judged, opened by the steps where they are not of converged networks."""
-    judged = [found for name in names if (found := _judged(name, verdicts))]
-    clauses = "; ".join(_clause(found) for found in judged)
-    steps = sorted({each for found in judged for each in found.steps})
-    when = f"after {' and '.join(f'{each:,}' for each in steps)} steps, " if steps else ""
-    return _capital(when + clauses) if clauses else ""
-
-
-def _judged(name: str, verdicts: Sequence[Verdict]) -> Verdict | None:
-    return next((each for each in verdicts if each.claim == name and each.verdict != "not measured"), None)
-
-
-def _clause(found: Verdict) -> str:
-    claim = next(each for each in claims() if each.id == found.claim)
-    if claim.answer is None:
+def _sentence(name: str, verdicts: Sequence[Verdict]) -> str:
+    """What was found of a claim, with the numbers; empty where it was not judged."""
+    found = next((each for each in verdicts if each.claim == name and each.verdict != "not measured"), None)
+    said = next(claim for claim in claims() if claim.id == name).answer
+    if found is None or said is None:
         return ""
-    decided = found.verdict in ("supported", "contradicted")
-    template = getattr(claim.answer, found.verdict) if decided else claim.answer.open
-    return str(template.format(estimates="; ".join(each.sentence for each in found.estimates), why=found.why))
+    steps = f"after {' and '.join(f'{each:,}' for each in found.steps)} steps, " if found.steps else ""
+    numbers = _numbers(found.estimates)
+    if found.verdict == "supported":
+        return _capital(f"{steps}{said.supported}: {numbers}")
+    if found.verdict == "contradicted":
+        return _capital(f"{steps}{said.contradicted}: {numbers}")
+    alone = (
+        " By itself this would be enough for a verdict; among all claims that are judged here it is not."
+        if found.alone
+        else ""
+    )
+    return _capital(f"{steps}{_seeds(found.estimates)} cannot tell {said.open}: {numbers}") + alone
+
+
+def _numbers(estimates: Sequence[Estimate]) -> str:
+    """Each comparison with its interval; over several arms the range of what they say."""
+    by_label = sorted(estimates, key=_comparison)
+    grouped = [list(found) for _, found in groupby(by_label, key=_comparison)]
+    return "; ".join(_in_arms(found) if len(found) > 1 else _number(found[0]) for found in grouped)
+
+
+def _number(each: Estimate) -> str:
+    """``plain 44 minus plain 8 is +14.2 points on average, 95 % interval +11.9 to +16.5, 3 seeds``."""
+    if each.value is None:
+        return each.sentence
+    digits = 1 if each.low is None or each.high is None else words.digits(each.low, each.high)
+    value = words.number(each.value, each.unit, signed=True, digits=digits)
+    if each.low is None or each.high is None:
+        why = "" if each.n == 1 else f", {each.method}"
+        return f"{each.label} is {value} {each.unit}, {words.seeds(each.n)}{why}"
+    low, high = (words.number(bound, each.unit, signed=True, digits=digits) for bound in (each.low, each.high))
+    return f"{each.label} is {value} {each.unit} on average, 95 % interval {low} to {high}, {words.seeds(each.n)}"
+
+
+def _in_arms(found: Sequence[Estimate]) -> str:
+    values = sorted(each.value for each in found if each.value is not None)
+    if len(values) < len(found):
+        return "; ".join(each.sentence for each in found)
+    low, high = (words.number(value, found[0].unit, signed=True) for value in (values[0], values[-1]))
+    return f"{_comparison(found[0])} is {low} to {high} {found[0].unit} in the {_count(len(found))} arms"
+
+
+def _comparison(each: Estimate) -> str:
+    """The label without its arm."""
+    arm = each.context.get("arm", "")
+    return each.label.removesuffix(f", {arm}") if arm else each.label
+
+
+def _of_arms(gaps: Sequence[Estimate]) -> Iterator[str]:
+    """For each kind of network, in which arms the deepest is less and more behind than in the first; none without."""
+    for kind, found in groupby(sorted(gaps, key=_kind), key=_kind):
+        yield _of_kind(kind, list(found))
+
+
+def _of_kind(kind: str, gaps: Sequence[Estimate]) -> str:
+    first, shallow, deep = (gaps[0].context[name] for name in ("against", "shallow", "deep"))
+    smaller = [each for each in gaps if each.high is not None and each.high < 0]
+    larger = [each for each in gaps if each.low is not None and each.low > 0]
+    rest = [each for each in gaps if each not in smaller and each not in larger]
+    clauses = [f"smaller with {_listed(smaller)}"] if smaller else []
+    clauses += [f"larger with {_listed(larger)}"] if larger else []
+    clauses += [f"not known to differ with {_listed(rest)}"] if rest else []
+    return _capital(
+        f"against the arm {first}, the gap between {kind} {shallow} and {kind} {deep} is {'; '.join(clauses)}"
+    )
+
+
+def _listed(gaps: Sequence[Estimate]) -> str:
+    named = [f"{each.context['arm']} ({_change(each)})" for each in gaps]
+    return f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0]
+
+
+def _change(each: Estimate) -> str:
+    return words.measured(each.value or 0.0, each.low, each.high, each.unit, signed=True)
+
+
+def _kind(each: Estimate) -> str:
+    return each.context["kind"]
+
+
+def _seeds(estimates: Sequence[Estimate]) -> str:
+    """``three seeds``."""
+    least = min((each.n for each in estimates), default=0)
+    return f"{_count(least)} seed{'s' * (least != 1)}"
+
+
+def _count(number: int) -> str:
+    return COUNTS[number] if number < len(COUNTS) else str(number)
 
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
-    texts = {caveat.kind: caveat.text.rstrip(".") for caveat in caveats}
-    limits = [_continued(texts[kind]) for kind in LIMITS if kind in texts]
-    counts = ", ".join(f"{sum(each.verdict == word for each in verdicts)} {word}" for word in VERDICTS)
-    return _capital("; ".join([*limits, f"of {len(verdicts)} claims: {counts}"]))
+    """What could change the answer, and how many claims were judged."""
+    texts = {caveat.kind: _continued(caveat.text.rstrip(".")) for caveat in caveats}
+    if "no-run" in texts:
+        return _capital(texts["no-run"])
+    changes = [text.format(texts[kind]) for kind, text in CHANGES.items() if kind in texts]
+    counts = [(word, sum(each.verdict == word for each in verdicts)) for word in VERDICTS]
+    opening = f"What could change this answer: {'; '.join(changes)}. " if changes else ""
+    return f"{opening}Of {len(verdicts)} claims: {', '.join(f'{count} {word}' for word, count in counts)}."
 
 
 def _continued(text: str) -> str:

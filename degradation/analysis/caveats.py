@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from degradation.analysis import words
 from degradation.analysis.errors import CLAIMED
 from degradation.analysis.findings import Caveat, Estimate
-from degradation.analysis.runs import Group, Run, Runs
+from degradation.analysis.runs import Run, Runs
 from degradation.matching import sentence
 from degradation.results import Results
 from degradation.spec import PROBES
@@ -50,7 +49,7 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
 
 
 def _convergence(runs: Runs) -> Iterator[Caveat]:
-    """Which networks have not converged, and what the first of each lacks."""
+    """How many networks have not converged, and what one of them lacks."""
     lacking = {group: [run for run in members if run.lacks] for group, members in runs.groups.items()}
     found = {group: members for group, members in lacking.items() if members}
     if not found:
@@ -59,16 +58,13 @@ def _convergence(runs: Runs) -> Iterator[Caveat]:
         steps = " and ".join(f"{each:,}" for each in sorted({run.steps for run in runs.every}))
         text = f"After {steps} steps no network has converged in every seed: nothing here speaks of converged networks."
     else:
-        text = f"Not converged: {_listed([_place(group, found[group]) for group in found])}."
+        group, members = next(iter(found.items()))
+        arm = f", {group.arm}" if group.arm else ""
+        text = (
+            f"{len(found)} of {len(runs.groups)} networks have not converged in every seed, {group.label}{arm} for "
+            f"one: in seed {members[0].seed} {members[0].lacks}."
+        )
     yield Caveat(kind="not-converged", text=text)
-
-
-def _place(group: Group, members: Sequence[Run]) -> str:
-    """``plain 44, slow (seed 0: it diverged; and 2 seeds more)``."""
-    others = len(members) - 1
-    more = f"; and {words.seeds(others)} more" if others else ""
-    arm = f", {group.arm}" if group.arm else ""
-    return f"{group.label}{arm} (seed {members[0].seed}: {members[0].lacks}{more})"
 
 
 def _standing(results: Results, runs: Runs) -> Iterator[Caveat]:

@@ -70,6 +70,8 @@ class Verdict:
     threshold: str
     estimates: tuple[Estimate, ...] = ()
     needs: str = ""
+    alone: bool = False
+    """Whether it would be decided by itself, but is not among all claims of its group (Holm's adjustment)."""
 
 
 @dataclass(frozen=True, kw_only=True)

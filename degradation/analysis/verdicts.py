@@ -98,6 +98,7 @@ def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
         threshold=threshold(case),
         estimates=case.estimates,
         needs=case.claim.needs,
+        alone=leaning is not None and leaning.p < ALPHA <= adjusted,
     )
 
 

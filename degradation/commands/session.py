@@ -78,8 +78,8 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
         else:
             say_error(why)
         return {"figures": [], "figures_skipped": {"all": str(error)}}
-    for path in drawn.paths:
-        out.print(f"figure {path}", soft_wrap=True)
+    if drawn.paths:
+        out.print(f"{count(len(drawn.paths), 'figure file')} in {folder.figures_path()}", soft_wrap=True)
     for name, why in drawn.skipped.items():
         out.print(f"figure {name} is left out: {why}", soft_wrap=True)
     return {"figures": [str(path) for path in drawn.paths], "figures_skipped": drawn.skipped}
@@ -98,11 +98,25 @@ def say_summary(
         out.print(label, style="yellow")
     out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)
     if outcome.finished:
-        out.print(f"what they say, with verdicts and intervals: {report_line(folder)}", soft_wrap=True)
+        say_answer(folder, out)
+        out.print(f"verdicts, intervals and figures on one page: {report_line(folder)}", soft_wrap=True)
     for run_id in outcome.diverged:
         out.print(f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
         say_error(f"{run_id} failed: {why}")
+
+
+def say_answer(folder: StudyFolder, out: Console) -> None:
+    """Print what the runs say; nothing where their files cannot be read, which others name."""
+    from degradation.analysis import analyse  # the statistics packages take a while: not before the training
+    from degradation.results import Results
+
+    try:
+        *found, _ = analyse(Results(folder)).answer
+    except UseError:
+        return
+    for answer in found:
+        out.print(f"\n{answer}", style="bold")
 
 
 def report_line(folder: StudyFolder) -> str:

@@ -13,6 +13,14 @@ class Caption:
 
 
 CAPTIONS: dict[str, Caption] = {
+    "answer": Caption(
+        heading="How far the deepest network is behind",
+        see="Final training error of the deepest minus that of the shallowest network, on clean images, with the 95 % "
+        "interval over seeds. To the right of zero the deeper network is worse: that is degradation. An interval "
+        "that reaches across zero leaves it open.",
+        alt="A point with its interval for each kind of network and arm: final training error of the deepest minus "
+        "that of the shallowest network, in percentage points.",
+    ),
     "curves": Caption(
         heading="Error against step",
         see="Compare the dashed lines, the training error on clean images: degradation is a darker (deeper) line that "

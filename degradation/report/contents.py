@@ -7,7 +7,7 @@ from degradation.analysis import Analysis, analyse, gradients, responses
 from degradation.errors import UseError
 from degradation.figures.page import provenance_facts, study_labels
 from degradation.figures.tidy import DRAWN
-from degradation.report.drawings import Drawing, drawings
+from degradation.report.drawings import Drawing, drawings, summary
 from degradation.report.evolution import Evolution, evolutions
 from degradation.report.marks import marks_of
 from degradation.report.pairs import Proof, proof
@@ -29,6 +29,8 @@ class Contents:
     labels: tuple[str, ...]
     analysis: Analysis
     proof: Proof
+    summary: Drawing | None
+    """The figure beside the answer."""
     drawings: tuple[Drawing, ...]
     left_out: tuple[str, ...]
     """Why each other figure is not there, a sentence for each."""
@@ -57,6 +59,7 @@ def contents(results: Results, again: Sequence[str]) -> Contents:
         labels=tuple(study_labels(results)),
         analysis=analysis,
         proof=proof(results),
+        summary=summary(results, analysis.estimates),
         drawings=drawn,
         left_out=tuple(f"{why[0].upper()}{why[1:]}." for why in lacking.values()),
         evolutions=evolutions(results),

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from degradation.analysis import Estimate
 from degradation.errors import UseError
 from degradation.figures import FIGURES, asked_for, figure_of, image
 from degradation.figures.marks import Mark
 from degradation.report.captions import CAPTIONS, Caption
+from degradation.report.effects import effects
 from degradation.report.gap import gap
 from degradation.results import Results
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
 ORDER = ("curves", "depth", "gap", *(name for name in FIGURES if name not in ("curves", "depth")))
+SUMMARY = "answer"
 DECIMALS = 2  # of a path's coordinates, in points: a 7000th of an inch is not seen, and it is a third of the bytes
 
 
@@ -42,6 +45,17 @@ def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawin
             svg = inline(image(figure, "svg", results), prefix=f"{name}-", alt=caption.alt)
             drawn.append(Drawing(name=name, caption=caption, svg=svg))
     return tuple(drawn), missing
+
+
+def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
+    """The figure beside the answer; None where no two depths can be compared."""
+    try:
+        figure, _ = effects(estimates, tuple(results.study.arms))
+    except UseError:
+        return None
+    caption = CAPTIONS[SUMMARY]
+    svg = inline(image(figure, "svg", results), prefix=f"{SUMMARY}-", alt=caption.alt)
+    return Drawing(name=SUMMARY, caption=caption, svg=svg)
 
 
 def inline(svg: bytes, *, prefix: str, alt: str) -> str:

@@ -1,10 +1,12 @@
-"""A study's results -> report.html and report.md in a folder."""
+"""A study's results -> report.html, report.md and answer.png in a folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from degradation.figures import image
 from degradation.report.contents import Contents, contents
+from degradation.report.effects import effects
 from degradation.report.rendering import html, markdown
 from degradation.results import Results
 from degradation.store import FIGURES, Place, Store, store_at
@@ -23,13 +25,17 @@ class Report:
 
 
 def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
-    """Write both files into ``out``; ``again``: the words of the command that runs the study from nothing.
+    """Write the page, its twin and the figure of the answer into ``out``.
 
-    The same frames, packages and files in ``out/figures`` give the same bytes. Raises UseError where no run is
-    done or a file cannot be written.
+    ``again``: the words of the command that runs the study from nothing. The same frames, packages and files in
+    ``out/figures`` give the same bytes. Raises UseError where no run is done or a file cannot be written.
     """
     it, store = contents(results, again), store_at(out)
     images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}
+    if it.summary:
+        figure, _ = effects(it.analysis.estimates, tuple(results.study.arms))
+        images[it.summary.name] = f"{it.summary.name}.png"
+        store.write(images[it.summary.name], image(figure, "png", results))
     store.write(PAGE, html(it).encode())
     store.write(TWIN, markdown(it, images).encode())
     return Report(page=store.root / PAGE, twin=store.root / TWIN, contents=it)

@@ -1,0 +1,69 @@
+"""The estimates of a study -> the figure beside its answer: how far the deepest network is behind, with intervals."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from degradation.analysis import Estimate
+from degradation.errors import UseError
+from degradation.figures import style
+
+GAP = "degradation-gap"
+WIDTH, ROW = 4.7, 0.3  # inches: as wide as a phone shows at its own size; a row for each network and arm
+AROUND = 0.95  # inches of title and axis
+COLUMNS = ["arm", "network", "kind", "shallow", "deep", "gap", "low", "high", "seeds"]
+
+
+@style.in_style
+def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Figure, pd.DataFrame]:
+    """A point with its 95 % interval for each arm and kind of network; ``arms`` in the study's order.
+
+    Deepest minus shallowest depth of each kind, in percentage points of final clean training error. Raises UseError
+    where no kind of network has two depths that finished.
+    """
+    shown = widest(estimates, arms)
+    if not shown:
+        raise UseError("figure answer needs finished runs of two depths of one kind of network")
+    figure = Figure(figsize=(WIDTH, AROUND + ROW * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color="0.5", linewidth=0.9, zorder=0)
+    _points(axes, shown)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.grid(axis="x", color="0.9")
+    axes.set_xlabel("training error, deepest minus shallowest (points)")
+    axes.set_title("How far the deepest network is behind", fontweight="bold", loc="left")
+    return figure, pd.DataFrame([_row(each) for each in shown], columns=COLUMNS)
+
+
+def _points(axes: Axes, shown: Sequence[Estimate]) -> None:
+    for place, each in enumerate(shown):
+        colour = style.COLOURS[each.context["network"]]
+        if each.low is not None and each.high is not None:
+            axes.plot([each.low, each.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+        if each.value is not None:
+            axes.plot([each.value], [place], color=colour, marker="o", markersize=5.5)
+    axes.set_yticks(range(len(shown)), [_name(each) for each in shown], parse_math=False)
+    for label, each in zip(axes.get_yticklabels(), shown, strict=True):
+        label.set_color(style.COLOURS[each.context["network"]])
+
+
+def _name(each: Estimate) -> str:
+    """``adam: plain, 8 to 32``."""
+    kind, shallow, deep = (each.context[name] for name in ("kind", "shallow", "deep"))
+    return style.in_arm(each.context["arm"], f"{kind}, {shallow} to {deep}")
+
+
+def widest(estimates: Sequence[Estimate], arms: Sequence[str]) -> list[Estimate]:
+    """The gap of the deepest to the shallowest network of each arm and kind, in the order of ``arms``."""
+    gaps = [each for each in estimates if each.name == GAP and each.value is not None]
+    found: dict[tuple[int, str, str], Estimate] = {}
+    for each in sorted(gaps, key=lambda gap: (-int(gap.context["deep"]), int(gap.context["shallow"]))):
+        arm = each.context["arm"]
+        found.setdefault((arms.index(arm) if arm in arms else len(arms), arm, each.context["kind"]), each)
+    return [found[key] for key in sorted(found)]
+
+
+def _row(each: Estimate) -> list[str | int | float | None]:
+    return [*(each.context[name] for name in COLUMNS[:5]), each.value, each.low, each.high, each.n]
