@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot
 import numpy as np
@@ -19,10 +20,12 @@ from degradation.figures import FIGURES, FORMATS, draw
 from degradation.figures.curves import curves, top
 from degradation.figures.depth import depth, readable
 from degradation.figures.heatmap import BLANK
+from degradation.figures.responses import responses
 from degradation.figures.style import COLOURS, apart, shade
 from degradation.frames import EXPERIMENTS
 from degradation.results import Results, load
-from degradation.spec import Measure, Synthetic
+from degradation.spec import Measure, RunSpec, Synthetic
+from tests import made_frames
 from tests.made_frames import STEP_DIVERGED, make_study
 
 Make = Callable[..., Results]
@@ -194,6 +197,26 @@ def test_sorted_responses_descend_and_are_the_same_numbers(make: Make) -> None:
     descending = line(axes["sorted by magnitude"], "plain-14").get_ydata()
     assert list(descending) == sorted(ordered, reverse=True)
     assert list(descending) != list(ordered)
+
+
+def test_responses_of_one_network_far_above_the_others_have_a_logarithmic_axis(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure, _ = responses(make())
+    assert {axes.get_yscale() for axes in figure.axes} == {"linear"}
+    usual = made_frames.ROWS["responses"]
+
+    def exploded(run: RunSpec) -> list[dict[str, Any]]:
+        size = 1_000 if run.network == "plain" and run.depth == 14 else 1
+        return [row | {"std": row["std"] * size} for row in usual(run)]
+
+    monkeypatch.setitem(made_frames.ROWS, "responses", exploded)
+    figure, data = responses(make(name="exploded"))
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        assert low < data.loc[data["mean"] > 0, "mean"].min() < data["high"].max() < high
+        assert "logarithmic" in axes.get_ylabel()
 
 
 def test_the_caption_says_that_responses_read_out_gamma_and_beta(made: Results) -> None:

@@ -18,6 +18,7 @@ from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.report.captions import CAPTIONS
 from degradation.report.drawings import inline
+from degradation.report.effects import GAP, effects
 from degradation.report.evolution import Line, path
 from degradation.report.files import Report, write
 from degradation.report.marks import marks, marks_of
@@ -191,12 +192,38 @@ def test_the_twin_holds_every_verdict_and_escapes_names(made: Report) -> None:
     verdicts = made.contents.analysis.verdicts
     tested = [line for line in text.splitlines() if any(mark in line for mark in ("✓ **", "✗ **", "? **"))]
     folded = text[text.index("<details>") : text.index("</details>")]
-    untested = [line for line in folded.splitlines() if "needs" in line or "nothing here measures it" in line]
+    untested = [line for line in folded.splitlines() if "| Needs " in line or "| Nothing here measures it" in line]
     assert len(tested) == sum(verdict.verdict != "not measured" for verdict in verdicts)
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in tested} == {7}
-    assert len(tested) + len(untested[1:]) == len(verdicts)  # the first line is the summary's
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in untested[1:]} == {5}
+    assert len(tested) + len(untested) == len(verdicts)
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in untested} == {5}
     assert all(any(escaped(verdict.statement) in line for line in text.splitlines()) for verdict in verdicts)
+
+
+def test_the_figure_of_the_answer_has_a_point_for_each_arm_in_their_order_and_cuts_no_words_off(tmp_path: Path) -> None:
+    arms: dict[str, Any] = {
+        name: {"width": width} for width, name in ((1, "z-first"), (2, "a-very-long-name-of-an-arm"))
+    }
+    results = load(make_study(tmp_path, **SMALL | {"arms": arms}).path)
+    figure, data = effects(analyse(results).estimates, tuple(arms))
+    assert list(data["arm"]) == ["z-first", "z-first", "a-very-long-name-of-an-arm", "a-very-long-name-of-an-arm"]
+    gaps = {
+        (each.context["arm"], each.context["kind"]): each for each in analyse(results).estimates if each.name == GAP
+    }
+    found = data.iloc[0]
+    assert (found["gap"], found["low"]) == (gaps["z-first", "plain"].value, gaps["z-first", "plain"].low)
+    figure.draw_without_rendering()
+    for text in (*figure.texts, *figure.axes[0].get_yticklabels()):
+        box = text.get_window_extent()
+        assert figure.bbox.x0 - 1 <= box.x0 < box.x1 <= figure.bbox.x1 + 1, text
+
+
+def test_without_two_depths_there_is_no_figure_of_the_answer(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, **SMALL | {"depths": (8,)})
+    report = reported(folder)
+    assert report.contents.summary is None
+    assert "figure-answer" not in report.page.read_text()
+    assert not (folder.path / "answer.png").exists()
 
 
 def test_what_was_not_measured_and_equal_fields_are_folded(made: Report) -> None:

@@ -131,7 +131,9 @@ def _count(number: int) -> str:
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
     """What could change the answer, and how many claims were judged."""
-    texts = {caveat.kind: _continued(caveat.text.rstrip(".")) for caveat in caveats}
+    texts: dict[str, str] = {}
+    for caveat in caveats:  # of several of a kind, one for each arm, the first
+        texts.setdefault(caveat.kind, _continued(caveat.text.rstrip(".")))
     if "no-run" in texts:
         return _capital(texts["no-run"])
     changes = [text.format(texts[kind]) for kind, text in CHANGES.items() if kind in texts]

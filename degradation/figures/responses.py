@@ -9,6 +9,7 @@ from degradation.figures import page, style
 from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
 from degradation.results import Results
 
+WIDE = 30  # times the median: one network that far above leaves the others a flat line on a linear axis
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
 COUNTED = {
     "layer order": "layer (1 is next to the image)",
@@ -65,7 +66,7 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
         axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
-        axes.set_ylabel("std of the response")
+        axes.set_ylabel("std of the response" + (", logarithmic" if axes.get_yscale() == "log" else ""))
     grid[0, 0].set_xlim(0, int(data["position"].max()) + 1)
     return figure, data
 
@@ -79,7 +80,13 @@ def readout(results: Results) -> str:
 
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     highest = float(data["high"].max())  # of this arm: without batch norm the scale is another
-    axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have left no finite response
+    positive = data.loc[data["mean"] > 0, "mean"]
+    if len(positive) and highest > WIDE * positive.median():
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * float(positive.min()), 1.25 * highest)
+        style.plain_numbers(axes, float(positive.min()), highest)
+    else:
+        axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have left no finite response
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=True)
         axes.plot(rows["position"], rows["mean"], label=style.network_name(key), **look)

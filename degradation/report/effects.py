@@ -32,8 +32,9 @@ def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Fi
     _points(axes, shown)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(axis="x", color="0.9")
-    axes.set_xlabel("training error, deepest minus shallowest (points)")
-    axes.set_title("How far the deepest network is behind", fontweight="bold", loc="left")
+    # Of the figure, not of the axes: long names of arms leave these too narrow for a title.
+    figure.supxlabel("training error, deepest minus shallowest (points)", fontsize=9)
+    figure.suptitle("How far the deepest network is behind", fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     return figure, pd.DataFrame([_row(each) for each in shown], columns=COLUMNS)
 
 
