@@ -32,9 +32,15 @@ RunKey = tuple[str, int, int]
 
 
 def make_study(
-    root: Path, name: str = "made", *, steps: int = 640, diverged: Collection[RunKey] = (), **fields: Any
+    root: Path,
+    name: str = "made",
+    *,
+    steps: int = 640,
+    diverged: Collection[RunKey] = (),
+    experiments: bool = True,
+    **fields: Any,
 ) -> StudyFolder:
-    """A study with every run done and every experiment carried out on those that did not diverge.
+    """A study with every run done and, unless without, every experiment carried out on those that did not diverge.
 
     ``fields`` are the StudySpec's: depths, seeds, networks, shortcuts, ... Runs of ``diverged`` have no row from step
     100 on. A plain network of depth 110 or more ends with a running-statistics error far above the one with batch
@@ -47,7 +53,7 @@ def make_study(
     for run in plan.runs(study):
         lost = (run.network, run.depth, run.seed) in diverged
         write_run(folder, run, diverged=lost)
-        if not lost:
+        if experiments and not lost:
             write_experiments(folder, run, run.run_id)
     return folder
 
