@@ -62,6 +62,14 @@ def shipped() -> dict[str, Path]:
     return dict(sorted(files.items()))
 
 
+def reported() -> dict[str, Path]:
+    """Name -> report of every study that ships with a result; a checkout holds them, an installed package does not."""
+    if not (PACKAGE.parent / "pyproject.toml").is_file():
+        return {}
+    found = {name: PACKAGE.parent / "reports" / name / "report.md" for name in shipped()}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
 def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
     """The names of the studies that have a folder under ``root``, sorted."""
     store = store_at(root)

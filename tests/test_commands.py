@@ -1,6 +1,7 @@
 """The command keeps its promises: what it prints, its exit status, its errors in one line."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,7 +322,24 @@ def test_studies_lists_what_ships_with_its_question(command: Command) -> None:
     document = command("studies", "--json").json
     assert [row["name"] for row in document] == list(SHIPPED)
     assert all(row["question"] in Path(row["path"]).read_text().splitlines()[0] for row in document)
-    assert "700 steps" in " ".join(command("studies").out.split())
+    with_report = {row["name"] for row in document if row["report"]}
+    assert {"digits", "cifar10-short", "learning-rate"} <= with_report
+    assert "imagenet" not in with_report
+    assert all(Path(row["report"]).is_file() for row in document if row["report"])
+    said = " ".join(command("studies").out.split())
+    assert "700 steps" in said
+    assert "reports/digits" in said
+    assert "reports/imagenet" not in said
+
+
+def test_an_installed_package_has_no_reports_and_no_column_of_them(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "degradation").mkdir()
+    shutil.copytree(CHECKOUT / "studies", tmp_path / "degradation" / "studies")
+    monkeypatch.setattr(studies, "PACKAGE", tmp_path / "degradation")
+    assert "result" not in command("studies").out.splitlines()[1]
+    assert {row["report"] for row in command("studies", "--json").json} == {None}
 
 
 def test_ctrl_c_in_a_command_that_only_reads_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Plans, standings and results -> text for a terminal: tables, lines and numbers as people read them."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import IO
 
@@ -195,11 +195,12 @@ def say_status(
             out.print(standing.note, style="red", soft_wrap=True)
 
 
-def questions_table(questions: Mapping[str, str]) -> Table:
-    """Studies that ship, each with its question."""
-    table = new_table("study", "question")
+def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> Table:
+    """Studies that ship, each with its question, and those with a result marked; no such column where none has."""
+    table = new_table("study", "question", *(["result"] if reported else []))
     for name, question in questions.items():
-        table.add_row(name, question)
+        result = [f"reports/{name}" if name in reported else ""] if reported else []
+        table.add_row(name, question, *result)
     return table
 
 

@@ -72,13 +72,17 @@ def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
 
 
 def ships(as_json: JsonOption = False) -> int:
-    """List the studies that ship, with the question of each."""
+    """List the studies that ship, with the question of each and where its result lies."""
     from degradation.commands.console import console, questions_table
     from degradation.commands.documents import print_json
 
     found = {name: (path, studies.read(path)) for name, path in studies.shipped().items()}
+    reports = studies.reported()
     if as_json:
-        print_json([{"name": n, "question": s.question, "path": str(path)} for n, (path, s) in found.items()])
+        lines = [{"name": n, "question": s.question, "path": str(path)} for n, (path, s) in found.items()]
+        print_json(
+            [line | {"report": str(reports[line["name"]]) if line["name"] in reports else None} for line in lines]
+        )
     else:
-        console().print(questions_table({name: study.question for name, (_, study) in found.items()}))
+        console().print(questions_table({name: study.question for name, (_, study) in found.items()}, tuple(reports)))
     return DONE
