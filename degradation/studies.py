@@ -57,17 +57,20 @@ def with_images(study: StudySpec, folder: StudyFolder, path: Path | None) -> Stu
 
 def shipped() -> dict[str, Path]:
     """Name -> file of every study that ships: those inside the package first, then those of the checkout."""
-    checkout = [PACKAGE.parent / "studies"] if (PACKAGE.parent / "pyproject.toml").is_file() else []
-    files = {file.stem: file for folder in [*checkout, PACKAGE / "studies"] for file in folder.glob("*.toml")}
+    folders = [*(place / "studies" for place in _checkout()), PACKAGE / "studies"]
+    files = {file.stem: file for folder in folders for file in folder.glob("*.toml")}
     return dict(sorted(files.items()))
 
 
 def reported() -> dict[str, Path]:
     """Name -> report of every study that ships with a result; a checkout holds them, an installed package does not."""
-    if not (PACKAGE.parent / "pyproject.toml").is_file():
-        return {}
-    found = {name: PACKAGE.parent / "reports" / name / "report.md" for name in shipped()}
+    found = {name: place / "reports" / name / "report.md" for place in _checkout() for name in shipped()}
     return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _checkout() -> tuple[Path, ...]:
+    """The folder of the checkout that the package lies in; none where it was installed."""
+    return (PACKAGE.parent,) if (PACKAGE.parent / "pyproject.toml").is_file() else ()
 
 
 def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:

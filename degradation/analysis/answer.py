@@ -39,7 +39,7 @@ def _sentence(name: str, verdicts: Sequence[Verdict]) -> str:
     said = next(claim for claim in claims() if claim.id == name).answer
     if found is None or said is None:
         return ""
-    steps = f"after {' and '.join(f'{each:,}' for each in found.steps)} steps, " if found.steps else ""
+    steps = f"after {words.thousands(found.steps)} steps, " if found.steps else ""
     numbers = _numbers(found.estimates)
     if found.verdict == "supported":
         return _capital(f"{steps}{said.supported}: {numbers}")

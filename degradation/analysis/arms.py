@@ -35,8 +35,8 @@ def more_steps(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``longer-gap`` (points): the degradation gap in arms of ``LONGER`` times the first arm's steps, or more."""
     at_first = {run.steps for run in runs.every if run.arm == runs.first_arm}
     if runs.first_arm and at_first:
-        gaps = across_depths(runs, final(results["curves"], runs, *CLAIMED), "longer-gap")
-        yield from (each for each in gaps if int(each.context["steps"]) >= LONGER * max(at_first))
+        longer = replace(runs, every=tuple(run for run in runs.every if run.steps >= LONGER * max(at_first)))
+        yield from across_depths(longer, final(results["curves"], longer, *CLAIMED), "longer-gap")
 
 
 def best_rate(results: Results, runs: Runs) -> Iterator[Estimate]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from degradation.analysis import words
 from degradation.analysis.errors import CLAIMED
 from degradation.analysis.findings import Caveat, Estimate
 from degradation.analysis.runs import Run, Runs
@@ -51,18 +52,17 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
 def _convergence(runs: Runs) -> Iterator[Caveat]:
     """How many networks have not converged, and what one of them lacks."""
     lacking = {group: [run for run in members if run.lacks] for group, members in runs.groups.items()}
-    found = {group: members for group, members in lacking.items() if members}
+    found = [(group, members[0]) for group, members in lacking.items() if members]
     if not found:
         return
     if len(found) == len(runs.groups):
-        steps = " and ".join(f"{each:,}" for each in sorted({run.steps for run in runs.every}))
+        steps = words.thousands(sorted({run.steps for run in runs.every}))
         text = f"After {steps} steps no network has converged in every seed: nothing here speaks of converged networks."
     else:
-        group, members = next(iter(found.items()))
-        arm = f", {group.arm}" if group.arm else ""
+        group, run = found[0]
         text = (
-            f"{len(found)} of {len(runs.groups)} networks have not converged in every seed, {group.label}{arm} for "
-            f"one: in seed {members[0].seed} {members[0].lacks}."
+            f"{len(found)} of {len(runs.groups)} networks have not converged in every seed, "
+            f"{words.with_arm(group.label, group.arm)} for one: in seed {run.seed} {run.lacks}."
         )
     yield Caveat(kind="not-converged", text=text)
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+from degradation.analysis import words
 from degradation.analysis.findings import Estimate
 from degradation.spec import Frozen
 
@@ -91,12 +92,12 @@ def _case(claim: Claim, estimates: Sequence[Estimate]) -> Case:
     if claim.after and not (complete and all(each.context["converged"] == "yes" for each in rests)):
         rests, complete = _chosen(claim, estimates)
         steps = tuple(sorted({int(each.context["steps"]) for each in rests})) if complete else ()
-        said = claim.after.format(steps=" and ".join(f"{each:,}" for each in steps)) if steps else claim.statement
+        said = claim.after.format(steps=words.thousands(steps)) if steps else claim.statement
         return Case(claim, said, steps, rests, complete)
     return Case(claim, claim.statement, (), rests, complete)
 
 
-def lacking(claim: Claim) -> str:
+def unmeasured(claim: Claim) -> str:
     """Why a claim was not measured, and what it would take."""
     if not claim.estimate:
         return f"nothing here measures it yet: it would take {claim.needs}"

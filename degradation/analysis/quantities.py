@@ -76,7 +76,7 @@ def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
             quantity,
             _Sample(
                 name=name,
-                label=_with_arm(group.label, group.arm),
+                label=words.with_arm(group.label, group.arm),
                 values=quantity.by_seed(members),
                 members=members,
                 context=_of_group(group, members),
@@ -104,7 +104,7 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
             context = {"shallow": str(shallow), "deep": str(deep)} | context
             label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
             pairing = context | {"pairing": "seed"}
-            yield _difference(quantity, name, _with_arm(label, arm), (above, below), pairing, alone=widest)
+            yield _difference(quantity, name, words.with_arm(label, arm), (above, below), pairing, alone=widest)
 
 
 def exponents(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
@@ -119,7 +119,7 @@ def _per_depth(change: Estimate) -> Estimate:
     shallow, deep, arm = (change.context[name] for name in ("shallow", "deep", "arm"))
     size = 1 / math.log10(int(deep) / int(shallow))
     value, low, high = (None if each is None else size * each for each in (change.value, change.low, change.high))
-    label = _with_arm(f"exponent of the depth, {change.context['kind']} {shallow} to {deep}", arm)
+    label = words.with_arm(f"exponent of the depth, {change.context['kind']} {shallow} to {deep}", arm)
     values = tuple(size * each for each in change.values)
     return replace(change, label=label, value=value, low=low, high=high, values=values, note="")
 
@@ -134,7 +134,7 @@ def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate
         if not plain:
             continue
         context = _of_group(group, residual) | {"pairing": "matched pair"}
-        label = _with_arm(f"plain {group.depth}{_against(quantity)}{group.label}", group.arm)
+        label = words.with_arm(f"plain {group.depth}{_against(quantity)}{group.label}", group.arm)
         sides = tuple(one for one, _ in kept), tuple(other for _, other in kept)
         left_out = len(pairs) - len(kept)
         note = f"{left_out} pair{'s' * (left_out != 1)} left out: not matched" if left_out else ""
@@ -148,7 +148,7 @@ def across_shortcuts(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
         if not identity or group.kind == "residual A":
             continue
         context = _of_group(group, members) | {"pairing": "seed"}
-        label = _with_arm(f"{group.label}{_against(quantity)}residual A {group.depth}", group.arm)
+        label = words.with_arm(f"{group.label}{_against(quantity)}residual A {group.depth}", group.arm)
         yield _difference(quantity, name, label, (members, identity), context)
 
 
@@ -280,10 +280,6 @@ def _of_group(group: Group, members: Sequence[Run]) -> dict[str, str]:
     fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
     built = {"norm": first.norm, "block": first.block}
     return fixed | built | {"arm": group.arm, "steps": str(first.steps)}
-
-
-def _with_arm(label: str, arm: str) -> str:
-    return f"{label}, {arm}" if arm else label
 
 
 def _shown(quantity: Quantity, interval: Interval, signed: bool) -> str:

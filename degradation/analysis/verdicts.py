@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from degradation.analysis.claims import Case, Claim, cases, claims, lacking
+from degradation.analysis.claims import Case, Claim, cases, claims, unmeasured
 from degradation.analysis.findings import Estimate, Verdict, VerdictWord
 from degradation.analysis.intervals import holm, p_beyond
 
@@ -104,7 +104,7 @@ def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
 
 def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[VerdictWord, str]:
     if not case.complete:
-        return "not measured", lacking(case.claim)
+        return "not measured", unmeasured(case.claim)
     shown = "; ".join(each.sentence for each in case.estimates)
     if leaning is None:
         return "not enough evidence", f"{shown}{_lost(case.estimates)}"

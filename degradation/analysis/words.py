@@ -1,5 +1,7 @@
 """Numbers -> the words of a sentence: signs, digits and brackets by unit."""
 
+from collections.abc import Iterable
+
 SIGNED = " minus "  # a label that says so names a difference, whose sign is always shown
 OVER = " over "  # of a factor
 
@@ -36,6 +38,16 @@ def measured(value: float, low: float | None, high: float | None, unit: str, sig
         return f"{front}{number(value, unit, signed=signed, digits=2 if abs(value) < 1 else 1)}{name}"
     shown = [number(v, unit, signed=signed, digits=digits(low, high)) for v in (value, low, high)]
     return f"{front}{shown[0]}{name} [{shown[1]}, {shown[2]}]"
+
+
+def with_arm(label: str, arm: str) -> str:
+    """``plain 44, adam``; the label alone in a study without arms."""
+    return f"{label}, {arm}" if arm else label
+
+
+def thousands(numbers: Iterable[int]) -> str:
+    """``200 and 64,000``."""
+    return " and ".join(f"{each:,}" for each in numbers)
 
 
 def seeds(count: int) -> str:

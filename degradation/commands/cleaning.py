@@ -126,12 +126,9 @@ def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
 def weights(folder: StudyFolder) -> tuple[Item, ...]:
     """The weights of done runs, final ones and snapshots, of each run together; frames stay."""
     survey = Survey(folder)
-    found = {}
-    for run_id in survey.ended():
-        held = [file for file in survey.done(run_id)["files"] if file.endswith(HEAVY)]
-        if held and not survey.is_locked(run_id):
-            found[run_id] = held
-    return tuple(_weights(folder, run_id, held) for run_id, held in found.items())
+    free = [run_id for run_id in survey.ended() if not survey.is_locked(run_id)]
+    held = {run_id: [file for file in survey.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
+    return tuple(_weights(folder, run_id, files) for run_id, files in held.items() if files)
 
 
 def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:

@@ -79,10 +79,9 @@ def ships(as_json: JsonOption = False) -> int:
     found = {name: (path, studies.read(path)) for name, path in studies.shipped().items()}
     reports = studies.reported()
     if as_json:
-        lines = [{"name": n, "question": s.question, "path": str(path)} for n, (path, s) in found.items()]
-        print_json(
-            [line | {"report": str(reports[line["name"]]) if line["name"] in reports else None} for line in lines]
-        )
+        links = {name: str(reports[name]) if name in reports else None for name in found}
+        named = ((name, path, study.question) for name, (path, study) in found.items())
+        print_json([{"name": n, "question": q, "path": str(path), "report": links[n]} for n, path, q in named])
     else:
         console().print(questions_table({name: study.question for name, (_, study) in found.items()}, tuple(reports)))
     return DONE

@@ -29,6 +29,8 @@ class Drawing:
     name: str
     caption: Caption
     svg: str
+    png: bytes = b""
+    """The same figure as a file, where the page's twin has no other file of it."""
 
 
 def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawing, ...], dict[str, str]]:
@@ -55,7 +57,7 @@ def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
         return None
     caption = CAPTIONS[SUMMARY]
     svg = inline(image(figure, "svg", results), prefix=f"{SUMMARY}-", alt=caption.alt)
-    return Drawing(name=SUMMARY, caption=caption, svg=svg)
+    return Drawing(name=SUMMARY, caption=caption, svg=svg, png=image(figure, "png", results))
 
 
 def inline(svg: bytes, *, prefix: str, alt: str) -> str:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from degradation.figures import image
 from degradation.report.contents import Contents, contents
-from degradation.report.effects import effects
 from degradation.report.rendering import html, markdown
 from degradation.results import Results
 from degradation.store import FIGURES, Place, Store, store_at
@@ -33,9 +31,8 @@ def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
     it, store = contents(results, again), store_at(out)
     images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}
     if it.summary:
-        figure, _ = effects(it.analysis.estimates, tuple(results.study.arms))
         images[it.summary.name] = f"{it.summary.name}.png"
-        store.write(images[it.summary.name], image(figure, "png", results))
+        store.write(images[it.summary.name], it.summary.png)
     store.write(PAGE, html(it).encode())
     store.write(TWIN, markdown(it, images).encode())
     return Report(page=store.root / PAGE, twin=store.root / TWIN, contents=it)

@@ -137,9 +137,9 @@ class StudyFolder:
 
     def file(self, run_id: str, file: str) -> bytes:
         """A file of a done run, verified. DamagedError where it is not what was written, UseError where freed."""
-        expected = self.done(run_id)["files"].get(file)
-        name = self._file(run_id, file)
-        if file in self.done(run_id).get("freed", {}):
+        done, name = self.done(run_id), self._file(run_id, file)
+        expected = done["files"].get(file)
+        if file in done.get("freed", {}):
             raise UseError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
         if expected is None:
             raise FileNotFoundError(name)
