@@ -116,6 +116,21 @@ def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would compute."""
+
+
+def to_csv(data: pd.DataFrame) -> bytes:
+    """The frame as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    texts = data.select_dtypes(["str", "object", "category"])
+    harmless = data.assign(**{str(name): texts[name].map(_harmless) for name in texts})
+    return harmless.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
 def from_parquet(data: bytes) -> pd.DataFrame:
     """The frame that ``to_parquet`` wrote."""
     data_frame: pd.DataFrame = read_table(data).to_pandas()

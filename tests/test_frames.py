@@ -1,5 +1,6 @@
 """Frames: columns and types in, the same out of parquet."""
 
+import io
 import json
 
 import pandas as pd
@@ -37,3 +38,16 @@ def test_a_row_with_a_column_too_many_or_too_few_is_refused():
         frames.frame("branches", [ROW | NUMBERS | {"accuracy": 1}])
     with pytest.raises(KeyError):
         frames.frame("branches", [ROW])
+
+
+def test_a_text_in_csv_is_no_formula_and_a_number_stays_a_number():
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\ta", "plain", "a=b", None]
+    data = pd.DataFrame({"arm": texts, "mixed": [1, "=x", *texts[2:]], "error": [-0.5] * 8})
+    data["kind"] = data["arm"].astype("category")
+    written = frames.to_csv(data)
+    found = pd.read_csv(io.BytesIO(written))
+    expected = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\ta", "plain", "a=b"]
+    assert found["arm"].tolist()[:-1] == found["kind"].tolist()[:-1] == expected
+    assert found["arm"].isna().tolist() == [False] * 7 + [True]
+    assert found["mixed"].tolist()[:2] == ["1", "'=x"]
+    assert (found["error"] == -0.5).all()

@@ -1,5 +1,8 @@
 """Specs: what they refuse, and the ids that must never change."""
 
+import io
+
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -196,3 +199,21 @@ def test_a_changed_recipe_is_labelled():
 
 def test_flattened_fields_have_dotted_names():
     assert flatten(run_spec())["recipe.learning_rate"] == 0.1
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\0", "\n", "\x7f", "\x9b", "\u202e", "\ud800"])
+def test_a_question_that_a_terminal_would_obey_is_refused(letter):
+    with pytest.raises(ValidationError, match=rf"question\n.*U\+{ord(letter):04X} is a control character"):
+        StudySpec(question=f"why{letter}[2J?")
+
+
+def test_a_question_may_be_in_any_language():
+    for question in ("Warum lernt ein tieferes Netz schlechter?", "更深的网络为什么更难训练？", "لماذا؟ 🤔"):
+        assert StudySpec(question=question).question == question
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "NaN", "nan", "NULL", "None"])
+def test_an_arm_that_csv_readers_would_lose_is_refused(name):
+    assert pd.isna(pd.read_csv(io.StringIO(f"arm\n{name}\n"))["arm"][0])
+    with pytest.raises(ValidationError, match="take this name for a missing value"):
+        StudySpec(arms={name: {}, "other": {"width": 2}})

@@ -281,6 +281,6 @@ def test_a_study_on_disk_is_located_by_name_or_path() -> None:
 
 def test_a_study_on_disk_that_is_none_is_damage_and_named() -> None:
     folder = StudyFolder("runs", "mine")
-    folder.write_study({"depths": [21]})
+    folder.write_study(StudySpec().begun().model_dump(mode="json") | {"depths": [21]})
     with pytest.raises(DamagedError, match=r"^runs/mine/study\.json: depths: depth 21 is not"):
         studies.stored(folder)

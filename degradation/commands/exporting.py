@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from degradation.errors import UseError
-from degradation.frames import to_parquet
+from degradation.frames import to_csv, to_parquet
 from degradation.results import Results
 from degradation.store import Place, store_at
 
@@ -20,6 +20,6 @@ def export_frames(results: Results, format: str, folder: str | Path) -> Iterator
     for name, data in results.items():
         if len(data):
             file = f"{name}.{format}"
-            content = data.to_csv(index=False).encode() if format == "csv" else to_parquet(data, results.provenance)
+            content = to_csv(data) if format == "csv" else to_parquet(data, results.provenance)
             store.write(file, content)
             yield store.root / file

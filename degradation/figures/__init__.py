@@ -28,7 +28,7 @@ from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.shatter import shatter
 from degradation.figures.style import styled
-from degradation.frames import EXPERIMENTS
+from degradation.frames import EXPERIMENTS, to_csv
 from degradation.refusals import suggestion
 from degradation.results import Results
 from degradation.store import Place, as_place, store_at
@@ -123,7 +123,7 @@ def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
 def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Place, ...]:
     files = {f"{name}.{kind}": image(figure, kind, to.results) for kind in to.formats}
     shown = data if to.results.study.arms else data.drop(columns="arm")
-    files[f"{name}.csv"] = shown.to_csv(index=False, lineterminator="\n").encode()
+    files[f"{name}.csv"] = to_csv(shown)
     store = store_at(to.out)
     for file, data_bytes in files.items():
         store.write(file, data_bytes)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -43,6 +44,18 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if repeated:
         raise ValueError(f"{', '.join(repeated)} stands twice")
     return values
+
+
+CONTROL = ("Cc", "Cs")  # of Unicode: control characters, halves of characters
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that reverse what stands around them
+
+
+def printable(text: str) -> str:
+    """The text if a terminal and a page show it as it is; ValueError naming a character that they do not."""
+    for letter in text:
+        if unicodedata.category(letter) in CONTROL or letter in TURNING:
+            raise ValueError(f"U+{ord(letter):04X} is a control character: leave it out")
+    return text
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -19,7 +19,7 @@ from pydantic_core import InitErrorDetails
 from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Cifar10, Dataset, default_padding
 from degradation.spec.family import TABLE_1, Family, depth_of, has_plain
-from degradation.spec.fields import Frozen, Seed, distinct, flatten, leaves, merge, nest
+from degradation.spec.fields import Frozen, Seed, distinct, flatten, leaves, merge, nest, printable
 from degradation.spec.recipe import (
     PAPERS_RECIPES,
     WARMUP_DEFAULT,
@@ -36,6 +36,10 @@ DIGITS_LABEL = "handwritten digits of 8x8 pixels: real images of an easy task, n
 SMALL_LABEL = "CIFAR-10 averaged to {size}x{size} pixels: not the paper's 32x32"
 PLATEAU_LABEL = "learning rate divided at fixed steps: the paper divides it when the error plateaus"
 STRIDE_LABEL = "the bottleneck's stride is on its 3x3 convolution: the paper's is on the first 1x1 one"
+ALWAYS = ("question", "depths", "networks", "shortcuts", "seeds", "dataset", "recipe", "measure")
+"""Fields that every version has written of a study."""
+MISSING = ("NA", "NULL", "NaN", "None", "-NaN", "-nan", "nan", "null")
+"""Texts that readers of CSV take for a missing value."""
 GROWING = ("depths", "networks", "shortcuts", "seeds")
 VARYING = ("recipe", "norm", "width", "initialization", "block")
 """What an arm may change. Data, precision and what is measured belong to the whole study: its arms are compared."""
@@ -78,6 +82,11 @@ class StudySpec(Frozen):
     precision: Precision = "auto"
     measure: Measure = Measure()
     arms: Arms = Field(default={}, validate_default=False)  # the last field: it is checked against all others
+
+    @field_validator("question")
+    @classmethod
+    def question_can_be_printed(cls, question: str) -> str:
+        return printable(question)
 
     @field_validator("depths")
     @classmethod
@@ -197,8 +206,13 @@ def _with_warmup(fields: dict[str, Any], rule: str) -> dict[str, Any]:
 def upgrade_study(fields: dict[str, Any]) -> StudySpec:
     """The study on disk with what an older version meant: ``default`` was another rule of warm-up before 0.2.
 
-    A study that this version begins holds the name of its rule.
+    A study that this version begins holds the name of its rule. ValidationError where a field of ``ALWAYS`` is missing:
+    the default of a field that got lost would make another study.
     """
+    if missing := [name for name in ALWAYS if name not in fields]:
+        error = ValueError(f"a study on disk has the fields {', '.join(missing)}, this one has not")
+        wrong = InitErrorDetails(type="value_error", input="", ctx={"error": error})
+        raise ValidationError.from_exception_data("study", [wrong])
     return StudySpec.model_validate(_with_warmup(fields, WARMUP_DEFAULT_BEFORE))
 
 
@@ -209,6 +223,8 @@ def _arm(base: dict[str, Any], name: str, changes: dict[str, Any]) -> StudySpec:
     """The study of one arm. Its errors stand where its fields stand: below its name."""
     if not re.fullmatch(r"[\w .,=+-]{1,40}", name):
         raise ValueError(f"arm {name!r}: expected a name of at most 40 letters, digits, spaces and . , = + - _")
+    if name in MISSING:
+        raise ValueError(f"arm {name}: readers of CSV take this name for a missing value: choose another")
     for field in changes:
         if field in StudySpec.model_fields and field not in VARYING:
             raise ValueError(f"arm {name}: {field} belongs to the whole study; an arm changes {', '.join(VARYING)}")
