@@ -20,7 +20,7 @@ from degradation.progress import Progress, Report, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
-from degradation.training.loop import Host, Stopped, Training
+from degradation.training.loop import Host, Stopped, Training, check_fit
 from degradation.training.team import Team, team_of
 
 Ending = Literal["finished", "diverged", "held", "stopped"]
@@ -75,7 +75,7 @@ class Execution:
         host = Host(
             should_stop=training.team.stop(self.should_stop),
             save=lambda: self._save(training),
-            keep_snapshot=lambda step: self.folder.write_file(self.run_id, snapshot_file(step), training.weights()),
+            keep_snapshot=lambda step: self.folder.keep(self.run_id, snapshot_file(step), training.weights()),
             save_seconds=save_seconds,
         )
         try:
@@ -94,12 +94,20 @@ class Execution:
             found = decode(data)
             if found.facts["run"] != canonical(self.run):
                 raise DamagedError("the checkpoint is that of another run")
+            check_fit(self.run, found)
+            self._check_snapshots(found.facts["position"])
             return found
         except DamagedError as error:
             self.folder.set_checkpoint_aside(self.run_id)
             message = f"{error}: it is kept as damaged.safetensors and the run starts again at step 0"
             self.report(Progress(run_id=self.run_id, phase="started", message=message))
             return None
+
+    def _check_snapshots(self, position: int) -> None:
+        """DamagedError where a snapshot from before step ``position`` is not there as it was written."""
+        for step in self.run.measure.snapshots:
+            if step < position and self.folder.kept(self.run_id, snapshot_file(step)) is None:
+                raise DamagedError(f"{snapshot_file(step)} was changed or deleted while the run was under way")
 
     def _save(self, training: Training) -> None:
         self.folder.write_checkpoint(self.run_id, encode(training.checkpoint()))
@@ -110,6 +118,8 @@ class Execution:
         files = {frame_file(name): frames.to_parquet(frame, said) for name, frame in training.frames().items()}
         files[WEIGHTS] = training.weights()
         files[FACTS] = (json.dumps(facts, indent=1) + "\n").encode()
+        self._check_snapshots(training.position)
+        self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))  # somebody may have deleted the folder
         ending: Literal["finished", "diverged"] = "finished" if training.diverged_step is None else "diverged"
         message = "" if ending == "finished" else f"the loss was not finite at step {training.diverged_step}"
         self.folder.commit(self.run_id, ending, files)

@@ -44,7 +44,9 @@ class Results(Mapping[str, pd.DataFrame]):
         self._columns: dict[str, dict[str, pd.Series[Any]]] = {}
 
     def _spec(self, run_id: str) -> RunSpec:
-        return _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
+        run = _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
+        self.folder.require(run_id, run)
+        return run
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in NAMES:
@@ -176,8 +178,8 @@ def _checked(read: Callable[[], T], file: Place) -> T:
         return read()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise DamagedError(f"{file}: {field}: {first['msg']}: restore it, or read it with what wrote it") from None
+        said = (str(file), ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))
+        raise DamagedError(f"{': '.join(filter(None, said))}: restore it, or read it with what wrote it") from None
 
 
 def load(folder: str | Path) -> Results:

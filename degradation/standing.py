@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from degradation import plan
 from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, upgrade
-from degradation.store import CHECKPOINT, StudyFolder, frame_file
+from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
 from degradation.survey import Survey, each, surveyed
 
 State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
@@ -80,8 +80,9 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
     if run_id not in survey.run_ids():
         return ""
     try:
-        upgrade(survey.spec(run_id))
+        run = upgrade(survey.spec(run_id))
         if survey.is_done(run_id):
+            survey.require(run_id, run)
             survey.verify(run_id, frames=verify, weights=weights)
     except UseError as error:
         return str(error)
@@ -129,23 +130,21 @@ def _last_row(survey: Survey, standing: Standing) -> Row | None:
 
 def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
     """The rows of the curves in a run's checkpoint; none where it has no readable one: the run starts anew."""
-    from safetensors import SafetensorError
     from safetensors.numpy import load  # the checkpoint's rows are read without torch
 
     try:
-        data = folder.checkpoint(run_id)
-        return list(json.loads(load(data)["rows"].tobytes())) if data else []
-    except (SafetensorError, ValueError, KeyError, TypeError):
+        if not (data := folder.checkpoint(run_id)):
+            return []
+        check_tensors(data)
+    except DamagedError:
         return []
+    return list(json.loads(load(data)["rows"].tobytes()))
 
 
 def _curves(folder: StudyFolder, run_id: str) -> list[Row]:
     from degradation.parquet import read_table  # not pandas, which takes longer to import than all the rest
 
-    try:
-        data = folder.file(run_id, frame_file("curves"))
-    except FileNotFoundError:
-        return []
+    data = folder.file(run_id, frame_file("curves"))
     return list(read_table(data, ("step", "split", "statistics", "loss", "error")).to_pylist())
 
 

@@ -1,12 +1,12 @@
 """A study folder -> what its runs hold: listed once, read by several threads, each file hashed at most once."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from degradation.errors import DamagedError
-from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, StudyFolder
+from degradation.spec import RunSpec
+from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, StudyFolder, frame_file
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -66,7 +66,7 @@ class Survey(StudyFolder):
     def spec(self, run_id: str) -> dict[str, Any]:
         if not self.is_done(run_id):
             return super().spec(run_id)
-        return self._once(run_id, SPEC, lambda run_id: dict(json.loads(self.file(run_id, SPEC))))
+        return self._once(run_id, SPEC, super().spec)
 
     def _once(self, run_id: str, file: str, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
         if (run_id, file) not in self._said:
@@ -88,6 +88,13 @@ class Survey(StudyFolder):
         self._verified.add((run_id, file))
         return data
 
+    def require(self, run_id: str, run: RunSpec) -> None:
+        """DamagedError where a done run does not list a file that such runs have: its rows would silently be missed."""
+        wanted = [FACTS, *map(frame_file, ("curves", *run.measure.probes))]
+        listed = self.done(run_id)["files"]
+        if lost := next((file for file in wanted if file not in listed), None):
+            raise DamagedError(f"{self.run_path(run_id) / DONE} does not list {lost}: {self.restore(run_id)}")
+
     def verify(self, run_id: str, *, weights: bool = True, frames: bool = True) -> None:
         """A done run against its hashes, but for what was compared before; DamagedError names the first that differs.
 
@@ -105,8 +112,8 @@ class Survey(StudyFolder):
             self._experiments[name] = Survey(self._folder.experiment(name), None if there else {})
         return self._experiments[name]
 
-    def _remedy(self, run_id: str) -> str:
-        return self._folder._remedy(run_id)
+    def remedy(self, run_id: str) -> str:
+        return self._folder.remedy(run_id)
 
 
 def surveyed(folder: StudyFolder) -> Survey:

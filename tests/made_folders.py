@@ -1,7 +1,6 @@
 """A StudySpec -> a study folder whose runs are all done, with made-up frames of the size that training leaves."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from safetensors.numpy import save
 
 from degradation import frames, plan
 from degradation.spec import RunSpec, StudyRecipe, StudySpec
-from degradation.store import DONE, FACTS, SPEC, WEIGHTS, StudyFolder, frame_file
+from degradation.store import DONE, FACTS, SPEC, WEIGHTS, StudyFolder, frame_file, sealed
 from tests.made_frames import PROVENANCE, ROWS, facts
 
 PAPER = StudySpec(depths=(20, 32, 44, 56, 110), seeds=tuple(range(100)), recipe=StudyRecipe())
@@ -56,14 +55,13 @@ def _write(folder: StudyFolder, run: RunSpec, tables: dict[str, pd.DataFrame], w
     place = folder.run_path(run.run_id)
     place.mkdir()
     (place / WEIGHTS).hardlink_to(weights)
-    files = {SPEC: _json(run.model_dump(mode="json")), FACTS: _json(facts(run, diverged=False))}
+    files = {SPEC: sealed(run.model_dump(mode="json")), FACTS: sealed(facts(run, diverged=False))}
     noise = np.random.default_rng([run.seed, run.depth, run.network == "plain"])
     for name, table in tables.items():
-        if len(table):
-            files[frame_file(name)] = frames.to_parquet(_scattered(table, noise), PROVENANCE)
+        files[frame_file(name)] = frames.to_parquet(_scattered(table, noise), PROVENANCE)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     hashes[WEIGHTS] = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
-    files[DONE] = _json({"status": "finished", "files": dict(sorted(hashes.items()))})
+    files[DONE] = sealed({"status": "finished", "files": dict(sorted(hashes.items()))})
     for name, data in files.items():
         (place / name).write_bytes(data)
 
@@ -72,7 +70,3 @@ def _scattered(table: pd.DataFrame, noise: np.random.Generator) -> pd.DataFrame:
     """The frame of another seed: every measured number a few percent larger or smaller."""
     measured = [name for name in table.select_dtypes("float64") if name not in SAME]
     return table.assign(**{name: table[name] * np.exp(0.05 * noise.standard_normal(len(table))) for name in measured})
-
-
-def _json(fields: object) -> bytes:
-    return (json.dumps(fields, indent=1) + "\n").encode()

@@ -65,8 +65,7 @@ def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_
     files = {FACTS: json.dumps(facts(run, diverged=diverged)).encode()}
     for name in ("curves", *run.measure.probes):
         rows = [row for row in ROWS[name](run) if not diverged or row["step"] < STEP_DIVERGED]
-        if rows:
-            files[frame_file(name)] = frames.to_parquet(frames.frame(name, rows), PROVENANCE)
+        files[frame_file(name)] = frames.to_parquet(frames.frame(name, rows), PROVENANCE)
     folder.commit(run_id, "diverged" if diverged else "finished", files)
 
 

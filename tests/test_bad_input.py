@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -265,16 +266,38 @@ def test_a_damaged_checkpoint_is_said_and_the_run_starts_again(
     assert "starts again at step 0" in assert_completed(command, undisturbed).out
 
 
+def older(text: str) -> dict[str, Any]:
+    """The fields of a study.json as version 0.1 wrote them, without a digest."""
+    fields: dict[str, Any] = json.loads(text)["content"]
+    return fields
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda text: text[: len(text) // 2], ("study.json is not JSON", "restore it or delete it")),
         (lambda text: "", ("study.json is not JSON", "restore it or delete it")),
         (lambda text: "[1, 2]", ("study.json", "restore it or delete it")),
-        (lambda text: json.dumps(json.loads(text) | {"colour": "red"}), ("study.json", "colour")),
-        (lambda text: json.dumps(json.loads(text) | {"depths": "all"}), ("study.json: depths",)),
+        (lambda text: "[" * 100_000, ("study.json is not JSON (nested too deeply)", "restore it or delete it")),
+        (lambda text: text.replace('"steps": 12', '"steps": 13'), ("study.json does not hold what was written",)),
+        (lambda text: text.replace('"content"', '"contents"'), ("study.json does not hold what was written",)),
+        (lambda text: text.replace('"sha256"', '"sha265"'), ("study.json does not hold what was written",)),
+        (lambda text: json.dumps(older(text) | {"colour": "red"}), ("study.json", "colour")),
+        (lambda text: json.dumps(older(text) | {"depths": "all"}), ("study.json: depths",)),
+        (lambda text: "{}", ("study.json", "question", "depths", "recipe")),
     ],
-    ids=["truncated", "emptied", "a-list", "unknown-key", "wrong-type"],
+    ids=[
+        "truncated",
+        "emptied",
+        "a-list",
+        "deep",
+        "changed",
+        "without-content",
+        "without-digest",
+        "older-unknown-key",
+        "older-wrong-type",
+        "no-fields",
+    ],
 )
 @pytest.mark.parametrize("line", [RUN, "run synthetic", "status synthetic", "plot synthetic", "export synthetic"])
 def test_a_study_json_that_is_none_is_named_and_kept(

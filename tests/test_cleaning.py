@@ -54,7 +54,7 @@ def test_clean_knows_what_an_experiment_left_unfinished_damaged_or_outdated(comm
     assert "nothing to free" in command("clean", "made").out
     lesion, paths, shatter = (folder.experiment(name) for name in ("lesion", "paths", "shatter"))
     (lesion.run_path(first) / "done.json").unlink()  # as if its process had been killed between two parts
-    lesion.write_file(first, "part-intact.parquet", b"x" * 2000)
+    lesion.keep(first, "part-intact.parquet", b"x" * 2000)
     (paths.run_path(first) / "paths.parquet").write_bytes(b"other")
     (shatter.run_path(first) / ".writing-abc").write_bytes(b"x" * 500)
     with lesion.lock(first):

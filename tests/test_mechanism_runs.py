@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from degradation import runner
+from degradation import frames, runner
 from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.figures import draw
@@ -101,6 +101,31 @@ def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
     (place.run_path(first) / "lesion.parquet").write_bytes(b"other")
     with pytest.raises(UseError, match=r"does not hold what was written.*degradation mechanism"):
         _ = load(folder.path)["lesion"]
+
+
+def test_a_part_that_was_changed_is_measured_again(folder):
+    interrupted, first = counting(work(folder), stop_after=3)
+    with pytest.raises(Interrupted):
+        carry_out(interrupted)
+    [part] = folder.experiment("lesion").path.glob(f"*/part-{first[1][1]}.parquet")
+    rows = frames.from_parquet(part.read_bytes())
+    part.write_bytes(frames.to_parquet(rows.assign(error=0.5), {}))
+    again, second = counting(work(folder))
+    carry_out(again)
+    assert set(first) & set(second) == {first[1]}
+
+
+def test_an_experiment_whose_folder_is_deleted_under_way_fails_in_one_line(folder):
+    place = folder.experiment("lesion")
+
+    def delete(progress):
+        if progress.phase == "measure" and progress.step == 2:
+            shutil.rmtree(place.run_path(progress.run_id))
+
+    outcome = carry_out(work(folder), delete)
+    assert sorted(outcome.failed) == sorted(folder.run_ids())
+    assert all("was changed or deleted" in why for why in outcome.failed.values())
+    assert len(carry_out(work(folder)).done) == 2
 
 
 def test_settings_are_kept_and_others_are_refused_in_one_line_unless_anew(folder):

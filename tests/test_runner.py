@@ -2,11 +2,13 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +24,7 @@ from degradation.execute import execute
 from degradation.progress import silent
 from degradation.results import load
 from degradation.spec import Measure
-from degradation.store import StudyFolder
+from degradation.store import StudyFolder, snapshot_file
 from degradation.training.checkpoint import encode
 from degradation.training.loop import Training
 from tests import made
@@ -247,6 +249,61 @@ def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupte
     runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
     assert any("starts again at step 0" in message for message in said)
     assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_a_checkpoint_that_this_version_cannot_load_is_set_aside_once(uninterrupted, tmp_path):
+    folder, said = StudyFolder(tmp_path, "s"), []
+    first = plan.runs(made.study_spec())[0]
+    checkpoint = Training(first, load_images(first.dataset, None), made.CPU, silent).checkpoint()
+    older = replace(checkpoint, tensors={f"old.{name}": each for name, each in checkpoint.tensors.items()})
+    folder.write_checkpoint(first.run_id, encode(older))
+    outcome = runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
+    assert outcome.failed == {}
+    assert sum("than this version keeps" in message for message in said) == 1
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+SNAPSHOTS = made.study_spec(measure=Measure(eval_every=5, snapshots=(3,)))
+
+
+def test_a_run_whose_folder_is_deleted_under_way_ends_done_and_whole(uninterrupted, tmp_path):
+    folder = StudyFolder(tmp_path, "s")
+    folder.write_study(made.study_spec().begun().model_dump(mode="json"))
+
+    def delete(progress):
+        if progress.phase == "evaluate" and progress.step == 5:
+            shutil.rmtree(folder.run_path(progress.run_id))
+
+    outcome = runner.carry_out(folder, made.study_spec(), ONE, delete)
+    assert len(outcome.finished) == 2
+    assert_same_frames(load(folder.path), uninterrupted)
+
+
+def test_a_run_that_lost_its_snapshot_fails_in_one_line_and_is_trained_again(tmp_path):
+    folder = StudyFolder(tmp_path, "s")
+    folder.write_study(SNAPSHOTS.begun().model_dump(mode="json"))
+
+    def delete(progress):
+        if progress.phase == "evaluate" and progress.step == 5:
+            shutil.rmtree(folder.run_path(progress.run_id))
+
+    outcome = runner.carry_out(folder, SNAPSHOTS, ONE, delete)
+    assert sorted(outcome.failed) == sorted(run.run_id for run in plan.runs(SNAPSHOTS))
+    assert all("snapshot-3.safetensors was changed or deleted" in why for why in outcome.failed.values())
+    assert len(runner.carry_out(folder, SNAPSHOTS, ONE, silent).finished) == 2
+
+
+def test_a_half_run_whose_snapshot_was_changed_begins_anew(tmp_path):
+    folder, said = StudyFolder(tmp_path, "s"), []
+    run = plan.runs(SNAPSHOTS)[0]
+    kept = snapshot_file(3)
+    assert execute(run, folder, made.CPU, silent, lambda: folder.kept(run.run_id, kept) is not None) == "stopped"
+    place = folder.run_path(run.run_id) / kept
+    data = place.read_bytes()
+    place.write_bytes(data[:-4] + bytes(4))
+    assert execute(run, folder, made.CPU, lambda progress: said.append(progress.message)) == "finished"
+    assert any("snapshot-3.safetensors was changed" in line and "starts again at step 0" in line for line in said)
+    assert place.read_bytes() == data
 
 
 def test_the_checkpoint_of_another_run_is_not_taken(uninterrupted, tmp_path):

@@ -61,6 +61,87 @@ def test_a_changed_spec_of_a_done_run_is_noticed(folder):
         folder.verify("r")
 
 
+def test_nothing_is_done_without_its_spec(folder):
+    (folder.run_path("r") / "spec.json").unlink()
+    with pytest.raises(DamagedError, match=r"spec\.json is missing"):
+        folder.commit("r", "finished", {"curves.parquet": b"1"})
+    assert not folder.is_done("r")
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"2"), lambda path: path.unlink()])
+@pytest.mark.parametrize("file", ["snapshot-3.safetensors", "parts.json"])
+def test_what_was_kept_on_the_way_is_committed_as_it_was_written_or_not_at_all(folder, damage, file):
+    folder.keep("r", "snapshot-3.safetensors", b"1")
+    folder.keep("r", "snapshot-6.safetensors", b"1")
+    assert folder.kept("r", "snapshot-3.safetensors") == b"1"
+    damage(folder.run_path("r") / file)
+    assert folder.kept("r", "snapshot-3.safetensors") is None
+    assert folder.kept("r", "snapshot-9.safetensors") is None
+    if file != "parts.json":  # without it nothing is known of them, and they are not taken in
+        with pytest.raises(DamagedError, match=r"snapshot-3\.safetensors was changed or deleted"):
+            folder.commit("r", "finished", {})
+        assert not folder.is_done("r")
+
+
+def test_a_committed_run_lists_what_was_kept_and_no_strangers(folder):
+    folder.keep("r", "snapshot-3.safetensors", b"1")
+    folder.keep("r", "part-a.parquet", b"1")
+    (folder.run_path("r") / "notes.txt").write_text("of the user")
+    folder.commit("r", "finished", {"curves.parquet": b"1"}, ["part-a.parquet"])
+    assert list(folder.done("r")["files"]) == ["curves.parquet", "snapshot-3.safetensors", "spec.json"]
+    names = {path.name for path in folder.run_path("r").iterdir()}
+    assert names == {"curves.parquet", "done.json", "notes.txt", "snapshot-3.safetensors", "spec.json"}
+
+
+SHA = "0" * 64
+OLDER = {"status": "finished", "files": {"spec.json": SHA}}
+"""A done.json as version 0.1 wrote it, without a digest of itself."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"files": OLDER["files"]},
+        OLDER | {"status": "unknown"},
+        OLDER | {"files": {"curves.parquet": SHA}},
+        OLDER | {"files": ["spec.json"]},
+        OLDER | {"files": {"spec.json": "0"}},
+        OLDER | {"freed": {"final.safetensors": None}},
+        OLDER | {"frees": {}},
+        {"content": OLDER, "sha256": SHA},
+        {"content": OLDER},
+        OLDER | {"sha256": SHA},
+    ],
+)
+def test_a_done_json_that_says_something_else_is_damaged(folder, fields):
+    file = folder.run_path("r") / "done.json"
+    file.write_text(json.dumps(OLDER))
+    assert folder.done("r") == OLDER
+    file.write_text(json.dumps(fields))
+    with pytest.raises(DamagedError, match=r"done\.json does not .*degradation clean s --run r --yes"):
+        folder.done("r")
+
+
+def test_white_space_in_a_sealed_file_may_change_and_a_number_may_not(folder):
+    file = folder.path / "study.json"
+    file.write_text(json.dumps(json.loads(file.read_text())))
+    assert folder.study() == {"depths": [8]}
+    file.write_text(file.read_text().replace("[8]", "[8.0]"))
+    with pytest.raises(DamagedError, match=r"study\.json does not hold what was written"):
+        folder.study()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a loop of links"])
+def test_what_is_no_file_is_named_and_not_waited_for(folder, kind):
+    import os
+
+    place = folder.path / "study.json"
+    place.unlink()
+    {"a folder": os.mkdir, "a pipe": os.mkfifo, "a loop of links": lambda path: path.symlink_to(path)}[kind](place)
+    with pytest.raises(DamagedError, match=r"study\.json (is no file|cannot be read)"):
+        folder.study()
+
+
 def test_json_that_is_none_is_one_line(folder):
     (folder.path / "study.json").write_text("{")
     with pytest.raises(DamagedError, match=r"study\.json is not JSON"):

@@ -234,6 +234,9 @@ def test_frames_of_many_runs_are_those_of_one_run_after_the_other(tmp_path: Path
             assert [repr(kind) for kind in found.dtypes] == [repr(kind) for kind in expected.dtypes]
 
 
+OTHERS = ("curves", "responses", "branches")
+
+
 def test_runs_whose_frames_have_other_columns_are_read_as_one_by_one(tmp_path: Path) -> None:
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
     study = stored(folder).model_copy(update={"seeds": (0, 1)})
@@ -242,7 +245,8 @@ def test_runs_whose_frames_have_other_columns_are_read_as_one_by_one(tmp_path: P
         table = frames.from_parquet(folder.file(folder.run_ids()[0], frame_file("gradients")))
         narrow = frames.to_parquet(table.drop(columns="update_norm").astype({"stage": "int32"}), {})
         folder.write_spec(run.run_id, run.model_dump(mode="json"))
-        folder.commit(run.run_id, "finished", {frame_file("gradients"): narrow})
+        others = {frame_file(name): folder.file(folder.run_ids()[0], frame_file(name)) for name in OTHERS}
+        folder.commit(run.run_id, "finished", others | {FACTS: b"{}", frame_file("gradients"): narrow})
     results = Results(folder)
     pd.testing.assert_frame_equal(results["gradients"], one_by_one(results, "gradients"), check_exact=True)
     some = results.frame("gradients", ("stage", "update_norm"))

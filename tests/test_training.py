@@ -1,6 +1,7 @@
 """The step against an ordinary PyTorch loop, the rows against hand calculation, and a run against its resumption."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from degradation.progress import silent
 from degradation.spec import Measure, Recipe
 from degradation.training.checkpoint import decode, encode
 from degradation.training.evaluate import Watched
-from degradation.training.loop import Host, Stopped, Training
+from degradation.training.loop import Host, Stopped, Training, check_fit
 from degradation.training.recipe import learning_rate
 from tests import made
 
@@ -229,6 +230,31 @@ def test_a_checkpoint_with_one_changed_byte_is_refused():
         decode(bytes(data[:100]))
     with pytest.raises(DamagedError):
         decode(b"")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"dtype":"F32"', b'"dtype":"I32"'), (b'"shape":[16,3,3,3]', b'"shape":[3,16,3,3]'), (b"plain", b"plein")],
+)
+def test_a_checkpoint_with_another_type_shape_or_name_in_its_header_is_refused(old, new):
+    """All of these load, with the bytes that were written."""
+    training = Training(made.run_spec("plain"), made.images(), made.CPU, silent)
+    data = encode(training.checkpoint())
+    assert old in data
+    for place in (data.index(old), data.rindex(old)):
+        changed = data[:place] + new + data[place + len(old) :]
+        with pytest.raises(DamagedError, match="does not hold what was written"):
+            decode(changed)
+
+
+def test_a_checkpoint_of_other_tensors_than_this_version_keeps_does_not_fit():
+    run = made.run_spec()
+    checkpoint = Training(run, made.images(), made.CPU, silent).checkpoint()
+    check_fit(run, checkpoint)
+    sums = checkpoint.tensors.pop("sums")
+    for other in ({}, {"sums": sums.double()}, {"sums": sums[:1]}):
+        with pytest.raises(DamagedError, match="another sums than this version keeps"):
+            check_fit(run, replace(checkpoint, tensors=checkpoint.tensors | other))
 
 
 def test_a_diverging_run_ends_with_the_step_and_without_the_rows_behind_it():

@@ -182,7 +182,7 @@ class Work:
             if stop():
                 return
             rows = self.rows(of, part)
-            self.place.write_file(run_id, _file(part), frames.to_parquet(rows, {}))
+            self.place.keep(run_id, _file(part), frames.to_parquet(rows, {}))
             had += 1
             self._tell(report, run_id, "measure", (had, len(parts)))
         self._commit(run_id, parts)
@@ -201,7 +201,7 @@ class Work:
 
     def missing(self, run_id: str, parts: Sequence[str]) -> list[str]:
         """The parts of a run that are not measured yet."""
-        return [part for part in parts if self.place.part(run_id, _file(part)) is None]
+        return [part for part in parts if self.place.kept(run_id, _file(part)) is None]
 
     def subject(self, run_id: str) -> Subject:
         """The run, ready to be experimented on. DamagedError where its images are not those that it was trained on."""
@@ -234,7 +234,11 @@ class Work:
         self.place.commit(run_id, "finished", written, files)
 
     def _part(self, run_id: str, file: str) -> bytes:
-        return self.place.part(run_id, file) or b""
+        data = self.place.kept(run_id, file)
+        if data is None:
+            place = self.place.run_path(run_id) / file
+            raise DamagedError(f"{place} was changed or deleted while it was under way: run the same command again")
+        return data
 
     def _tell(
         self, report: Report, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""

@@ -3,6 +3,7 @@
 ``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
 facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``
 means done: it is written last, holds the SHA-256 of every other file, and nothing in that folder is written again.
+A digest of its own protects each file that no done.json lists: itself, study.json, what an unfinished run has.
 """
 
 from degradation.store.folders import ExperimentFolder, StudyFolder, folder_at
@@ -25,12 +26,15 @@ from degradation.store.names import (
 )
 from degradation.store.opening import store_at
 from degradation.store.place import Place, Url, as_place
+from degradation.store.seals import DIGEST, EMPTY, check_tensors, seal_tensors, sealed, unsealed
 from degradation.store.store import Store
 
 __all__ = [
     "CHECKPOINT",
     "DAMAGED",
+    "DIGEST",
     "DONE",
+    "EMPTY",
     "FACTS",
     "FIGURES",
     "LEASE",
@@ -47,8 +51,12 @@ __all__ = [
     "StudyFolder",
     "Url",
     "as_place",
+    "check_tensors",
     "folder_at",
     "frame_file",
+    "seal_tensors",
+    "sealed",
     "snapshot_file",
     "store_at",
+    "unsealed",
 ]

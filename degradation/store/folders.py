@@ -1,7 +1,7 @@
 """One study in a store: its spec, its runs, their files, and what makes a run done."""
 
 import hashlib
-import json
+import re
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -15,6 +15,7 @@ from degradation.store.names import (
     FACTS,
     FIGURES,
     MECHANISMS,
+    PARTS,
     SPEC,
     STUDY,
     WEIGHTS,
@@ -22,7 +23,11 @@ from degradation.store.names import (
 )
 from degradation.store.opening import store_at
 from degradation.store.place import Place, as_place
+from degradation.store.seals import sealed, unsealed
 from degradation.store.store import Store
+
+ENDINGS = ("finished", "diverged")
+SHA_256 = re.compile("[0-9a-f]{64}")
 
 
 class StudyFolder:
@@ -59,7 +64,7 @@ class StudyFolder:
         return None if data is None else self._parsed(f"{self.name}/{STUDY}", data)
 
     def write_study(self, fields: Mapping[str, Any]) -> None:
-        self.store.write(f"{self.name}/{STUDY}", _to_json(fields))
+        self.store.write(f"{self.name}/{STUDY}", sealed(fields))
 
     def study_lock(self, timeout: float = 10) -> AbstractContextManager[bool]:
         """The lock under which study.json is read, grown and written."""
@@ -78,12 +83,11 @@ class StudyFolder:
 
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""
-        if self.is_done(run_id):
-            self.file(run_id, SPEC)
-        return self._json(self._file(run_id, SPEC))
+        name = self._file(run_id, SPEC)
+        return self._parsed(name, self.file(run_id, SPEC)) if self.is_done(run_id) else self._json(name)
 
     def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
-        self.store.write(self._file(run_id, SPEC), _to_json(fields))
+        self.store.write(self._file(run_id, SPEC), sealed(fields))
 
     def lock(self, run_id: str) -> AbstractContextManager[bool]:
         """The lock that the one process training this run holds; yields False where another holds it."""
@@ -97,36 +101,62 @@ class StudyFolder:
         return self.store.exists(self._file(run_id, DONE))
 
     def done(self, run_id: str) -> dict[str, Any]:
-        """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``."""
-        found = self._json(self._file(run_id, DONE))
-        if not {"status", "files"} <= found.keys():
-            raise DamagedError(
-                f"{self.run_path(run_id) / DONE} does not say how the run ended: restore it or delete it"
-            )
+        """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``.
+
+        DamagedError where it says anything else, or knows of no spec.json.
+        """
+        name = self._file(run_id, DONE)
+        found = self._json(name, self.restore(run_id))
+        if not _says_how_it_ended(found):
+            raise DamagedError(f"{self.store.place(name)} does not say how the run ended: {self.restore(run_id)}")
+        if SPEC not in found["files"]:
+            raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {self.restore(run_id)}")
         return found
 
     def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
-        """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``."""
+        """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``.
+
+        DamagedError, and no done.json, where spec.json or a file kept on the way is not there as it was written.
+        """
+        kept = {file: expected for file, expected in self._kept(run_id).items() if file not in parts}
+        for file, expected in kept.items():
+            if _sha256(self._found(self._file(run_id, file)) or b"") != expected:
+                place = self.run_path(run_id) / file
+                raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        there, passing = self.store.list(f"{self.name}/{run_id}"), (CHECKPOINT, DAMAGED, *parts)
-        kept = [file for file in there if file not in passing]
-        hashes = {file: hashlib.sha256(self.store.read(self._file(run_id, file))).hexdigest() for file in kept}
-        self.store.write(self._file(run_id, DONE), _to_json({"status": status, "files": hashes}))
-        for file in passing:
+        hashes = kept | {file: _sha256(data) for file, data in files.items()}
+        if SPEC not in hashes:
+            hashes[SPEC] = _sha256(self._there(self._file(run_id, SPEC)))
+        self.store.write(self._file(run_id, DONE), sealed({"status": status, "files": dict(sorted(hashes.items()))}))
+        there = self.store.list(f"{self.name}/{run_id}")
+        for file in (CHECKPOINT, DAMAGED, PARTS, *parts):
             if file in there:
                 self.store.remove(self._file(run_id, file))
 
-    def write_file(self, run_id: str, file: str, data: bytes) -> None:
-        """A file of a run that is not done yet; ``commit`` takes it in."""
+    def keep(self, run_id: str, file: str, data: bytes) -> None:
+        """Write a file of a run that is not done yet, and its SHA-256 beside it; ``commit`` takes both in."""
         self.store.write(self._file(run_id, file), data)
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: _sha256(data)}))
+
+    def kept(self, run_id: str, file: str) -> bytes | None:
+        """A file that ``keep`` wrote; None where there is none, or another than it wrote."""
+        data = self._found(self._file(run_id, file))
+        return data if data is not None and self._kept(run_id).get(file) == _sha256(data) else None
+
+    def _kept(self, run_id: str) -> dict[str, str]:
+        """File -> SHA-256 of what ``keep`` wrote; nothing where that cannot be told any more."""
+        try:
+            return unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
+        except DamagedError:
+            return {}
 
     def free(self, run_id: str, file: str) -> None:
         """Delete a file of a done run; its SHA-256 stays, so that what was measured on it is still known as such."""
         done = self.done(run_id)
         files = dict(done["files"])
         freed = done.get("freed", {}) | {file: files.pop(file)}
-        self.store.write(self._file(run_id, DONE), _to_json(done | {"files": files, "freed": freed}))
+        self.store.write(self._file(run_id, DONE), sealed(done | {"files": files, "freed": freed}))
         self.store.remove(self._file(run_id, file))
 
     def weights(self, run_id: str) -> str | None:
@@ -144,15 +174,19 @@ class StudyFolder:
         if expected is None:
             raise FileNotFoundError(name)
         data = self._found(name) or b""
-        if hashlib.sha256(data).hexdigest() != expected:
+        if _sha256(data) != expected:
             what = "does not hold what was written to it" if data else "is missing"
             raise DamagedError(
-                f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): restore it, or "
-                f"{self._remedy(run_id)}"
+                f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): {self.restore(run_id)}"
             )
         return data
 
-    def _remedy(self, run_id: str) -> str:
+    def restore(self, run_id: str) -> str:
+        """What can be done about a done run that is not what was written."""
+        return f"restore it, or {self.remedy(run_id)}"
+
+    def remedy(self, run_id: str) -> str:
+        """How to have it anew."""
         return f"train the run again after `degradation clean {self.name} --run {run_id} --yes`"
 
     def verify(self, run_id: str) -> None:
@@ -171,7 +205,9 @@ class StudyFolder:
 
     def facts(self, run_id: str) -> dict[str, Any]:
         """What became known of a done run: parameters, weight hash, order checksum, seconds, provenance."""
-        return dict(json.loads(self.file(run_id, FACTS)))
+        if FACTS not in self.done(run_id)["files"]:
+            raise DamagedError(f"{self.run_path(run_id) / DONE} does not list {FACTS}: {self.restore(run_id)}")
+        return unsealed(self.file(run_id, FACTS))
 
     # its checkpoint
 
@@ -201,31 +237,31 @@ class StudyFolder:
             return self.store.read(name)
         return None
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _there(self, name: str) -> bytes:
         if (data := self._found(name)) is None:
             raise DamagedError(f"{self.store.place(name)} is missing: restore it")
-        return self._parsed(name, data)
+        return data
 
-    def _parsed(self, name: str, data: bytes) -> dict[str, Any]:
+    def _json(self, name: str, remedy: str = "restore it or delete it") -> dict[str, Any]:
+        return self._parsed(name, self._there(name), remedy)
+
+    def _parsed(self, name: str, data: bytes, remedy: str = "restore it or delete it") -> dict[str, Any]:
         try:
-            return dict(json.loads(data))
-        except (ValueError, TypeError) as error:  # TypeError: JSON, but no object
-            raise DamagedError(f"{self.store.place(name)} is not JSON ({error}): restore it or delete it") from error
+            return unsealed(data)
+        except DamagedError as error:
+            raise DamagedError(f"{self.store.place(name)} {error}: {remedy}") from error
 
 
 class ExperimentFolder(StudyFolder):
     """One experiment on a study's runs: for each a folder under the run's id, whose spec says what was asked."""
-
-    def part(self, run_id: str, file: str) -> bytes | None:
-        """A file of a run that is not done yet; None where there is none."""
-        return self._found(self._file(run_id, file))
 
     def discard(self, run_id: str) -> None:
         """Delete what is there of a run, done.json first; its lock stays with the holder."""
         for file in (DONE, *self.store.list(f"{self.name}/{run_id}")):
             self.store.remove(self._file(run_id, file))
 
-    def _remedy(self, run_id: str) -> str:
+    def remedy(self, run_id: str) -> str:
+        """How to have it anew."""
         return "let `degradation clean` delete it, and run `degradation mechanism` again"
 
 
@@ -237,5 +273,15 @@ def folder_at(place: str | Path) -> StudyFolder:
     return StudyFolder(here.parent, here.name)
 
 
-def _to_json(fields: Mapping[str, Any]) -> bytes:
-    return (json.dumps(fields, indent=1) + "\n").encode()
+def _says_how_it_ended(fields: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
+    hashes = [fields.get("files"), fields.get("freed", {})]
+    return (
+        fields.keys() <= {"status", "files", "freed"}
+        and fields.get("status") in ENDINGS
+        and all(isinstance(each, dict) and all(SHA_256.fullmatch(str(sha)) for sha in each.values()) for each in hashes)
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from degradation.errors import UseError
+from degradation.errors import DamagedError, UseError
 from degradation.store.names import LOCK, WRITING
 from degradation.store.store import Store
 
@@ -23,7 +24,19 @@ class LocalStore(Store):
         self.root = root
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        """The bytes of a file. DamagedError where something that is no file, or cannot be read, has its name."""
+        path = self.root / name
+        try:
+            with open(path, "rb", opener=_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise DamagedError(f"{path} is no file: delete it")
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise DamagedError(f"{path} cannot be read ({error.strerror}): restore it or delete it") from error
+        except MemoryError as error:
+            raise DamagedError(f"{path} is larger than the memory: restore it or delete it") from error
 
     def write(self, name: str, data: bytes) -> None:
         target = self.root / name
@@ -94,6 +107,11 @@ class LocalStore(Store):
                 return not held
         except UseError:
             return False  # nobody works in a folder that cannot be written
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a named pipe would be waited for until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 DONE, SPEC, FACTS, CHECKPOINT = "done.json", "spec.json", "facts.json", "checkpoint.safetensors"
 WEIGHTS = "final.safetensors"
 DAMAGED = "damaged.safetensors"
+PARTS = "parts.json"
 STUDY = "study.json"
 LOCK, LEASE = ".lock", ".lease-"
 WRITING = ".writing-"

@@ -1,6 +1,5 @@
 """A checkpoint: the tensors of a state, the rows so far and the facts -> one safetensors object, and back."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from degradation.errors import DamagedError
+from degradation.store import DIGEST, EMPTY, check_tensors, seal_tensors
 
-ROWS = "rows"
+ROWS, FACTS = "rows", "facts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,39 +30,18 @@ def encode(checkpoint: Checkpoint) -> bytes:
     rows = bytearray(json.dumps(checkpoint.rows).encode())
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in checkpoint.tensors.items()}
     tensors[ROWS] = torch.frombuffer(rows, dtype=torch.uint8)
-    facts = json.dumps(checkpoint.facts)
-    return bytes(save(tensors, {"facts": facts, "sha256": _digest(tensors, facts)}))
+    return seal_tensors(bytes(save(tensors, {FACTS: json.dumps(checkpoint.facts), DIGEST: EMPTY})))
 
 
 def decode(data: bytes) -> Checkpoint:
-    """The checkpoint that ``encode`` wrote; DamagedError where a byte differs."""
-    metadata = peek(data)
+    """The checkpoint that ``encode`` wrote; DamagedError where a byte differs, be it of a name, a type or a shape."""
+    metadata = check_tensors(data)
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError, RuntimeError) as error:
+        rows = json.loads(tensors.pop(ROWS).numpy().tobytes())
+        return Checkpoint(tensors=tensors, rows=rows, facts=json.loads(metadata[FACTS]))
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise DamagedError(f"the checkpoint cannot be read ({error})") from error
-    if ROWS not in tensors or metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
-        raise DamagedError("the checkpoint does not hold what was written to it")
-    rows = json.loads(tensors.pop(ROWS).numpy().tobytes())
-    return Checkpoint(tensors=tensors, rows=rows, facts=json.loads(metadata["facts"]))
-
-
-def peek(data: bytes) -> Mapping[str, str]:
-    """The metadata in a safetensors header; DamagedError where there is none."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-        return {str(name): str(value) for name, value in metadata.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError("the checkpoint cannot be read (no header)") from error
-
-
-def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
-    total = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        total.update(name.encode())
-        total.update(tensors[name].numpy().tobytes())
-    return total.hexdigest()
 
 
 def encode_weights(network_state: Mapping[str, Tensor], mean_image: Tensor, facts: Mapping[str, Any]) -> bytes:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 
 from degradation import frames, networks, schedules
 from degradation.data import AnyImages
 from degradation.data.sources import clean_batches, training_batches
 from degradation.environment import Environment, provenance
+from degradation.errors import DamagedError
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Readings
 from degradation.progress import Progress, Report
@@ -46,6 +48,16 @@ class Host:
         """Raise Stopped where the run shall stop."""
         if self.should_stop():
             raise Stopped
+
+
+def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
+    """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
+    wanted = State(networks.for_run(run), run.recipe, torch.device("cpu")).tensors()
+    kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
+    if found != kind:
+        odd = next(name for name in kind if found.get(name) != kind[name])
+        raise DamagedError(f"the checkpoint holds another {odd} than this version keeps")
 
 
 class Clock:
