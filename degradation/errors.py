@@ -9,6 +9,10 @@ class DamagedError(UseError):
     """A file of a run does not hold what was written to it."""
 
 
+class DamagedRun(DamagedError):
+    """One run of a study cannot be read; the others can."""
+
+
 class LockLost(UseError):
     """The lock of a folder was held here and is no more: another process has taken over, and nothing is written."""
 

@@ -18,7 +18,7 @@ from degradation.environment import Environment, continued
 from degradation.errors import DamagedError, LockLost, Parted
 from degradation.progress import Progress, Report, silent
 from degradation.spec import Dataset, RunSpec, canonical
-from degradation.store import FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
+from degradation.store import DAMAGED, FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
 from degradation.training.loop import Host, Stopped, Training, check_fit
 from degradation.training.team import Team, team_of
@@ -87,10 +87,10 @@ class Execution:
 
     def _checkpoint(self) -> Checkpoint | None:
         """The run's checkpoint; a damaged one is kept aside and the run begins anew, which loses nothing more."""
-        data = self.folder.checkpoint(self.run_id)
-        if data is None:
-            return None
         try:
+            data = self.folder.checkpoint(self.run_id)
+            if data is None:
+                return None
             found = decode(data)
             if found.facts["run"] != canonical(self.run):
                 raise DamagedError("the checkpoint is that of another run")
@@ -98,8 +98,8 @@ class Execution:
             self._check_snapshots(found.facts["position"])
             return found
         except DamagedError as error:
-            self.folder.set_checkpoint_aside(self.run_id)
-            message = f"{error}: it is kept as damaged.safetensors and the run starts again at step 0"
+            kept = f"kept as {DAMAGED}" if self.folder.set_checkpoint_aside(self.run_id) else "deleted"
+            message = f"{error}: it is {kept} and the run starts again at step 0"
             self.report(Progress(run_id=self.run_id, phase="started", message=message))
             return None
 

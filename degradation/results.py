@@ -10,11 +10,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from degradation import frames, joining, plan
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, DamagedRun, UseError
 from degradation.parquet import column_names, read_table
 from degradation.spec import RunSpec, flatten, leaves, upgrade, upgrade_study
 from degradation.store import SPEC, STUDY, Place, StudyFolder, folder_at, frame_file
-from degradation.survey import Survey, each, surveyed
+from degradation.survey import Survey, damage, damaged_experiments, each, surveyed
 
 T = TypeVar("T")
 NAMES = ("runs", *frames.SCHEMAS, *frames.EXPERIMENTS)
@@ -28,14 +28,16 @@ class Results(Mapping[str, pd.DataFrame]):
     Of a large study ``frame`` reads only the columns that are asked for.
     """
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
         fields = folder.study()
         if fields is None:
             raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
         self.folder = surveyed(folder)
         self.name = folder.name
         self.study = _checked(lambda: upgrade_study(fields), folder.path / STUDY)
-        self.run_ids = self.folder.ended()
+        self.skipped = self._damaged() if skip_damaged else {}
+        """Damaged runs that are left out, and experiments as ``lesion/RUN_ID``; what is damaged of each."""
+        self.run_ids = tuple(run_id for run_id in self.folder.ended() if run_id not in self.skipped)
         self.specs: dict[str, RunSpec] = dict(zip(self.run_ids, each(self._spec, self.run_ids), strict=True))
         self.planned = plan.arms(self.study)
         """Every run of the study, done or not, and its arm."""
@@ -43,8 +45,19 @@ class Results(Mapping[str, pd.DataFrame]):
         self._read: dict[str, pd.DataFrame] = {}
         self._columns: dict[str, dict[str, pd.Series[Any]]] = {}
 
+    def _damaged(self) -> dict[str, str]:
+        """Every done run that is not as it was written, but for its weights, and why."""
+        ended = self.folder.ended()
+        notes = dict(zip(ended, each(lambda run_id: damage(self.folder, run_id), ended), strict=True))
+        found = {run_id: note for run_id, note in notes.items() if note}
+        self.folder.damaged |= found
+        return found | damaged_experiments(self.folder)
+
     def _spec(self, run_id: str) -> RunSpec:
-        run = _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
+        try:
+            run = _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
+        except DamagedError as error:
+            raise DamagedRun(str(error)) from None
         self.folder.require(run_id, run)
         return run
 
@@ -150,7 +163,9 @@ class Results(Mapping[str, pd.DataFrame]):
 
     def _has(self, folder: Survey, run_id: str, name: str) -> bool:
         """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""
-        if not folder.is_done(run_id) or frame_file(name) not in folder.done(run_id)["files"]:
+        if not folder.is_done(run_id) or f"{name}/{run_id}" in self.skipped:
+            return False
+        if frame_file(name) not in folder.done(run_id)["files"]:
             return False
         return folder is self.folder or folder.spec(run_id).get("weights") == self.weights(run_id)
 
@@ -182,9 +197,10 @@ def _checked(read: Callable[[], T], file: Place) -> T:
         raise DamagedError(f"{': '.join(filter(None, said))}: restore it, or read it with what wrote it") from None
 
 
-def load(folder: str | Path) -> Results:
+def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
     """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame; ``s3://...`` is read as well.
 
-    Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
+    ``skip_damaged`` leaves out the runs of which a file is not what was written; ``skipped`` of what is returned names
+    them. Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
     """
-    return Results(folder_at(folder))
+    return Results(folder_at(folder), skip_damaged=skip_damaged)

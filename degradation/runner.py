@@ -17,11 +17,11 @@ from degradation.processes import check_shares, here
 from degradation.progress import Report, silent
 from degradation.refusals import refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
-from degradation.standing import damage, known
+from degradation.standing import known
 from degradation.stopping import interruptible, stop_requests
 from degradation.store import StudyFolder, Url
 from degradation.studies import stored, with_images
-from degradation.survey import Survey, each, surveyed
+from degradation.survey import Survey, damage, each, surveyed
 from degradation.together import leading
 
 if TYPE_CHECKING:

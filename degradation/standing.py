@@ -11,7 +11,7 @@ from degradation import plan
 from degradation.errors import DamagedError, UseError
 from degradation.spec import RunSpec, StudySpec, upgrade
 from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
-from degradation.survey import Survey, each, surveyed
+from degradation.survey import Survey, damage, each, surveyed
 
 State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
 STATES: tuple[State, ...] = ("done", "diverged", "running", "partial", "pending", "damaged")
@@ -67,28 +67,6 @@ def _readable(survey: Survey, run_id: str) -> RunSpec | None:
         return upgrade(survey.spec(run_id))
     except (UseError, ValidationError):
         return None
-
-
-def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
-    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run.
-
-    A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
-    """
-    survey = surveyed(folder)
-    if run_id in survey.damaged:
-        return survey.damaged[run_id]
-    if run_id not in survey.run_ids():
-        return ""
-    try:
-        run = upgrade(survey.spec(run_id))
-        if survey.is_done(run_id):
-            survey.require(run_id, run)
-            survey.verify(run_id, frames=verify, weights=weights)
-    except UseError as error:
-        return str(error)
-    except ValidationError:
-        return f"{folder.run_path(run_id)} does not hold the description of a run"
-    return ""
 
 
 def _state(survey: Survey, run_id: str) -> State:

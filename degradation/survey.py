@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from degradation.errors import DamagedError
-from degradation.spec import RunSpec
+from pydantic import ValidationError
+
+from degradation.errors import DamagedError, DamagedRun, UseError
+from degradation.frames import EXPERIMENTS
+from degradation.spec import RunSpec, upgrade
 from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, StudyFolder, frame_file
 
 Given = TypeVar("Given")
@@ -74,12 +77,12 @@ class Survey(StudyFolder):
         return self._said[run_id, file]
 
     def _noted(self, run_id: str, read: Callable[[str], Made]) -> Made:
-        """What was read of a run; one that is damaged is remembered."""
+        """What was read of a run; one that is damaged is remembered. Raises DamagedRun."""
         try:
             return read(run_id)
         except DamagedError as error:
             self.damaged.setdefault(run_id, str(error))
-            raise
+            raise DamagedRun(str(error)) from error
 
     def file(self, run_id: str, file: str) -> bytes:
         if (run_id, file) in self._verified:
@@ -89,11 +92,11 @@ class Survey(StudyFolder):
         return data
 
     def require(self, run_id: str, run: RunSpec) -> None:
-        """DamagedError where a done run does not list a file that such runs have: its rows would silently be missed."""
+        """DamagedRun where a done run does not list a file that such runs have: its rows would silently be missed."""
         wanted = [FACTS, *map(frame_file, ("curves", *run.measure.probes))]
         listed = self.done(run_id)["files"]
         if lost := next((file for file in wanted if file not in listed), None):
-            raise DamagedError(f"{self.run_path(run_id) / DONE} does not list {lost}: {self.restore(run_id)}")
+            raise DamagedRun(f"{self.run_path(run_id) / DONE} does not list {lost}: {self.restore(run_id)}")
 
     def verify(self, run_id: str, *, weights: bool = True, frames: bool = True) -> None:
         """A done run against its hashes, but for what was compared before; DamagedError names the first that differs.
@@ -119,6 +122,36 @@ class Survey(StudyFolder):
 def surveyed(folder: StudyFolder) -> Survey:
     """The survey of a study; one that is a survey already stays what it is."""
     return folder if isinstance(folder, Survey) else Survey(folder)
+
+
+def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
+    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run.
+
+    A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
+    """
+    survey = surveyed(folder)
+    if run_id in survey.damaged:
+        return survey.damaged[run_id]
+    if run_id not in survey.run_ids():
+        return ""
+    try:
+        run = upgrade(survey.spec(run_id))
+        if survey.is_done(run_id):
+            survey.require(run_id, run)
+            survey.verify(run_id, frames=verify, weights=weights)
+    except UseError as error:
+        return str(error)
+    except ValidationError:
+        return f"{folder.run_path(run_id)} does not hold the description of a run"
+    return ""
+
+
+def damaged_experiments(folder: StudyFolder) -> dict[str, str]:
+    """``lesion/RUN_ID`` -> what is not as it was written of an experiment that ended; every file of them is read."""
+    survey = surveyed(folder)
+    ended = [(place, run_id) for place in map(survey.of_experiment, EXPERIMENTS) for run_id in place.ended()]
+    notes = each(lambda item: item[0].damage(item[1]), ended)
+    return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
 
 
 def each(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:

@@ -25,7 +25,7 @@ from degradation.commands.reporting import compare, report
 from degradation.commands.studying import plan, run
 from degradation.commands.tokens import MultiValueCommand
 from degradation.commands.writing import export, plot
-from degradation.errors import Interrupted, Parted, UseError
+from degradation.errors import DamagedRun, Interrupted, Parted, UseError
 from degradation.processes import here, launching
 from degradation.version import __version__
 
@@ -45,6 +45,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "studies": ships,
 }
 """Every command, in the order of the help."""
+SKIPPING = ("load", "plot", "report", "compare", "export")
+"""Those that can go on without damaged runs."""
 
 
 class ReaderGone(Exception):
@@ -111,6 +113,9 @@ def _carried_out(arguments: list[str]) -> int:
         if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
             raise KeyboardInterrupt
         return returned if isinstance(returned, int) else DONE
+    except DamagedRun as error:
+        hint = "; --skip-damaged goes on without it" if arguments[0] in SKIPPING else ""
+        return _say(f"{error}{hint}", USE_ERROR)
     except UseError as error:
         return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
     except Parted as error:

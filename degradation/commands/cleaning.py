@@ -8,9 +8,8 @@ from degradation import logs
 from degradation.errors import UseError
 from degradation.mechanisms import MECHANISMS
 from degradation.refusals import suggestion
-from degradation.standing import damage
 from degradation.store import CHECKPOINT, DAMAGED, LOGS, StudyFolder
-from degradation.survey import HEAVY, Survey, each, surveyed
+from degradation.survey import HEAVY, Survey, damage, each, surveyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +55,6 @@ def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
             yield replace(_whole_run(place, run_id, what), name=f"{place.name} {run_id}")
         else:
             yield from _temporary(place, run_id, half_written)
-
-
-def damaged_experiments(folder: StudyFolder) -> dict[str, str]:
-    """``lesion/RUN_ID`` -> what is not as it was written of an experiment that ended; every file of them is read."""
-    survey = surveyed(folder)
-    ended = [(place, run_id) for place in map(survey.of_experiment, MECHANISMS) for run_id in place.ended()]
-    notes = each(lambda item: item[0].damage(item[1]), ended)
-    return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
 
 
 def _unfit(folder: Survey, place: Survey, run_id: str) -> str:

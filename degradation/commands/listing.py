@@ -52,11 +52,10 @@ def _status_of_all(root: str, as_json: bool) -> int:
 
 
 def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
-    from degradation.commands.cleaning import damaged_experiments
     from degradation.commands.console import console, say_error, say_status
     from degradation.commands.documents import print_json, status_document
     from degradation.standing import last_rows
-    from degradation.survey import Survey
+    from degradation.survey import Survey, damaged_experiments
 
     study, survey = studies.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)

@@ -7,7 +7,7 @@ import typer
 
 from degradation import studies
 from degradation.commands.endings import DONE
-from degradation.commands.options import JsonOption, Name, RootOption
+from degradation.commands.options import JsonOption, Name, RootOption, SkipDamagedOption
 from degradation.commands.values import one_of
 from degradation.errors import UseError
 
@@ -27,6 +27,7 @@ def load(
     columns: Annotated[
         list[str] | None, typer.Argument(metavar="[COLUMN ...]", help="Of that frame, these alone: no other is read.")
     ] = None,
+    skip_damaged: SkipDamagedOption = False,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
 ) -> int:
@@ -35,10 +36,11 @@ def load(
 
     from degradation.commands.console import console
     from degradation.commands.documents import print_json
-    from degradation.results import NAMES, Results
+    from degradation.commands.reading import results_of
+    from degradation.results import NAMES
 
     wanted = None if frame is None else one_of("FRAME", frame, NAMES)
-    results = Results(folder)
+    results = results_of(folder, skip_damaged)
     if not results.run_ids:
         raise UseError(f"no run of {results.name} is done: there is nothing to load yet")
     if wanted is None:

@@ -60,6 +60,9 @@ MaybeName = Annotated[
 ]
 RootOption = Annotated[str, typer.Option(metavar="DIR|URL", help="Folder of all studies: a path, s3://..., gs://...")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
+SkipDamagedOption = Annotated[
+    bool, typer.Option("--skip-damaged", help="Name runs that are not as they were written, and go on without them.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 FormatsOption = Annotated[list[str] | None, _choice(FORMATS, "File formats (default: png svg)", "Options", True)]
 

@@ -9,7 +9,7 @@ import typer
 
 from degradation import studies
 from degradation.commands.endings import DONE
-from degradation.commands.options import JsonOption, Name, OtherName, RootOption
+from degradation.commands.options import JsonOption, Name, OtherName, RootOption, SkipDamagedOption
 from degradation.errors import UseError
 from degradation.store import Url, as_place
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def report(
     name: Name,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    skip_damaged: SkipDamagedOption = False,
     root: RootOption = studies.ROOT,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: JsonOption = False,
@@ -35,11 +36,11 @@ def report(
 
     from degradation.commands.console import console, say_error
     from degradation.commands.documents import print_json
+    from degradation.commands.reading import results_of
     from degradation.commands.rerunning import rerun
     from degradation.report.files import write
-    from degradation.results import Results
 
-    results = Results(folder)
+    results = results_of(folder, skip_damaged)
     again = rerun(results.name, results.study, results.provenance)
     written = write(results, where, again)
     if as_json:
@@ -77,6 +78,7 @@ def report_document(written: "Report") -> dict[str, Any]:
 def compare(
     name: Name,
     other: OtherName,
+    skip_damaged: SkipDamagedOption = False,
     root: RootOption = studies.ROOT,
     as_json: JsonOption = False,
 ) -> int:
@@ -86,9 +88,9 @@ def compare(
     from degradation import analysis
     from degradation.commands.console import console
     from degradation.commands.documents import print_json
-    from degradation.results import Results
+    from degradation.commands.reading import results_of
 
-    found = analysis.compare(Results(first), Results(second))
+    found = analysis.compare(results_of(first, skip_damaged), results_of(second, skip_damaged))
     if as_json:
         print_json({"a": str(first.path), "b": str(second.path)} | found.as_json())
         return DONE

@@ -67,7 +67,7 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
     from degradation.results import Results
 
     try:
-        results = Results(folder)
+        results = Results(folder, skip_damaged=True)  # damaged runs are named on stderr as failed ones
         if not results.run_ids:
             return {}
         drawn = draw(results, (), formats, folder.figures_path(), marks(results))
@@ -112,7 +112,7 @@ def say_answer(folder: StudyFolder, out: Console) -> None:
     from degradation.results import Results
 
     try:
-        *found, _ = analyse(Results(folder)).answer
+        *found, _ = analyse(Results(folder, skip_damaged=True)).answer
     except UseError:
         return
     for answer in found:

@@ -6,7 +6,7 @@ import typer
 
 from degradation import studies
 from degradation.commands.endings import DONE
-from degradation.commands.options import FormatsOption, Name, RootOption, formats_of
+from degradation.commands.options import FormatsOption, Name, RootOption, SkipDamagedOption, formats_of
 from degradation.errors import UseError
 
 
@@ -15,16 +15,17 @@ def plot(
     figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE ...]", help="Default: all.")] = None,
     format: FormatsOption = None,
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    skip_damaged: SkipDamagedOption = False,
     root: RootOption = studies.ROOT,
 ) -> int:
     """Draw figures of a study from its done runs and print their paths."""
     folder, formats = studies.locate(name, root), formats_of(format)
 
+    from degradation.commands.reading import results_of
     from degradation.figures import draw
     from degradation.report.marks import marks
-    from degradation.results import Results
 
-    results = Results(folder)
+    results = results_of(folder, skip_damaged)
     drawn = draw(results, figures or (), formats, out or folder.figures_path(), marks(results))
     for path in drawn.paths:
         typer.echo(path)
@@ -37,6 +38,7 @@ def export(
     name: Name,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format.")] = "csv",
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: NAME/export.")] = None,
+    skip_damaged: SkipDamagedOption = False,
     root: RootOption = studies.ROOT,
 ) -> int:
     """Write every frame of a study into one file each and print their paths."""
@@ -45,8 +47,8 @@ def export(
         raise UseError(f"--format: expected csv or parquet, not {format!r}")
 
     from degradation.commands.exporting import export_frames
-    from degradation.results import Results
+    from degradation.commands.reading import results_of
 
-    for path in export_frames(Results(folder), format, out or folder.path / "export"):
+    for path in export_frames(results_of(folder, skip_damaged), format, out or folder.path / "export"):
         typer.echo(path)
     return DONE

@@ -218,10 +218,15 @@ class StudyFolder:
     def write_checkpoint(self, run_id: str, data: bytes) -> None:
         self.store.write(self._file(run_id, CHECKPOINT), data)
 
-    def set_checkpoint_aside(self, run_id: str) -> None:
-        """Keep a checkpoint that cannot be read under another name."""
-        self.store.write(self._file(run_id, DAMAGED), self.store.read(self._file(run_id, CHECKPOINT)))
+    def set_checkpoint_aside(self, run_id: str) -> bool:
+        """Keep a checkpoint that cannot be used under another name; False where there is no file to keep."""
+        data = None
+        with suppress(DamagedError):
+            data = self.checkpoint(run_id)
+        if data is not None:
+            self.store.write(self._file(run_id, DAMAGED), data)
         self.store.remove(self._file(run_id, CHECKPOINT))
+        return data is not None
 
     def remove_run(self, run_id: str) -> None:
         """Delete a run and all it holds: done.json first, so that a crash on the way leaves it undone."""

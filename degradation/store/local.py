@@ -11,7 +11,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from degradation.errors import DamagedError, UseError
-from degradation.store.names import LOCK, WRITING
+from degradation.store.names import LOCK, SPEC, WRITING
 from degradation.store.store import Store
 
 
@@ -28,15 +28,16 @@ class LocalStore(Store):
         path = self.root / name
         try:
             with open(path, "rb", opener=_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                about = os.fstat(file.fileno())
+                if not stat.S_ISREG(about.st_mode):
                     raise DamagedError(f"{path} is no file: delete it")
+                if about.st_size > _largest(path):
+                    raise DamagedError(f"{path} is too large for what it holds ({about.st_size:,} bytes): delete it")
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             raise
         except OSError as error:
             raise DamagedError(f"{path} cannot be read ({error.strerror}): restore it or delete it") from error
-        except MemoryError as error:
-            raise DamagedError(f"{path} is larger than the memory: restore it or delete it") from error
 
     def write(self, name: str, data: bytes) -> None:
         target = self.root / name
@@ -54,15 +55,18 @@ class LocalStore(Store):
                 raise
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).exists()
+        return os.path.lexists(self.root / name)
 
     def list(self, name: str = "") -> tuple[str, ...]:
         folder = self.root / name
-        return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
+        try:
+            return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
+        except OSError as error:
+            raise UseError(f"{folder} cannot be read: {error.strerror}") from error
 
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
         below = [path for path in map((self.root / name).joinpath, self.list(name)) if path.is_dir()]
-        return {path.name: frozenset(child.name for child in path.iterdir()) for path in below}
+        return {path.name: _children(path) for path in below}
 
     def below(self, name: str = "") -> Mapping[str, int]:
         folder = self.root / name
@@ -107,6 +111,19 @@ class LocalStore(Store):
                 return not held
         except UseError:
             return False  # nobody works in a folder that cannot be written
+
+
+def _children(folder: Path) -> frozenset[str]:
+    """The names in a folder. One that cannot be listed is taken for a run's, whose reader then says why it is none."""
+    try:
+        return frozenset(child.name for child in folder.iterdir())
+    except OSError:
+        return frozenset((SPEC,))
+
+
+def _largest(path: Path) -> int:
+    """How many bytes a file may have: a description of a study with a million seeds has less than 64 MB."""
+    return 2**26 if path.suffix == ".json" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _without_waiting(path: str, flags: int) -> int:
