@@ -38,9 +38,17 @@ def test_sixty_relu_layers_of_torchs_own_weights_vanish_towards_the_input():
     text = told(mlp(60))
     assert "at step 0: the gradient vanishes towards the input: by a factor of " in text
     assert "from 118 (" in text
-    assert "and to nothing in the " in text
+    assert " to 4 (" in text
+    assert "to nothing" not in text
     assert "explodes" not in text
     assert "dead" not in text
+    assert "no gradient" not in text
+
+
+def test_where_the_values_themselves_underflow_it_is_told_that_they_vanish_to_nothing():
+    text = told(mlp(150))
+    assert "at step 0: the gradient vanishes towards the input: by a factor of " in text
+    assert "and to nothing in the " in text
     assert "no gradient" not in text
 
 

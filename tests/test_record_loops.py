@@ -87,7 +87,7 @@ def test_with_accumulation_each_step_has_the_gradient_of_its_own_loss():
             loss_of(model(batch(step))).backward()
     frame = rec.frame("gradients").query("name == '4'")
     assert list(frame["weight_grad_norm"]) == pytest.approx(alone, rel=1e-4)
-    assert list(frame["update_norm"]) == [0, 0]
+    assert frame["update_norm"].isna().all()
     assert model[4].weight.grad.norm().item() != pytest.approx(alone[1], rel=1e-2)
 
 

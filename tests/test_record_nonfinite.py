@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import degradation
+from degradation.recording.nonfinite import on_device
 
 
 def network():
@@ -135,3 +137,27 @@ def test_a_gradient_that_is_not_finite_costs_the_recording_no_bit():
         return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
     torch.testing.assert_close(ends(True), ends(False), rtol=0, atol=0, equal_nan=True)
+
+
+class Transfers(TorchDispatchMode):
+    """The tensors that are copied from one device to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        tensors = [value for value in args if isinstance(value, torch.Tensor)]
+        if isinstance(found, torch.Tensor) and any(tensor.device != found.device for tensor in tensors):
+            self.seen.append(function)
+        return found
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_what_is_watched_at_every_step_is_made_where_the_gradients_lie(scaled):
+    # The meta device stands for any other one than the CPU.
+    numbers, one = [torch.ones((), device="meta")] * 3, torch.ones((), device="meta")
+    with Transfers() as transfers:
+        on_device(numbers, one if scaled else None, one if scaled else None)
+    assert transfers.seen == []

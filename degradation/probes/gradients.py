@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from degradation.layout import Layout
-from degradation.probes.probe import Measurement, Probe, norms
+from degradation.probes.magnitudes import norms
+from degradation.probes.probe import Measurement, Probe
 
 
 def needs(layout: Layout) -> tuple[str, ...]:
@@ -17,12 +18,12 @@ def needs(layout: Layout) -> tuple[str, ...]:
 
 def measure(seen: Measurement) -> Tensor:
     """(layers, 5), in the order of the columns; NaN where a layer has no response or the step makes no update."""
-    weight_gradients, weights = norms(seen.weight_gradients), norms(seen.weights)
+    weight_gradients, weights = norms(seen.weight_gradients).float(), norms(seen.weights).float()
     missing = torch.full_like(weights, torch.nan)
-    updates = missing if seen.updates is None else norms(seen.updates)
+    updates = missing if seen.updates is None else norms(seen.updates).float()
     response_gradients, rms = missing.clone(), missing.clone()
     gradients = [seen.output_gradients[name] for name in needs(seen.layout)]
-    found = norms(gradients)
+    found = norms(gradients).float()
     count = len(gradients)  # the layers without a response come last
     response_gradients[:count] = found
     roots = [math.sqrt(gradient.numel()) for gradient in gradients]

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from degradation.layout import Layout, Normalized
+from degradation.probes.magnitudes import chosen, mean_std, widened
+
+NORMALIZED = ("gamma", "beta", "inverse_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +36,9 @@ class Probe:
 
     ``needs`` names the modules whose outputs it reads; ``gradients`` says whether it reads the gradients with
     respect to them; ``entries`` gives the columns that tell its entries apart (one entry a layer or block);
-    ``measure`` returns float32 (entries, n) on the device, the values of ``columns`` and behind them what only
-    ``pool`` needs. ``pool`` turns such readings of equal parts of a batch, (parts, entries, n), into that of the
-    batch, (entries, n).
+    ``measure`` returns (entries, n) on the device, the values of ``columns`` and behind them what only ``pool``
+    needs. ``pool`` turns such readings of equal parts of a batch, (parts, entries, n), into that of the batch,
+    (entries, n).
     """
 
     frame: str
@@ -47,22 +50,14 @@ class Probe:
     pool: Callable[[Tensor], Tensor]
 
 
-def norms(tensors: Sequence[Tensor]) -> Tensor:
-    """L2 norm of each tensor, in float32: (len(tensors),). One multi-tensor pass."""
-    # Torch narrows no double: a network in double precision, which may be recorded, has its norms made in that.
-    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
-    found = torch._foreach_norm(list(tensors), 2, dtype=None if wide else torch.float32)
-    return torch.stack([norm.to(torch.float32) for norm in found])
-
-
 def moments(seen: Measurement, names: Sequence[str]) -> Tensor:
-    """Mean and population standard deviation of each output, over all its values, in float32: (len(names), 2).
+    """Mean and population standard deviation of each output, over all its values: (len(names), 2).
 
     In closed form where batch norm with batch statistics made it: mean(beta), and sqrt(mean(gamma^2 v / (v + eps)) +
-    var(beta)), v being each channel's variance in the batch. Else in two passes over the values.
+    var(beta)), v being each channel's variance in the batch. Else from the values.
     """
     closed = _closed_form({name: seen.normalized[name] for name in names if name in seen.normalized})
-    return torch.stack([closed[name] if name in closed else _measured(seen.outputs[name]) for name in names])
+    return torch.stack([closed[name] if name in closed else mean_std(seen.outputs[name]) for name in names])
 
 
 def pooled_std(means: Tensor, stds: Tensor) -> Tensor:
@@ -76,17 +71,15 @@ def _closed_form(known: Mapping[str, Normalized]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for kind in dict.fromkeys((len(norm.beta), norm.eps) for norm in known.values()):
         group = {name: norm for name, norm in known.items() if (len(norm.beta), norm.eps) == kind}
-        gamma, beta, inverse = (
-            torch.stack([getattr(norm, part) for norm in group.values()]) for part in ("gamma", "beta", "inverse_std")
-        )
-        variance = gamma.square() * (1 - kind[1] * inverse.square())  # v / (v + eps) = 1 - eps / (v + eps)
-        both = torch.stack([beta.mean(1), (variance.mean(1) + beta.var(1, correction=0)).sqrt()], dim=1)
+        parts = [torch.stack([getattr(norm, part) for norm in group.values()]) for part in NORMALIZED]
+        both = chosen(_of_batch_norm(parts, kind[1]), _of_batch_norm([widened(part) for part in parts], kind[1]))
         found |= dict(zip(group, both.unbind(), strict=True))
     return found
 
 
-def _measured(output: Tensor) -> Tensor:
-    """Mean and std from the sum and the sum of squares: two passes that every backend has vectorized."""
-    mean = output.sum(dtype=torch.float32) / output.numel()
-    square = norms([output])[0].square() / output.numel()
-    return torch.stack([mean, (square - mean.square()).clamp(min=0).sqrt()])
+def _of_batch_norm(parts: Sequence[Tensor], eps: float) -> Tensor:
+    """Mean and std of outputs, from the parts of ``NORMALIZED``, (outputs, channels) each: (outputs, 2)."""
+    gamma, beta, inverse = parts
+    # v / (v + eps) = 1 - eps / (v + eps), which rounding can leave below zero where v is zero.
+    variance = gamma.square() * (1 - eps * inverse.square()).clamp(min=0)
+    return torch.stack([beta.mean(1), (variance.mean(1) + beta.var(1, correction=0)).sqrt()], dim=1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from degradation import frames
 from degradation.layout import Layout
+from degradation.probes.magnitudes import chosen, widened
 from degradation.probes.probe import Measurement, Probe
 
 Gather = Callable[[Tensor], Tensor]
@@ -27,7 +28,7 @@ class Readings:
     @staticmethod
     def read(probes: Sequence[Probe], seen: Measurement) -> Tensor:
         """What the probes make of a measurement, end to end in one float32 tensor on its device."""
-        return torch.cat([probe.measure(seen)[:, : len(probe.columns)].reshape(-1) for probe in probes])
+        return torch.cat([probe.measure(seen)[:, : len(probe.columns)].reshape(-1) for probe in probes]).float()
 
     @staticmethod
     def read_parts(probes: Sequence[Probe], seen: Sequence[Measurement], gather: Gather) -> Tensor:
@@ -35,9 +36,11 @@ class Readings:
 
         def read(probe: Probe) -> Tensor:
             parts = gather(torch.stack([probe.measure(part) for part in seen]))
-            return probe.pool(parts)[:, : len(probe.columns)].reshape(-1)
+            # Pooling squares them again.
+            pooled = chosen(probe.pool(parts.float()), probe.pool(widened(parts)))
+            return pooled[:, : len(probe.columns)].reshape(-1)
 
-        return torch.cat([read(probe) for probe in probes])
+        return torch.cat([read(probe) for probe in probes]).float()
 
     def add(self, step: int, numbers: Tensor) -> None:
         """Keep what ``read`` returned: the one transfer of a measured step to the host."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch.nn import Module
 
 from degradation.errors import UseError
+from degradation.layout import unwrapped
 from degradation.recording.recorder import Recorder
 
 __all__ = ["Recorder", "record"]
@@ -31,21 +33,31 @@ def record(
     what else holds weights. A layer used several times in a step is pooled over its uses. At most ``LIMIT`` measured
     steps are kept, a few numbers for each layer: on reaching them every second one is dropped and ``every`` doubles.
 
+    The network may change within the block: a layer that is replaced or unfrozen is followed by its name, of one that
+    went nothing is measured any more, one that is new is listed by ``summary``. What cannot be read is a line of
+    ``summary`` and a missing number, and no recording ends the loop that it is in.
+
     Between measured steps the gradients of all weights are watched (of large ones a row and a column): after one that
     is not finite the next step is measured as well. Every backward that reaches the network is a step: around those
     that serve another one, as a generator's through its discriminator, write ``with rec.paused():``.
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
-    of a GradScaler, and under DistributedDataParallel before the average over processes. A compiled network runs
-    uncompiled on measured steps, so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``;
-    weights sharded by ``fully_shard`` are not supported. At the end, also by an exception, every hook is removed;
-    weights, buffers, modes and random state are never written.
+    of a GradScaler, and under DistributedDataParallel before the average over processes. ``update_norm`` is how far a
+    weight moved until the next backward, missing where none did. A compiled network runs uncompiled on measured steps,
+    so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``; weights sharded by ``fully_shard``
+    are not supported. At the end, also by an exception, every hook is removed; weights, buffers, modes and random state
+    are never written.
 
     Raises UseError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a glob
-    that matches no layer, and weights that are sharded or have no shape yet.
+    that matches no layer, a scripted network, and weights that are sharded or have no shape yet; so does entering a
+    recording that runs.
     """
     if not isinstance(model, Module):
         raise UseError(f"record: expected a PyTorch module, not {_shown(model)}")
+    if isinstance(unwrapped(model), torch.jit.ScriptModule):
+        raise UseError(
+            "record: a scripted or traced network has no layers that can be listened to: record the one it was made of"
+        )
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise UseError(f"record: expected every to be a whole number of at least 1, not every={_shown(every)}")
     if not (gradients or responses):

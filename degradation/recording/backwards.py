@@ -1,16 +1,21 @@
 """Gradients arriving at the weights -> when each backward of somebody else's loop begins and ends, and if finite."""
 
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import Module
+
+from degradation.probes.magnitudes import peaks
+from degradation.recording.notes import Notes
+from degradation.recording.tensors import real
 
 WHOLE = 2**18
 """Values of a gradient that is read whole: to read all of a resnet18 adds 3 % to a step of 32 small images."""
-Begun = Callable[[], None]
-Ended = Callable[[int, list[Tensor]], None]
 
 
 def current() -> int:
@@ -18,73 +23,132 @@ def current() -> int:
     return int(torch._C._current_graph_task_id())
 
 
+@dataclass
+class Running:
+    """What a backward has left so far."""
+
+    made: list[Tensor] = field(default_factory=list)
+    """The weights whose ``.grad`` it makes."""
+    peaks: list[Tensor] = field(default_factory=list)
+    """Numbers of its other gradients."""
+
+
 class Backwards:
     """Within the block, calls ``begun`` when a backward first reaches a weight, ``ended`` with its number at its end.
 
-    ``ended`` also gets numbers that are finite where the gradients of all the weights are: norms of those that the
-    backward put into ``.grad``, taken together at its end, and sums of those that it adds to what is there, or that an
-    optimizer within the backward takes away. Of one with more than ``WHOLE`` values it is the first row and column: in
-    a convolution or linear layer what is not finite in a response or its gradient reaches one of them, and a single
-    value that overflows is seen a step later, when an update has carried it into the weights. Of a loop that calls
-    ``torch.autograd.grad`` it is only the first gradient. While ``paused`` nothing is called. The hooks sit on the
-    weights, which lie outside of any compiled graph: they break none and cause no recompilation.
+    Between them it calls ``reached`` with each weight and its gradient, before this changes anything. ``ended`` also
+    gets numbers that are finite where the gradients of all the weights are: those that the backward put into ``.grad``
+    are read at its end, those that it adds to what is there, or that an optimizer within the backward takes away, when
+    they come. Of one with more than ``WHOLE`` values it is the first row and column: in a convolution or linear layer
+    what is not finite in a response or its gradient reaches one of them, and a single value that overflows is seen a
+    step later, when an update has carried it into the weights. Of a loop that calls ``torch.autograd.grad`` it is only
+    the first gradient. While ``paused`` nothing is called. The hooks sit on the weights, which lie outside of any
+    compiled graph: they break none and cause no recompilation.
     """
 
-    def __init__(self, weights: Iterable[Tensor], begun: Begun, ended: Ended) -> None:
-        self._weights = [weight for weight in weights if weight.requires_grad]
-        self._begun, self._ended = begun, ended
-        self._handles: list[Any] = []
-        self._running: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        """Of each backward the weights whose ``.grad`` it makes, and the sums of its other gradients."""
+    def __init__(
+        self,
+        network: Module,
+        begun: Callable[[], None],
+        reached: Callable[[Tensor, Tensor], None],
+        ended: Callable[[int, list[Tensor]], None],
+        notes: Notes,
+    ) -> None:
+        self._network, self._notes = network, notes
+        self._begun, self._told, self._ended = begun, reached, ended
+        self._hooked: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
+        # Held by the engine alone, which lets go of a backward that fails.
+        self._running: weakref.WeakValueDictionary[int, Running] = weakref.WeakValueDictionary()
         self.paused = False
 
     def __enter__(self) -> Self:
-        for weight in self._weights:
-            # Where a whole step is compiled, the hooks are called within it: they must not be compiled with it.
-            reached = torch.compiler.disable(partial(self._reached, weight))  # type: ignore[no-untyped-call]
-            self._handles.append(weight.register_hook(reached))  # type: ignore[no-untyped-call]
+        self.look()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
+        for _weight, handle in self._hooked.values():
             handle.remove()
+        self._hooked.clear()
 
-    def _reached(self, weight: Tensor, gradient: Tensor) -> None:
-        if self.paused:
+    def look(self) -> None:
+        """Watch the weights that the network has now."""
+        try:
+            for weight in self._network.parameters():
+                self.add(weight)
+        except Exception as error:
+            self._notes.failed("a weight", error)
+
+    def unseen(self) -> list[str]:
+        """The trained weights that are not watched: they were put into the network by no way that is followed."""
+        weights = self._network.named_parameters()
+        return [name for name, weight in weights if weight.requires_grad and not self._watches(weight)]
+
+    def _watches(self, weight: Tensor) -> bool:
+        known = self._hooked.get(id(weight))
+        return known is not None and known[0]() is weight
+
+    def add(self, weight: Tensor) -> None:
+        """Watch a weight, also one that is frozen: it may be trained later."""
+        if self._watches(weight):
             return
+        reference = weakref.ref(weight, partial(self._forget, id(weight)))
+        # Where a whole step is compiled, the hooks are called within it: they must not be compiled with it.
+        reached = torch.compiler.disable(partial(self._reached, reference))  # type: ignore[no-untyped-call]
+        frozen = not weight.requires_grad
+        try:
+            weight.requires_grad_(True)  # only such a tensor takes a hook, and it keeps it
+        except (RuntimeError, ValueError):
+            return  # of whole numbers, and never has a gradient; or still without a shape
+        try:
+            self._hooked[id(weight)] = (reference, weight.register_hook(reached))  # type: ignore[no-untyped-call]
+        finally:
+            weight.requires_grad_(not frozen)
+
+    def _forget(self, key: int, reference: "weakref.ref[Tensor]") -> None:
+        if key in self._hooked and self._hooked[key][0] is reference:
+            del self._hooked[key]
+
+    def _reached(self, reference: "weakref.ref[Tensor]", gradient: Tensor) -> None:
+        weight = reference()
+        if self.paused or weight is None:
+            return
+        try:
+            self._note(weight, gradient)
+        except Exception as error:
+            self._notes.failed("a gradient", error)
+
+    def _note(self, weight: Tensor, gradient: Tensor) -> None:
         number = current()
-        begins = number not in self._running  # several run: reentrant checkpointing has a backward within one
-        made, sums = self._running.setdefault(number, ([], []))
+        running = self._running.get(number)  # several run: reentrant checkpointing has a backward within one
+        begins = running is None
+        if running is None:
+            running = self._running[number] = Running()
+            # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
+            engine: Any = torch.autograd.Variable._execution_engine
+            ended = torch.compiler.disable(partial(self._done, number, running))  # type: ignore[no-untyped-call]
+            engine.queue_callback(ended)
+            self._begun()
         # The weight, not its gradient: one that is held here would be copied into .grad instead of becoming it.
         makes = weight.grad is None and not weight._post_accumulate_grad_hooks
         if makes:
-            made.append(weight)
+            running.made.append(weight)
         if begins or not makes:
-            sums += [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)) for part in _parts(gradient)]
-        if begins:
-            self._begun()
-            # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
-            engine: Any = torch.autograd.Variable._execution_engine
-            ended = torch.compiler.disable(partial(self._done, number))  # type: ignore[no-untyped-call]
-            engine.queue_callback(ended)
+            running.peaks += peaks(_parts(gradient))
+        self._told(weight, gradient)
 
-    def _done(self, number: int) -> None:
-        made, sums = self._running.pop(number)
-        self._ended(number, sums + _norms([weight.grad for weight in made if weight.grad is not None]))
+    def _done(self, number: int, running: Running) -> None:
+        self._running.pop(number, None)
+        found = running.peaks
+        try:
+            found += peaks([part for weight in running.made if weight.grad is not None for part in _parts(weight.grad)])
+        except Exception as error:
+            self._notes.failed("the gradients", error)
+        self._ended(number, found)
 
 
 @torch.no_grad()
-def _norms(gradients: list[Tensor]) -> list[Tensor]:
-    """The L2 norms of gradients or of their parts, many at a time."""
-    parts = [part for gradient in gradients for part in _parts(gradient)]
-    narrow, wide = [part for part in parts if part.itemsize < 4], [part for part in parts if part.itemsize >= 4]
-    found = [*torch._foreach_norm(narrow, dtype=torch.float32)] if narrow else []
-    return found + ([*torch._foreach_norm(wide)] if wide else [])
-
-
 def _parts(gradient: Tensor) -> list[Tensor]:
     """What is looked at of a gradient, in real numbers."""
     values = gradient.detach()
-    values = values._values() if values.is_sparse else values
-    values = torch.view_as_real(values) if values.is_complex() else values
+    values = real(values._values() if values.is_sparse else values)
     return [values] if values.numel() <= WHOLE or values.ndim < 2 else [values[0], values[:, 0]]

@@ -1,9 +1,12 @@
-"""Hooks on a module -> hooks that its copies have not: so a whole model can be saved within a recording."""
+"""Hooks on a module -> hooks that its copies have not: a whole model can be saved and scripted within a recording."""
 
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
+import torch
 from torch.nn import Module
+
+from degradation.recording.patches import Patch
 
 STATE = "__getstate__"
 
@@ -13,27 +16,66 @@ class Hook(partial[None]):
 
 
 class Hooked:
-    """The hooks of a recording on modules, until ``remove``; ``torch.save`` and ``copy.deepcopy`` leave them out.
+    """The hooks of a recording on modules, by a name each, until ``remove``.
 
-    What a copy takes from a module is asked of the module itself, so for that long each has an answer of its own. A
-    hook could not do it: what stands in its place in the copy would be called as well.
+    ``torch.save`` and ``copy.deepcopy`` leave them out. What a copy takes from a module is asked of the module itself,
+    so for that long each has an answer of its own. A hook could not do it: what stands in its place in the copy would
+    be called as well. ``torch.jit.script`` compiles the hooks of a module; while it does, they are away.
     """
 
     def __init__(self) -> None:
-        self._placed: list[tuple[Module, Any]] = []
+        self._placed: dict[str | None, tuple[Module, Any]] = {}
+        _live.append(self)
+        _SCRIPT.begin()
 
-    def add(self, module: Module, hook: Hook) -> None:
-        """Register the hook on the module."""
-        self._placed.append((module, module.register_forward_hook(hook)))
+    def add(self, name: str | None, module: Module, hook: Hook) -> None:
+        """Register the hook on the module, instead of an earlier one of that name."""
+        self._take(name)
+        self._placed[name] = (module, module.register_forward_hook(hook))
         vars(module)[STATE] = partial(_state, module)
 
     def remove(self) -> None:
         """Take all hooks away; a module that another recording still listens to keeps its answer."""
-        for module, handle in self._placed:
-            handle.remove()
-            if not _ours(module):
-                vars(module).pop(STATE, None)
-        self._placed.clear()
+        for name in list(self._placed):
+            self._take(name)
+        _live.remove(self)
+        _SCRIPT.end()
+
+    def away(self) -> dict[Module, dict[int, Any]]:
+        """The hooks of all recordings on these modules, which are taken from them."""
+        found: dict[Module, dict[int, Any]] = {}
+        for module, _ in self._placed.values():
+            found[module] = {key: module._forward_hooks.pop(key) for key in _ours(module)}
+            vars(module).pop(STATE, None)
+        return {module: hooks for module, hooks in found.items() if hooks}
+
+    def _take(self, name: str | None) -> None:
+        if name not in self._placed:
+            return
+        module, handle = self._placed.pop(name)
+        handle.remove()
+        if not _ours(module):
+            vars(module).pop(STATE, None)
+
+
+_live: list[Hooked] = []
+
+
+def _without_hooks(original: Any) -> Any:
+    @wraps(original)
+    def call(*values: Any, **named: Any) -> Any:
+        taken = [pair for hooked in _live for pair in hooked.away().items()]
+        try:
+            return original(*values, **named)
+        finally:
+            for module, hooks in taken:
+                module._forward_hooks.update(hooks)
+                vars(module)[STATE] = partial(_state, module)
+
+    return call
+
+
+_SCRIPT = Patch(torch.jit._recursive, "create_script_module", _without_hooks)
 
 
 def _ours(module: Module) -> list[int]:

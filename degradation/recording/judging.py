@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from degradation.recording.notes import several
+from degradation.recording.uses import Numbers
+
 FAR, END = 1000.0, 3
 DEAD = 0.95
 LOST, HUGE = 1e-7, 1e6
-NAMED = 3  # layers that a line names
 ALONE = "stands out"
-Numbers = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
@@ -117,7 +118,7 @@ def _gradients(profile: Profile) -> Iterator[Finding]:
     yield from found
     known = profile.weight_gradient
     alive = np.flatnonzero(known > 0)
-    # Before a gradient that vanishes, zeros are its end: too small for the norm in float32.
+    # Before a gradient that vanishes, zeros are its end: too small for the type of its values.
     vanished = len(alive) and any("vanishes" in kind for kind, _ in found)
     still = (known == 0) & (np.arange(len(known)) >= (alive[0] if vanished else 0))
     if still.any():
@@ -150,7 +151,7 @@ def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iter
             continue  # next to an end of what vanishes even an ordinary layer is far away
         near = float(np.median(np.delete(logs, place)[max(0, place - 2) : place + 2]))
         value = values[alive[place]]
-        factor = f"{10 ** (logs[place] - near):.0e} times"
+        factor = f"{_power(logs[place] - near)} times"
         yield (
             f"the {what} of {profile.names[alive[place]]} {ALONE}",
             f"{factor} that of the layers next to it ({value:.1e})",
@@ -170,13 +171,18 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
     word = "vanishes" if change < 0 else "explodes"
     reached = values[alive]
     details = (
-        f"by a factor of {10 ** abs(change):.0e} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
+        f"by a factor of {_power(abs(change))} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
         f"to {profile.names[alive[end]]} ({reached[end]:.1e})"
     )
     yield (
         f"the {what} {word} {where}",
         details + _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where),
     )
+
+
+def _power(exponent: float) -> str:
+    """10 to the power of it, which float64 need not hold."""
+    return f"{10**exponent:.0e}" if abs(exponent) < 300 else f"1e{exponent:+.0f}"
 
 
 def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, where: str) -> str:
@@ -189,7 +195,7 @@ def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, wher
 
 
 def _to_zero(values: Numbers, alive: Places, word: str, where: str) -> str:
-    """How many layers beyond the last number are zero: so small that float32 does not hold the norm."""
+    """How many layers beyond the last number are zero: so small that the type of the values does not hold them."""
     beyond = values[: alive[0]] if where == "towards the input" else values[alive[-1] + 1 :]
     count = int((beyond == 0).sum())
     if word == "explodes" or not count:
@@ -232,10 +238,9 @@ def _lone(logs: Numbers) -> NDArray[np.bool_]:
 
 
 def _names(profile: Profile, chosen: NDArray[np.bool_], values: Numbers | None = None, form: str = "") -> str:
-    places = np.flatnonzero(chosen)
-    shown = [
-        profile.names[place] + ("" if values is None else f" ({form.format(values[place])})")
-        for place in places[:NAMED]
-    ]
-    rest = len(places) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+    return several(
+        [
+            profile.names[place] + ("" if values is None else f" ({form.format(values[place])})")
+            for place in np.flatnonzero(chosen)
+        ]
+    )

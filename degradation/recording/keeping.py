@@ -10,8 +10,8 @@ import torch
 from degradation import frames
 from degradation.layout import Layout
 from degradation.probes import Probe, Readings
-from degradation.recording.judging import Numbers, Profile, profiles
-from degradation.recording.listening import Heard
+from degradation.recording.judging import Profile, profiles
+from degradation.recording.uses import Heard, Numbers
 
 LIMIT = 1000  # measured steps kept
 
@@ -48,7 +48,7 @@ class Kept:
         """The numbers of a step that ``begin`` began; returns ``every``, doubled where the bound is reached."""
         parts = {"gradients": heard.gradients, "responses": heard.responses[self._answering]}
         flat = np.concatenate([parts[probe.frame].reshape(-1) for probe in self._probes])
-        self._readings.add(step, torch.from_numpy(flat.astype(np.float32)))
+        self._readings.add(step, torch.from_numpy(flat))
         if len(self._beside) < LIMIT:
             return every
         tensors = self._readings.tensors()

@@ -1,70 +1,35 @@
 """One measured step of somebody else's loop -> the numbers of every layer; no tensor of the network is kept."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
-from degradation.layout import Layer, Layout, held_weight, map_size, normalized, statistics_of
+from degradation.layout import Layer, Layout, map_size, normalized, statistics_of
 from degradation.probes import RESPONSES, Measurement
 from degradation.recording.backwards import current
 from degradation.recording.copies import Hook, Hooked
-from degradation.recording.tensors import norm_of, plain, size_of, sum_of, when_answered
+from degradation.recording.following import module_at
+from degradation.recording.notes import Unread
+from degradation.recording.tensors import finite_of, first_tensor, plain, real, size_of, when_answered
+from degradation.recording.uses import Heard, Numbers, Use, pooled
+from degradation.recording.weights import Weights
 
 USES = 1000  # of one layer in one step; of more, the last are kept
-Numbers = NDArray[np.float64]
 
 
-@dataclass(kw_only=True)
-class Use:
-    """One call of a layer: what its response was, and the gradient that came back to it in which backward."""
+class Calls(NamedTuple):
+    """What a Listener tells."""
 
-    moments: Tensor
-    """Mean, std, zero fraction: (3,)."""
-    values: int
-    statistics: str
-    answers: bool
-    """Whether a gradient can come back at all."""
-    forward: int
-    """Number of the network's forward that it belongs to."""
-    backward: int | None = None
-    gradient: Tensor | None = None
-    """L2 norm, and the share of values that are not zero: (2,)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Heard:
-    """The numbers of a step, a row for each layer of the Layout; NaN where a layer took no part."""
-
-    gradients: Numbers
-    """(layers, 5), the columns of the frame; without the update, which comes later."""
-    responses: Numbers
-    """(layers, 3): mean, std, zero fraction, pooled over the uses of the layer."""
-    used: NDArray[np.bool_]
-    """(layers,): whether there was a response, so that a NaN in it is one of the network."""
-    answered: NDArray[np.bool_]
-    """(layers,): whether a gradient came back to it."""
-    measured: NDArray[np.bool_]
-    """(layers,): whether responses are measured at all."""
-    weighted: NDArray[np.bool_]
-    """(layers,): whether there is a weight."""
-    reached: NDArray[np.bool_]
-    """(layers,): whether a gradient came to it."""
-    silent: Numbers
-    """(layers,): share of the values of a response whose gradient is exactly zero, as behind a ReLU that is off."""
-    statistics: NDArray[np.str_]
-    """(layers,): the batch statistics of the response, as ``layout.statistics_of`` says them."""
-
-    def take(self, places: list[int]) -> "Heard":
-        """The layers at ``places``, in their order."""
-        return Heard(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
+    passed: Callable[[], None]
+    """The network was called, with gradients."""
+    again: Callable[[int], None]
+    """The backward of that number went through a forward of an earlier step."""
 
 
 class Listener:
@@ -72,15 +37,19 @@ class Listener:
 
     A response is measured when it leaves its module, and its gradient is asked for there: what an in-place ReLU or
     addition writes over it afterwards changes neither. Forwards without gradients and those that a checkpointed
-    backward repeats are not heard.
+    backward repeats are not heard. What cannot be read is in ``unread``, and ends no loop.
+    ``copies`` are kept of the weights before the step changes them.
     """
 
-    def __init__(self, network: Module, layout: Layout, *, responses: bool, again: Callable[[int], None]) -> None:
-        self.layout, self._responses, self._again = layout, responses, again
+    def __init__(self, network: Module, layout: Layout, *, copies: bool, responses: bool, calls: Calls) -> None:
+        self.layout, self._network, self._responses, self._calls = layout, network, responses, calls
         self.paused = False
         """While true nothing is heard."""
         self.repeated = False
         """Whether a backward called a layer that the forward had not: reentrant checkpointing does."""
+        self.empty = False
+        """Whether a response had no values."""
+        self.unread = Unread()
         self.first: str | None = None
         """The layer that was called first."""
         self.input_finite = True
@@ -91,45 +60,48 @@ class Listener:
         self.examples = 0
         """First dimension of the last response: the batch, where the batch comes first."""
         self._closed = False
-        self._input = torch.zeros(())
+        self._input = torch.ones(())
         self._uses: dict[str, deque[Use]] = {}
-        self._weight_gradients: dict[str, Tensor] = {}
-        self._weights = {layer.name: held_weight(network, layer) for layer in layout.layers}
-        self._modules = {
-            layer.name: network.get_submodule(layer.response) for layer in layout.layers if layer.response is not None
-        }
+        self.weights = Weights(network, layout, self.unread, copies=copies)
+        self._modules: dict[str, Module] = {}
         self._hooked = Hooked()
         self._forwards = 0
-        self._hooked.add(network, Hook(self._passed))
-        self._handles: list[Any] = []
-        for layer in layout.layers:
-            if layer.response is not None:
-                self._hooked.add(self._modules[layer.name], Hook(self._responded, layer))
-            weight = self._weights[layer.name]
-            if weight is not None and weight.requires_grad:
-                self._handles.append(weight.register_hook(partial(self._weight_reached, layer.name)))  # type: ignore[no-untyped-call]
+        try:
+            self._hooked.add(None, network, Hook(self._passed))
+            self.follow(self._there())
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Remove every hook of the modules and weights; those of responses go with their graph, and hear no more."""
-        self._closed = True
-        self._hooked.remove()
-        for handle in self._handles:
-            handle.remove()
+        """Remove every hook of the modules; those of responses go with their graph, and hear no more."""
+        if not self._closed:
+            self._closed = True
+            self._hooked.remove()
 
-    @property
-    def weights(self) -> tuple[Parameter | None, ...]:
-        """The weight of each layer."""
-        return tuple(self._weights[layer.name] for layer in self.layout.layers)
+    def _there(self) -> dict[str, Module]:
+        """The modules of the responses that the network has now."""
+        names = [layer.response for layer in self.layout.layers if layer.response is not None]
+        return {name: module for name in names if (module := module_at(self._network, name)) is not None}
+
+    def follow(self, modules: Mapping[str, Module]) -> None:
+        """Listen to the modules that took these places."""
+        for layer in self.layout.layers:
+            module = None if layer.response is None else modules.get(layer.response)
+            if module is not None:
+                self._modules[layer.name] = module
+                self._hooked.add(layer.name, module, Hook(self._responded, layer))
 
     @property
     def idle(self) -> set[str]:
         """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
-        trained = [name for name, weight in self._weights.items() if weight is not None and weight.requires_grad]
-        return {name for name in trained if name in self._modules} - self._called - set(self._weight_gradients)
+        return (self.weights.trained & set(self._modules)) - self._called - self.weights.reached
 
     def _passed(self, _module: Module, _inputs: Any, _returned: Any) -> None:
         if not torch.compiler.is_compiling():
             self._forwards += 1
+            if torch.is_grad_enabled():
+                self._calls.passed()
 
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
@@ -138,17 +110,24 @@ class Listener:
         self._called.add(layer.name)
         if not torch.is_grad_enabled() or self.paused:
             return
-        name = str(layer.response)
         if current() >= 0:
-            self.repeated = self.repeated or name not in self._uses
+            self.repeated = self.repeated or layer.response not in self._uses
             return
-        output = returned
-        while isinstance(output, tuple) and output:  # of an attention, of an LSTM, of packed sequences
-            output = output[0]
-        if not isinstance(output, Tensor) or not plain(output) or not output.is_floating_point() or not output.numel():
+        with self.unread.instead("response", layer.name):
+            output = first_tensor(returned)
+            if output is None:
+                dtype = f" of {returned.dtype}" if isinstance(returned, Tensor) else " without a tensor of floats"
+                self.unread.add("response", layer.name, f"it is a {type(returned).__name__}{dtype}")
+            elif plain(output):
+                self._measure(layer, module, inputs, output)
+
+    def _measure(self, layer: Layer, module: Module, inputs: Any, output: Tensor) -> None:
+        if not output.numel():
+            self.empty = True
             return
+        name = str(layer.response)
         if self.first is None:
-            self.first, self._input = layer.name, sum_of(inputs)
+            self.first, self._input = layer.name, finite_of(inputs)
         use = Use(
             moments=self._moments(layer, module, output),
             values=output.numel(),
@@ -161,13 +140,15 @@ class Listener:
         self._uses.setdefault(name, deque(maxlen=USES)).append(use)
         if output.requires_grad:
             # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
-            when_answered(output, partial(self._came_back, use))
+            when_answered(output, partial(self._came_back, layer.name, use))
 
-    def _came_back(self, use: Use, gradient: Tensor) -> None:
+    def _came_back(self, name: str, use: Use, gradient: Tensor) -> None:
         if self._closed:
-            self._again(current())
+            self._calls.again(current())
         elif plain(gradient):
-            use.backward, use.gradient = current(), size_of(gradient)
+            use.backward = current()
+            with self.unread.instead("gradient of the response", name):
+                use.gradient = size_of(gradient)
 
     @torch.no_grad()
     def _moments(self, layer: Layer, module: Module, output: Tensor) -> Tensor:
@@ -176,7 +157,7 @@ class Listener:
         name, known = str(layer.response), normalized(module, output)
         alone = Measurement(
             layout=Layout(layers=(layer,), blocks=()),
-            outputs={name: output.detach()},
+            outputs={name: real(output.detach())},
             normalized={} if known is None else {name: known},
             output_gradients={},
             weights=(),
@@ -185,30 +166,36 @@ class Listener:
         )
         return RESPONSES.measure(alone)[0]
 
-    def _weight_reached(self, name: str, gradient: Tensor) -> None:
-        if not self.paused and plain(gradient):
-            self._weight_gradients[name] = norm_of(gradient)
+    def reached(self, weight: Tensor, gradient: Tensor) -> None:
+        """A gradient that comes to a weight of the network."""
+        if not self.paused:
+            self.weights.receive(weight, gradient)
 
     @torch.no_grad()
     def heard(self, backward: int, scale: float) -> Heard:
         """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
         layers = self.layout.layers
+        there = self._there()
+        for layer in layers:
+            if layer.response in there and there[layer.response] is not self._modules.get(layer.name):
+                self.unread.add("response", layer.name, "another module took its place within the step")
         answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
         uses = [self._part_in(backward, answered, layer) for layer in layers]
         flat = [use for part in uses for use in part]
-        of_weights, of_uses, self.input_finite = self._brought(flat)
-        pooled = _pooled(uses, of_uses)
+        norms = self.weights.norms()
+        of_weights, of_uses, self.input_finite = self._brought(norms, flat)
+        rows = pooled(uses, of_uses)
         missing = np.full(len(layers), np.nan)
-        gradients = np.column_stack([of_weights[0] / scale, of_weights[1], missing, pooled[:, :2] / scale])
+        gradients = np.column_stack([of_weights[0] / scale, of_weights[1], missing, rows[:, :2] / scale])
         return Heard(
             gradients=gradients,
-            responses=pooled[:, 2:5],
+            responses=rows[:, 2:5],
             used=np.array([bool(part) for part in uses]),
             answered=np.array([any(use.gradient is not None for use in part) for part in uses]),
             measured=np.full(len(layers), self._responses),
-            weighted=np.array([weight is not None for weight in self.weights]),
-            reached=np.array([layer.name in self._weight_gradients for layer in layers]),
-            silent=pooled[:, 5],
+            weighted=np.array([layer.name in norms for layer in layers]),
+            reached=np.array([layer.name in self.weights.gradients for layer in layers]),
+            silent=rows[:, 5],
             statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 
@@ -231,46 +218,37 @@ class Listener:
             return uses[-1].statistics
         return statistics_of(self._modules[layer.name]) if layer.name in self._modules else ""
 
-    def _brought(self, uses: list[Use]) -> tuple[Numbers, Numbers, bool]:
-        """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``_pooled`` takes them.
+    def _brought(self, norms: Mapping[str, Tensor], uses: list[Use]) -> tuple[Numbers, Numbers, bool]:
+        """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``pooled`` takes them.
 
         And whether the input was finite.
         """
-        missing, unknown = torch.full((), torch.nan), torch.full((2,), torch.nan)
-        scalars = [self._weight_gradients.get(layer.name, missing) for layer in self.layout.layers]
-        scalars += [missing if weight is None else norm_of(weight) for weight in self.weights]
+        layers = self.layout.layers
+        scalars = [found.get(layer.name) for found in (self.weights.gradients, norms) for layer in layers]
         scalars.append(self._input)
-        wide = [part for use in uses for part in (use.moments, unknown if use.gradient is None else use.gradient)]
-        device = max((tensor.device for tensor in [*scalars, *wide]), key=lambda place: place.type != "cpu")
-        numbers = torch.cat([torch.stack([one.to(device) for one in scalars]), *(part.to(device) for part in wide)])
-        found = numbers.cpu().numpy().astype(np.float64)
-        count = 2 * len(self.layout.layers)
-        finite = bool(np.isfinite(found[count]))
-        return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), finite
+        wide = [part for use in uses for part in (use.moments, use.gradient)]
+        known = [tensor.device for tensor in [*scalars, *wide] if tensor is not None]
+        device = max(known, key=lambda place: place.type != "cpu")
+        missing, unknown = (torch.full((count,), torch.nan, device=device) for count in (1, 2))
+        parts = [missing if one is None else one.to(device).reshape(1) for one in scalars]
+        parts += [unknown if part is None else part.to(device) for part in wide]
+        found = torch.cat(parts).cpu().numpy().astype(np.float64)
+        count = 2 * len(layers)
+        return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), bool(found[count])
 
 
-def _pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
-    """(layers, 6): gradient norm and rms, mean, std, zero fraction, silent share over all values of all uses.
-
-    ``each`` has a row for each use: mean, std, zero fraction, gradient norm, share of gradients not zero. A variance is
-    the mean of the variances plus the variance of the means. Gradients are those of the uses that one came back to.
-    """
-    rows, first = np.full((len(uses), 6), np.nan), 0
-    for place, part in enumerate(uses):
-        if not part:
-            continue
-        mean, std, zeros, gradient, alive = each[first : first + len(part)].T
-        first += len(part)
-        values = np.array([use.values for use in part], dtype=np.float64)
-        share = values / values.sum()
-        answered = np.array([use.gradient is not None for use in part])
-        norm, reached = np.sqrt((gradient[answered] ** 2).sum()), values[answered].sum()
-        if not answered.any():
-            norm = reached = np.nan
-        centre = (share * mean).sum()
-        with np.errstate(invalid="ignore"):  # infinite minus infinite
-            silent = 1 - (values * alive)[answered].sum() / reached
-            spread = np.sqrt((share * (std**2 + (mean - centre) ** 2)).sum())
-            at_most_zero = (share * zeros).sum() + 0 * spread  # of NaN it is not known
-        rows[place] = [norm, norm / np.sqrt(reached), centre, spread, at_most_zero, silent]
-    return rows
+def why_unheard(listener: Listener, *, reentrant: bool, again: bool) -> str:
+    """Why a backward came without the responses of its forward; ``again``: it went through one of an earlier step."""
+    if reentrant:
+        return (
+            "reentrant checkpointing: its layers have no response, and each of its parts counts as a step; "
+            "use_reentrant=False has neither"
+        )
+    if again:
+        return (
+            "a backward through a forward that an earlier step had been through (retain_graph): the responses "
+            "stand at that step"
+        )
+    if listener.empty:
+        return "no response was seen: the batch was empty"
+    return "no response was seen: does the forward run in a compiled graph?"

@@ -1,6 +1,5 @@
 """Infinities and NaN at single steps -> whether a step was finite, and what of a measured one was not first."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from degradation.probes import GRADIENTS
-from degradation.recording.listening import Heard
+from degradation.probes.magnitudes import all_finite
+from degradation.recording.uses import Heard
 
 What = Literal["input", "weight", "response", "gradient"]
 
@@ -60,21 +60,19 @@ class Watch:
         self._tell = tell
         self._waiting: deque[tuple[int, Tensor, Any, bool]] = deque()
 
-    def add(self, step: int, sums: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> None:
-        """Numbers of a step, finite where it was, its GradScaler's factor and the sum of the loss that this scaled.
+    def add(self, step: int, numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> None:
+        """Numbers of a step, finite where it was, its GradScaler's factor, and whether the loss that it scaled was.
 
         When they are here, ``tell`` gets (step, finite, factor, whether the loss was finite or None without one).
         """
-        device = max((tensor.device for tensor in sums), key=lambda place: place.type != "cpu", default=None)
-        total = torch.stack([tensor.to(device) for tensor in sums]).sum() if sums else torch.zeros(())
-        beside = [torch.ones(()) if scale is None else scale, torch.zeros(()) if loss is None else loss]
-        numbers = torch.stack([total, *(one.to(total.device, torch.float32).reshape(()) for one in beside)])
+        told = on_device(numbers, scale, loss)
         ready = None
-        if numbers.device.type != "cpu":
-            numbers = numbers.to("cpu", non_blocking=True)
-            ready = torch.Event(total.device)
+        if told.device.type != "cpu":
+            device = told.device
+            told = told.to("cpu", non_blocking=True)
+            ready = torch.Event(device)
             ready.record()
-        self._waiting.append((step, numbers, ready, loss is not None))
+        self._waiting.append((step, told, ready, loss is not None))
         self.look()
 
     def look(self, *, wait: bool = False) -> None:
@@ -83,5 +81,13 @@ class Watch:
             step, numbers, ready, lost = self._waiting.popleft()
             if ready is not None:
                 ready.synchronize()
-            total, factor, loss = numbers.tolist()
-            self._tell(step, math.isfinite(total), factor, math.isfinite(loss) if lost else None)
+            finite, factor, loss = numbers.tolist()
+            self._tell(step, bool(finite), factor, bool(loss) if lost else None)
+
+
+def on_device(numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> Tensor:
+    """Whether the numbers are finite, the factor, and whether the loss is: (3,), made where the numbers lie."""
+    finite = all_finite(numbers)
+    factor = torch.ones((), device=finite.device) if scale is None else scale
+    parts = (finite, factor, finite if loss is None else loss)
+    return torch.stack([part.to(finite.device, torch.float32).reshape(()) for part in parts])

@@ -1,20 +1,36 @@
-"""What could not be measured as asked, step by step -> one warning and one line of each kind."""
+"""What could not be measured as asked, step by step -> one warning and one line of each kind; never an exception."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+NAMED = 3  # names that a line has
+LINES = 30  # of more kinds, the rest are one: the words of an error may be others at every step
 
 
 class Notes:
     """Lines, each with the steps it holds for."""
 
     def __init__(self) -> None:
+        self.step = 0
+        """The step that runs."""
         self._steps: dict[str, list[int]] = {}
 
-    def add(self, line: str, step: int) -> None:
-        """The line holds for ``step``; it is a warning the first time."""
-        if line not in self._steps:
-            warnings.warn(f"{line} (step {step:,})", stacklevel=4)
-        first, count = self._steps.get(line, [step, 0])
+    def add(self, line: str) -> None:
+        """The line holds for the step that runs; it is a warning the first time."""
+        if line not in self._steps and len(self._steps) >= LINES:
+            line = "more that could not be measured"
+        new = line not in self._steps
+        first, count = self._steps.get(line, [self.step, 0])
         self._steps[line] = [first, count + 1]
+        if new:
+            with contextlib.suppress(Warning):  # where warnings are errors, the loop goes on all the same
+                warnings.warn(f"{line} (step {self.step:,})", stacklevel=4)
+
+    def failed(self, what: str, error: Exception) -> None:
+        """Something of a step could not be read: the loop is not ended by it."""
+        self.add(f"{what} could not be read: {shown(error)}")
 
     def lines(self) -> list[str]:
         """Each line once, with its first step and its number of steps."""
@@ -22,3 +38,39 @@ class Notes:
             f"{line} (step {first:,})" if count == 1 else f"{line} ({count:,} steps, the first is {first:,})"
             for line, (first, count) in self._steps.items()
         ]
+
+
+class Unread:
+    """What of the layers could not be read at a step, and why."""
+
+    def __init__(self) -> None:
+        self._layers: dict[tuple[str, str], dict[str, None]] = {}
+
+    def add(self, what: str, layer: str, why: str) -> None:
+        """That of a layer."""
+        self._layers.setdefault((what, why), {})[layer] = None
+
+    @contextmanager
+    def instead(self, what: str, layer: str) -> Iterator[None]:
+        """It is that, and no exception, where something within fails."""
+        try:
+            yield
+        except Exception as error:
+            self.add(what, layer, shown(error))
+
+    def lines(self) -> list[str]:
+        """One line for each cause."""
+        each = self._layers.items()
+        return [f"the {what} of {several(list(names))} is not measured: {why}" for (what, why), names in each]
+
+
+def shown(error: Exception) -> str:
+    """An exception in one short line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 100 else text[:97] + '...'}"
+
+
+def several(names: Sequence[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -14,23 +14,21 @@ from degradation import frames
 from degradation.errors import UseError
 from degradation.layout import in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
-from degradation.probes.probe import norms
 from degradation.recording import eager, keeping
 from degradation.recording.backwards import Backwards
+from degradation.recording.following import Following, weight_at
 from degradation.recording.keeping import Kept
-from degradation.recording.listening import Heard, Listener
+from degradation.recording.listening import Calls, Listener, why_unheard
 from degradation.recording.nonfinite import Place, Watch, first_place
-from degradation.recording.notes import Notes
+from degradation.recording.notes import Notes, several
 from degradation.recording.scaling import Scales
 from degradation.recording.spans import Log
 from degradation.recording.summary import Told, summary
 from degradation.recording.tensorboard import write_scalars
-from degradation.recording.tensors import real
+from degradation.recording.updates import Updates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-UPDATE = GRADIENTS.columns.index("update_norm")
 
 
 class Recorder:
@@ -44,13 +42,16 @@ class Recorder:
         self._probes = (*((GRADIENTS,) if gradients else ()), *((RESPONSES,) if responses else ()))
         self._network = unwrapped(network)
         self._layout = inferred(self._network, globs)
-        self._uncovered = {} if globs else uncovered(self._network, self._layout)
+        self._globs = globs
+        self._uncovered = self._not_covered()
+        self._weighted = [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]
         self._kept: Kept | None = None
         self._listener: Listener | None = None
-        self._unsettled: tuple[int, Heard, list[Tensor | None]] | None = None
-        self._inside = ExitStack()
-        self._backwards: Backwards | None = None
-        self._scales, self._notes, self._log, self._watch = Scales(), Notes(), Log(), Watch(self._told)
+        self._inside: ExitStack | None = None
+        """What the block holds; None before the first."""
+        self._notes, self._log, self._watch = Notes(), Log(), Watch(self._told)
+        self._backwards = Backwards(self._network, self._begun, self._reached, self._ended, self._notes)
+        self._scales, self._updates = Scales(self._notes), Updates(self._network, self._notes)
         self._alarmed = self._reentrant = self._entered = False
         self._again: int | None = None
         self._written: dict[Path, set[int]] = {}
@@ -58,11 +59,11 @@ class Recorder:
     # the block
 
     def __enter__(self) -> Self:
-        if self._listener is not None:
-            raise UseError("record: this recording is running already: make another one")
+        if self._entered:
+            raise UseError("record: this recording is running already: enter it once, or make another one")
         with ExitStack() as inside:
-            weights = list(self._network.parameters())
-            self._backwards = inside.enter_context(Backwards(weights, self._settle, self._ended))
+            inside.enter_context(self._backwards)
+            inside.enter_context(Following(self._network, self._follow, self._backwards.add, self._notes))
             inside.enter_context(self._scales)
             self._listen_if_due()
             self._inside = inside.pop_all()
@@ -87,12 +88,18 @@ class Recorder:
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         try:
-            self._settle(moved=failure is None)
+            self._settle(moved=failure is None, ends=True)
             self._catch_up()
+            self._uncovered = self._not_covered()
+            if unseen := self._backwards.unseen():
+                self._notes.add(f"steps of {several(unseen)} alone are not counted: put there unseen by a recording")
+        except Exception as error:
+            self._notes.failed("the end", error)
         finally:
             self._entered = False
             self._stop_listening()
-            self._inside.close()
+            if self._inside is not None:
+                self._inside.close()
 
     def _catch_up(self) -> None:
         """Log what is still on its way, and whether a GradScaler skipped the last step; nothing after the block."""
@@ -110,36 +117,65 @@ class Recorder:
         except RuntimeError:  # torch's refusal within a compiled region
             self._notes.add(
                 "not every step is measured: the loop is compiled around the network, and hooks "
-                "would break its graph; compile the network alone",
-                self.step,
+                "would break its graph; compile the network alone"
             )
             return
-        responses = RESPONSES in self._probes
-        self._listener = Listener(self._network, self._layout, responses=responses, again=self._came_again)
+        kinds = {"copies": GRADIENTS in self._probes, "responses": RESPONSES in self._probes}
+        calls = Calls(passed=self._backwards.look, again=self._came_again)
+        try:
+            self._listener = Listener(self._network, self._layout, calls=calls, **kinds)
+        except Exception as error:
+            eager.end()
+            self._notes.failed("the layers", error)
 
     def _stop_listening(self) -> Listener | None:
         """The listener of this step, if any, with its hooks removed."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.close()
-            eager.end()
+            try:
+                listener.close()
+            finally:
+                eager.end()
         return listener
 
     def _came_again(self, backward: int) -> None:
         self._again = backward
 
-    def _ended(self, backward: int, sums: list[Tensor]) -> None:
+    def _follow(self, modules: dict[str, Module]) -> None:
+        if self._listener is not None:
+            self._listener.follow(modules)
+
+    def _begun(self) -> None:
+        """The begin of a backward: the update before it is made, and the weights are those that it goes through."""
+        self._settle()
+        if self._listener is not None:
+            self._listener.weights.look()
+
+    def _reached(self, weight: Tensor, gradient: Tensor) -> None:
+        if self._listener is not None:
+            self._listener.reached(weight, gradient)
+
+    def _ended(self, backward: int, numbers: list[Tensor]) -> None:
         """The end of a backward: what was heard is kept, and the next step begins."""
-        listener = self._stop_listening()
-        place = None if listener is None else self._keep(listener, backward)
-        self._watch.add(self.step, sums, self._scales.on_device(), self._scales.loss())
+        try:
+            self._over(self._stop_listening(), backward, numbers)
+        except Exception as error:
+            self._notes.failed("the step", error)
+        self.step = self._notes.step = self.step + 1
+        self._listen_if_due()
+
+    def _over(self, listener: Listener | None, backward: int, numbers: list[Tensor]) -> None:
+        place = None
+        try:
+            place = None if listener is None else self._keep(listener, backward)
+        except Exception as error:
+            self._notes.failed("the layers", error)
+        self._watch.add(self.step, numbers, self._scales.on_device(), self._scales.finite())
         if listener is not None:
             self._watch.look(wait=True)
             # The step after a broken one shows if it stays so; in a network that does, not every step is measured.
             broken = self._log.measured(self.step, place)
             self._alarmed = broken and (self.step % self.every == 0 or self._log.spans[-1].first == self.step)
-        self.step += 1
-        self._listen_if_due()
 
     def _told(self, step: int, finite: bool, factor: float, loss: bool | None) -> None:
         """Whether the gradients of a step were finite; where that changes, the next step is measured."""
@@ -151,7 +187,6 @@ class Recorder:
     def _keep(self, listener: Listener, backward: int) -> Place | None:
         """Keep what was heard until the weights have moved; returns what was not finite first, if anything."""
         heard = listener.heard(backward, self._scales.factor())
-        weights = {layer.name: weight for layer, weight in zip(listener.layout.layers, listener.weights, strict=True)}
         before = [layer.name for layer in listener.layout.layers]
         if self._kept is None:
             # The layers are numbered as the first measured forward called them.
@@ -160,59 +195,42 @@ class Recorder:
         layers = self._layout.layers
         heard = heard.take([before.index(layer.name) for layer in layers])
         if not heard.used.any() or listener.repeated:
-            self._note_unheard(listener, backward)
+            self._reentrant = self._reentrant or listener.repeated
+            self._notes.add(why_unheard(listener, reentrant=self._reentrant, again=self._again == backward))
         self._kept.begin(self.step, listener.examples, heard, listener.idle)
-        self._weights = [weights[layer.name] for layer in layers]
-        kept = [
-            None if weight is None or GRADIENTS not in self._probes else weight.detach().clone()
-            for weight in self._weights
-        ]
-        self._unsettled = (self.step, heard, kept)
+        self._updates.hold(self.step, heard, layers, listener.weights)
+        self._note_unread(listener)
         entry = None if listener.input_finite else listener.first
         return first_place(self.step, [layer.name for layer in layers], heard, entry)
 
-    def _note_unheard(self, listener: Listener, backward: int) -> None:
-        """Say why a backward came without the responses of its forward."""
-        self._reentrant = self._reentrant or listener.repeated
-        if self._reentrant:
-            self._notes.add(
-                "reentrant checkpointing: its layers have no response, and each of its parts counts as a step; "
-                "use_reentrant=False has neither",
-                self.step,
-            )
-        elif self._again == backward:
-            self._notes.add(
-                "a backward through a forward that an earlier step had been through (retain_graph): the responses "
-                "stand at that step",
-                self.step,
-            )
-        else:
-            self._notes.add("no response was seen: does the forward run in a compiled graph?", self.step)
+    def _note_unread(self, listener: Listener) -> None:
+        for line in listener.unread.lines():
+            self._notes.add(line)
+        gone = [layer.name for layer in self._weighted if listener.weights.of[layer.name] is None]
+        if gone:
+            self._notes.add(f"no weight is left in {several(gone)}: the layer was removed or changed")
 
-    @torch.no_grad()
-    def _settle(self, moved: bool = True) -> None:
+    def _settle(self, moved: bool = True, ends: bool = False) -> None:
         """Complete the last measured step by what its update was: how far the weights have moved since."""
-        if self._unsettled is None:
-            return
-        step, heard, kept = self._unsettled
-        self._unsettled = None
-        places = [place for place, weight in enumerate(kept) if weight is not None]
-        if moved and places:
-            pairs = [(self._weights[place], kept[place]) for place in places]
-            found = norms([real(now - before) for now, before in pairs if now is not None and before is not None])
-            heard.gradients[places, UPDATE] = found.cpu().numpy()
-        if self._kept is not None:
-            self.every = self._kept.add(step, heard, self.every)
+        settled = self._updates.settle(moved=moved, ends=ends)
+        if settled is not None and self._kept is not None:
+            self.every = self._kept.add(*settled, self.every)
+
+    def _not_covered(self) -> dict[str, str]:
+        """What holds trained weights now and is no layer of this recording; nothing where layers were chosen."""
+        there = tuple(layer for layer in self._layout.layers if weight_at(self._network, layer) is not None)
+        return {} if self._globs else uncovered(self._network, replace(self._layout, layers=there))
 
     # what was recorded
 
     @property
     def notes(self) -> list[str]:
         """What could not be measured as asked, a line each."""
-        lines = self._notes.lines()
+        lines = self._notes.lines() + self._updates.lines()
         if self.every > self._asked:
             lines.append(
-                f"{keeping.LIMIT:,} measured steps are kept at most: every={self._asked} became every={self.every}"
+                f"{keeping.LIMIT:,} measured steps are kept at most: every={self._asked} became every={self.every}, "
+                "and of those measured before only its multiples are kept"
             )
         return lines
 
@@ -242,10 +260,13 @@ class Recorder:
         The criteria and their thresholds are those of ``degradation.recording.judging``.
         """
         self._catch_up()
+        if self._entered:
+            self._uncovered = self._not_covered()
         return summary(
             Told(
-                entered=self._backwards is not None,
+                entered=self._inside is not None,
                 steps=self.step,
+                every=self.every,
                 profiles={} if self._kept is None else self._kept.profiles,
                 nonfinite=self._log.lines(),
                 broken=self._log.steps,

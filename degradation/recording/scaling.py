@@ -1,10 +1,15 @@
 """Calls of GradScaler.scale -> the factor by which the gradients of a backward are too large."""
 
+from functools import wraps
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
+
+from degradation.probes.magnitudes import all_finite, peaks
+from degradation.recording.notes import Notes
+from degradation.recording.patches import Patch
 
 
 class Scales:
@@ -14,25 +19,29 @@ class Scales:
     ``paused`` a loss is that of another network.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
         self._scaler: GradScaler | None = None
-        self._loss: Tensor | None = None
+        self._finite: Tensor | None = None
         self.paused = False
 
     def __enter__(self) -> Self:
-        self._original = original = GradScaler.scale
-
-        def scale(scaler: GradScaler, outputs: Any) -> Any:
-            self._scaler = scaler if scaler.is_enabled() else None  # one that is not has no factor
-            if not self.paused and not torch.compiler.is_compiling():
-                self._add(outputs)
-            return original(scaler, outputs)
-
-        GradScaler.scale = scale  # type: ignore[assignment, method-assign]
+        _listening.append(self)
+        _SCALE.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
-        GradScaler.scale = self._original  # type: ignore[method-assign]
+        _SCALE.end()
+        _listening.remove(self)
+
+    def scaled(self, scaler: GradScaler, outputs: Any) -> None:
+        """A loss that is about to be scaled."""
+        self._scaler = scaler if scaler.is_enabled() else None  # one that is not has no factor
+        if not self.paused and not torch.compiler.is_compiling():
+            try:
+                self._add(outputs)
+            except Exception as error:
+                self._notes.failed("a scaled loss", error)
 
     def factor(self) -> float:
         """The factor in force, which changes only after the optimizer's step; 1 without a scaler."""
@@ -48,10 +57,26 @@ class Scales:
             for output in outputs:
                 self._add(output)
         elif isinstance(outputs, Tensor):
-            loss = outputs.detach().sum(dtype=torch.float32)
-            self._loss = loss if self._loss is None else self._loss + loss.to(self._loss.device)
+            finite = all_finite(peaks([outputs.detach()]))
+            self._finite = finite if self._finite is None else finite & self._finite.to(finite.device)
 
-    def loss(self) -> Tensor | None:
-        """The sum of the losses that were scaled since the last call, finite where all are; None without one."""
-        loss, self._loss = self._loss, None
-        return loss
+    def finite(self) -> Tensor | None:
+        """Whether the losses are finite that were scaled since the last call; None without one."""
+        finite, self._finite = self._finite, None
+        return finite
+
+
+_listening: list[Scales] = []
+
+
+def _heard(original: Any) -> Any:
+    @wraps(original)
+    def scale(scaler: GradScaler, outputs: Any) -> Any:
+        for each in tuple(_listening):
+            each.scaled(scaler, outputs)
+        return original(scaler, outputs)
+
+    return scale
+
+
+_SCALE = Patch(GradScaler, "scale", _heard)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from degradation.recording.judging import ALONE, NAMED, Profile, judge
+from degradation.recording.judging import ALONE, Profile, judge
+from degradation.recording.notes import NAMED, several
 
 NOTHING = "no layer vanishes, explodes or is dead"
 
@@ -16,6 +17,8 @@ class Told:
     """Whether the recording was ever entered."""
     steps: int
     """Backward passes counted."""
+    every: int
+    """Of how many one is measured, whatever happens."""
     profiles: Mapping[int, Profile]
     """Of each step that was kept."""
     nonfinite: Sequence[str]
@@ -36,11 +39,11 @@ def summary(told: Told) -> str:
         return "\n".join(["nothing was recorded: no backward reached a weight of the network", *told.notes])
     measured = list(told.profiles)
     layers = len(told.profiles[measured[-1]].names)
-    head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {told.steps:,}"
+    often = f" (every={told.every:,})" if told.every > 1 else ""
+    head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {told.steps:,}{often}"
     lines = [head, *told.nonfinite, *_findings(told), *told.notes]
     if told.idle:
-        rest = len(told.idle) - NAMED
-        lines.append(f"never used: {', '.join(told.idle[:NAMED])}{f' and {rest} more' if rest > 0 else ''}")
+        lines.append(f"never used: {several(told.idle)}")
     if told.uncovered:
         lines.append(f"not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)")
     return "\n".join(lines)
@@ -102,9 +105,7 @@ def _when(steps: Sequence[int]) -> str:
 
 
 def _uncovered(modules: Mapping[str, str]) -> str:
-    shown = [f"{name} ({kind})" for name, kind in list(modules.items())[:NAMED]]
-    rest = len(modules) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+    return several([f"{name} ({kind})" for name, kind in modules.items()])
 
 
 def _count(number: int, what: str) -> str:

@@ -1,12 +1,12 @@
 """A tensor as somebody's loop leaves it -> whether it can be measured, when its gradient comes, and a few numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, ValuesView
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from degradation.probes.probe import norms
+from degradation.probes.magnitudes import all_finite, norms, peaks, widened
 
 SAMPLE = 2**14  # values of a gradient whose zeros are counted
 
@@ -16,6 +16,15 @@ def plain(tensor: Tensor) -> bool:
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     many = torch._C._functorch.is_legacy_batchedtensor(tensor)
     return not (wrapped or many or tensor.is_meta or torch._C._get_tracing_state() is not None)
+
+
+def first_tensor(returned: Any) -> Tensor | None:
+    """The first tensor of floats in what a module returned: of an attention, of an LSTM, of a dict of outputs."""
+    if isinstance(returned, Tensor):
+        return returned if returned.is_floating_point() else None
+    parts = returned.values() if isinstance(returned, Mapping) else returned
+    within = parts if isinstance(parts, list | tuple | ValuesView) else ()
+    return next((found for part in within if (found := first_tensor(part)) is not None), None)
 
 
 def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
@@ -38,6 +47,11 @@ def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
     node.register_prehook(first)
 
 
+def numeric(tensor: Tensor) -> bool:
+    """Whether its values are numbers as they stand: those of a quantized layer are codes, whose scale is elsewhere."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
 @torch.no_grad()
 def norm_of(tensor: Tensor) -> Tensor:
     dense = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
@@ -45,8 +59,10 @@ def norm_of(tensor: Tensor) -> Tensor:
 
 
 def real(tensor: Tensor) -> Tensor:
-    """The same numbers in pairs where they are complex."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    """The same numbers in a type that torch calculates in: in pairs where they are complex, wider than one byte."""
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    return tensor.float() if tensor.itemsize < 2 else tensor
 
 
 @torch.no_grad()
@@ -57,13 +73,18 @@ def size_of(gradient: Tensor) -> Tensor:
     """
     flat = gradient.reshape(-1) if gradient.is_contiguous() or gradient.numel() <= SAMPLE else gradient[0].reshape(-1)
     sample = flat[:: max(1, flat.numel() // SAMPLE) | 1]
-    return torch.stack([norms([gradient])[0], sample.count_nonzero() / sample.numel()])
+    return torch.stack([norm_of(gradient), widened(sample.count_nonzero() / sample.numel())])
 
 
 @torch.no_grad()
-def sum_of(inputs: Any) -> Tensor:
-    """The sum of the first input, which is finite where all of it is; zero where it is not of floats."""
+def finite_of(inputs: Any) -> Tensor:
+    """Whether all of the first input is finite; so is one that is not of floats."""
     first = inputs[0] if inputs else None
     if not isinstance(first, Tensor) or not first.is_floating_point():
-        return torch.zeros(())
-    return first.detach().sum(dtype=torch.float32)
+        return all_finite([])
+    return all_finite(peaks([real(first.detach())]))
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often it has been written to, where it counts that."""
+    return 0 if tensor.is_inference() else tensor._version

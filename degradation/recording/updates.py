@@ -1,0 +1,92 @@
+"""The weights at a measured step and before the next backward -> how far they moved."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from degradation.layout import Layer
+from degradation.probes import GRADIENTS
+from degradation.recording.following import weight_at
+from degradation.recording.notes import Notes, several
+from degradation.recording.tensors import norm_of, real, version_of
+from degradation.recording.uses import Heard, Numbers
+from degradation.recording.weights import Before, Weights
+
+UPDATE = GRADIENTS.columns.index("update_norm")
+NORM = GRADIENTS.columns.index("weight_norm")
+
+
+class Updates:
+    """Copies of the weights of one measured step at a time, from ``hold`` to ``settle``."""
+
+    def __init__(self, network: Module, notes: Notes) -> None:
+        self._network, self._notes = network, notes
+        self._step: tuple[int, Heard] | None = None
+        self._held: dict[int, tuple[str, Before]] = {}
+        """Of each place in ``Heard`` the layer and its weight."""
+        self._layers: dict[str, Layer] = {}
+        self._norms: Numbers | None = None
+        """Of the weights at the measured step before."""
+        self._moved = False
+        """Whether any weight has ever moved."""
+        self._still: list[int] = []
+
+    def hold(self, step: int, heard: Heard, layers: Sequence[Layer], weights: Weights) -> None:
+        """The weights of a measured step, as the backward found them."""
+        self._step, self._layers = (step, heard), {layer.name: layer for layer in layers}
+        found = [(place, layer.name, weights.before(layer.name)) for place, layer in enumerate(layers)]
+        self._held = {place: (name, before) for place, name, before in found if before is not None}
+        norms = heard.gradients[:, NORM].copy()
+        before = norms if self._norms is None else self._norms
+        self._moved = self._moved or not np.array_equal(norms, before, equal_nan=True)
+        self._norms = norms
+
+    def settle(self, *, moved: bool, ends: bool) -> tuple[int, Heard] | None:
+        """The step that ``hold`` began, with its updates where it ``moved`` the weights; None where there is none.
+
+        An update is NaN where no weight was written to, or where another one is in place. ``ends``: the loop is over,
+        too, so that an update need not come.
+        """
+        step, held = self._step, self._held
+        self._step, self._held = None, {}
+        if step is not None and moved and held:
+            try:
+                self._measure(*step, held, ends)
+            except Exception as error:
+                self._notes.failed("an update", error)
+        return step
+
+    @torch.no_grad()
+    def _measure(self, step: int, heard: Heard, held: Mapping[int, tuple[str, Before]], ends: bool) -> None:
+        now = {name: weight_at(self._network, self._layers[name]) for name, _ in held.values()}
+        replaced = [name for name, before in held.values() if now[name] is not before.weight]
+        if replaced:
+            self._notes.add(f"no update_norm of {several(replaced)}: the weight was replaced")
+        there = {place: before for place, (name, before) in held.items() if name not in replaced}
+        if not there:
+            return
+        distances = torch.stack([_distance(before).cpu() for before in there.values()])
+        if distances.any() or any(version_of(before.weight) != before.version for before in there.values()):
+            heard.gradients[list(there), UPDATE] = distances.numpy()
+            self._moved = True
+        elif not ends:
+            self._still.append(step)
+
+    def lines(self) -> list[str]:
+        """That updates are missing, where there are others."""
+        if not self._still or not self._moved:
+            return []
+        count, first = len(self._still), self._still[0]
+        steps = f"at step {first:,}" if count == 1 else f"at {count:,} measured steps, the first is {first:,}"
+        return [
+            f"no update_norm {steps}: no weight changed before the next backward, as where gradients accumulate "
+            "or an update is skipped"
+        ]
+
+
+def _distance(before: Before) -> Tensor:
+    now = before.weight.detach().to(before.copy.device)
+    return norm_of(real(now) - real(before.copy))

@@ -1,0 +1,85 @@
+"""The calls of each layer in one step -> its numbers, pooled over them."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(kw_only=True)
+class Use:
+    """One call of a layer: what its response was, and the gradient that came back to it in which backward."""
+
+    moments: Tensor
+    """Mean, std, zero fraction: (3,)."""
+    values: int
+    statistics: str
+    answers: bool
+    """Whether a gradient can come back at all."""
+    forward: int
+    """Number of the network's forward that it belongs to."""
+    backward: int | None = None
+    gradient: Tensor | None = None
+    """L2 norm, and the share of values that are not zero: (2,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """The numbers of a step, a row for each layer of the Layout; NaN where a layer took no part."""
+
+    gradients: Numbers
+    """(layers, 5), the columns of the frame; without the update, which comes later."""
+    responses: Numbers
+    """(layers, 3): mean, std, zero fraction, pooled over the uses of the layer."""
+    used: NDArray[np.bool_]
+    """(layers,): whether there was a response, so that a NaN in it is one of the network."""
+    answered: NDArray[np.bool_]
+    """(layers,): whether a gradient came back to it."""
+    measured: NDArray[np.bool_]
+    """(layers,): whether responses are measured at all."""
+    weighted: NDArray[np.bool_]
+    """(layers,): whether there is a weight that could be read."""
+    reached: NDArray[np.bool_]
+    """(layers,): whether a gradient came to it and could be read."""
+    silent: Numbers
+    """(layers,): share of the values of a response whose gradient is exactly zero, as behind a ReLU that is off."""
+    statistics: NDArray[np.str_]
+    """(layers,): the batch statistics of the response, as ``layout.statistics_of`` says them."""
+
+    def take(self, places: list[int]) -> "Heard":
+        """The layers at ``places``, in their order."""
+        return Heard(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
+
+
+def pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
+    """(layers, 6): gradient norm and rms, mean, std, zero fraction, silent share over all values of all uses.
+
+    ``each`` has a row for each use: mean, std, zero fraction, gradient norm, share of gradients not zero. A variance is
+    the mean of the variances plus the variance of the means. Gradients are those of the uses that one came back to.
+    """
+    rows, first = np.full((len(uses), 6), np.nan), 0
+    for place, part in enumerate(uses):
+        if part:
+            values = np.array([use.values for use in part], dtype=np.float64)
+            answered = np.array([use.gradient is not None for use in part])
+            with np.errstate(invalid="ignore"):  # infinite minus infinite
+                rows[place] = _of_uses(values, answered, each[first : first + len(part)])
+        first += len(part)
+    return rows
+
+
+def _of_uses(values: Numbers, answered: NDArray[np.bool_], each: Numbers) -> list[float]:
+    """A row of ``pooled`` of the uses of a layer, of as many values each. Squares of 1e200 are never made."""
+    mean, std, zeros, gradient, alive = each.T
+    share = values / values.sum()
+    norm, reached = np.hypot.reduce(gradient[answered]), values[answered].sum()
+    if not answered.any():
+        norm = reached = np.nan
+    centre = (share * mean).sum()
+    silent = 1 - (values * alive)[answered].sum() / reached
+    spread = np.hypot.reduce(np.concatenate([np.sqrt(share) * std, np.sqrt(share) * (mean - centre)]))
+    at_most_zero = (share * zeros).sum() + 0 * spread  # of NaN it is not known
+    return [norm, norm / np.sqrt(reached), centre, spread, at_most_zero, silent]
