@@ -15,7 +15,7 @@ from degradation.environment import Environment
 from degradation.errors import UseError
 from degradation.layout import weight_of
 from degradation.networks.cifar import CifarNetwork
-from degradation.networks.states import Weights
+from degradation.networks.weight_files import Weights
 from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
 from degradation.training.evaluate import STATISTICS, Evaluator, Watched
 from degradation.training.step import forward, statistics_of

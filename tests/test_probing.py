@@ -183,7 +183,6 @@ def broken(tmp_path):
     torch.save({name: t for name, t in good.items() if name != "fc.bias"}, tmp_path / "missing.pt")
     torch.save(good | {"extra.weight": torch.zeros(2, 3)}, tmp_path / "more.pt")
     torch.save(good | {"conv1.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "shape.pt")
-    torch.save(PublicNetwork("B").state_dict(), tmp_path / "optionB.pt")
     torch.save(networks.network("residual", 14, seed=0).state_dict(), tmp_path / "deeper.pt")
     return {
         "nowhere.pt": "cannot read nowhere.pt: No such file",
@@ -197,8 +196,7 @@ def broken(tmp_path):
         "missing.pt": "fc.bias 10 is missing",
         "more.pt": "extra.weight 2x3 is unknown",
         "shape.pt": "conv1.weight is 32x3x3x3, expected 16x3x3x3",
-        "optionB.pt": "layer2.0.shortcut.0.weight 32x16x1x1 is unknown",
-        "deeper.pt": "and 32 more",
+        "deeper.pt": "these look like depth 14: try --depth 14 --network residual --shortcut A (or --network plain)",
         ".": "Is a directory",
     }
 
@@ -260,7 +258,7 @@ def test_channels_are_read_as_numbers():
 
 
 def test_the_metadata_of_strangers_says_no_step(tmp_path):
-    from degradation.networks.states import read_weights
+    from degradation.networks.weight_files import read_weights
 
     state = networks.network("plain", 8, seed=0).state_dict()
     save_file(state, tmp_path / "a.safetensors", {"degradation": json.dumps({"no": 1})})

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from degradation import networks
 from degradation.errors import UseError
-from degradation.networks.states import PassedOver, fill, read_weights
+from degradation.networks.reading import Asked, network_of
+from degradation.networks.states import fill
+from degradation.networks.weight_files import PassedOver, read_weights
 from degradation.spec import RunSpec, StudySpec, Synthetic
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
@@ -81,7 +83,9 @@ def test_a_file_of_another_network_is_said_to_look_like_it(is_of, asked, conclus
 
 
 def test_a_network_of_four_stages_is_said_to_be_of_no_family_that_is_probed():
-    assert "a fourth stage (layer4)" in refused(torchvision.models.resnet18().state_dict())
+    assert "it has 4 widths, as of so many stages (64, 128, 256, 512 filters)" in refused(
+        torchvision.models.resnet18().state_dict()
+    )
 
 
 def test_a_file_of_the_network_asked_for_but_for_one_tensor_is_not_said_to_look_like_itself():
@@ -217,7 +221,11 @@ def of_ours(**fields):
         ("--network plain --depth 8", {"shortcut": "A"}, "--network residual --depth 8 --shortcut A"),
         ("--network residual --depth 8", {"network": "plain", "shortcut": "none"}, "--network plain --depth 8"),
         ("--network residual --depth 14", {}, "--network residual --depth 8 --shortcut B"),
-        ("--network plain --depth 8", {"shortcut": "A", "block": {"gate": "exclusive"}}, "gate"),
+        (
+            "--network plain --depth 8",
+            {"shortcut": "A", "block": {"gate": "exclusive"}},
+            "--network residual --depth 8",
+        ),
     ],
 )
 def test_a_file_of_ours_is_not_read_as_another_network(command: Command, asked, is_of, words):  # noqa: F811
@@ -237,6 +245,13 @@ def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monk
     assert said.status == 0, said.err
     assert (probed[0].spec.order, probed[0].conv1.out_channels) == ("relu-only", 32)
     assert "fc: no response" in said.out
+
+
+def test_the_factor_of_a_branch_without_a_norm_is_that_of_the_run():
+    for initialization, factor in (("dirac", 1 / 3), ("he", 3**-0.5)):
+        of_ours(norm="none", shortcut="A", initialization=initialization)
+        made = network_of(read_weights(Path("final.safetensors")), Asked()).network
+        assert made.layer1[0].scale.factor == pytest.approx(factor)
 
 
 def test_the_figure_of_a_probe_names_the_shortcut_and_no_step_in_its_legend(command: Command, monkeypatch):  # noqa: F811

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from degradation.networks.cifar import CifarNetwork
-    from degradation.networks.states import Weights
     from degradation.store import Place
 
 Channels = tuple[float, float, float]
@@ -37,19 +35,24 @@ SUSPECT = 0.5  # a test error above this makes one doubt that the file was read 
 
 
 def probe(
-    network: Annotated[str, typer.Option(metavar="plain|residual", help="Kind of network.")],
-    depth: Annotated[str, typer.Option(metavar="N", help="Weighted layers, 6n+2.")],
     weights: Annotated[Path, typer.Option(metavar="FILE", help="Safetensors, or a state dict saved by torch.")],
-    shortcut: Annotated[str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default A).")] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="plain|residual", help="Kind of network (default: as the file says or shows).")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(metavar="N", help="Weighted layers, 6n+2 (default: the file's).")] = None,
+    shortcut: Annotated[
+        str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default: the file's).")
+    ] = None,
     dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Images.")] = "cifar10",
     normalize: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="paper|cifar|imagenet|a,b,c/d,e,f",
             help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is 0.4914, 0.4822, 0.4465 / "
-            "0.2023, 0.1994, 0.2010 and imagenet 0.485, 0.456, 0.406 / 0.229, 0.224, 0.225.",
+            "0.2023, 0.1994, 0.2010 and imagenet 0.485, 0.456, 0.406 / 0.229, 0.224, 0.225. Default: that of the file, "
+            "else paper.",
         ),
-    ] = "paper",
+    ] = None,
     batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
     eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
@@ -58,7 +61,7 @@ def probe(
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
 ) -> int:
     """Measure the test error, responses and gradients of trained weights, ours or a public CIFAR ResNet's."""
-    channels = channels_of(normalize)
+    channels = channels_of(normalize or "paper")
     if format not in ("csv", "parquet"):
         raise UseError(f"--format: expected csv or parquet, not {format!r}")
     if dataset not in DATASETS:
@@ -71,22 +74,25 @@ def probe(
     from degradation.commands.console import console
     from degradation.data import load_images, resident
     from degradation.environment import choose_environment, provenance
-    from degradation.networks.states import fill, read_weights
+    from degradation.networks.reading import Asked, network_of
+    from degradation.networks.weight_files import read_weights
     from degradation.probing import Probing, normalization
     from degradation.spec import Cifar10, Synthetic
     from degradation.store import store_at
 
     read = read_weights(weights)
-    made = _network(network, depth, shortcut, read)
-    what = f"{network}-{depth}" + (f" with shortcut {shortcut or 'A'}" if network == "residual" else "")
-    fill(made, read, what)
+    if read.channels and normalize:
+        raise UseError(f"--normalize: {weights} holds its own mean and std: leave the option out")
+    normalize = normalize or ("file" if read.channels else "paper")
+    made = network_of(read, Asked(network=network, depth=depth, shortcut=shortcut))
+    what = made.what
     options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
     asked = _identity(weights, options)
     folder = out or _default_folder(weights, asked)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
     images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
-    normal = normalization(channels, images, read, environment.torch_device)
+    normal = normalization(read.channels or channels, images, read, environment.torch_device)
     probing = Probing(
         images=images,
         normalization=normal,
@@ -95,10 +101,10 @@ def probe(
         batch=size or 128,
         examples=examples,
     )
-    found = probing(made)
+    found = probing(made.network)
     screen = console()
     screen.print(table_of(found))
-    for line in said(found):
+    for line in (*made.notes, *said(found)):
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
     title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
@@ -148,27 +154,6 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def _network(kind: str, depth: str, shortcut: str | None, weights: "Weights") -> "CifarNetwork":
-    """The network asked for. A file of ours says more of it: norm, width and block are those of its run.
-
-    UseError where there is no such network, or the file says that it is another's.
-    """
-    from degradation import networks
-
-    built = {name: weights.run[name] for name in ("norm", "width", "block") if name in weights.run}
-    try:
-        asked: Any = (kind, int(depth), shortcut)  # their values are checked there
-        made: CifarNetwork = networks.network(*asked, seed=None, **built)  # the weights come from the file
-    except ValueError as error:
-        raise UseError(f"--network {kind} --depth {depth}: {error}") from error
-    meant = {"network": kind, "depth": int(depth), "shortcut": shortcut or ("none" if kind == "plain" else "A")}
-    says = {name: weights.run.get(name, value) for name, value in meant.items()}
-    if says != meant:
-        options = [f"--{name} {value}" for name, value in says.items() if value != "none"]
-        raise UseError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
-    return made
-
-
 def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
     """The test error, and a doubt where it is large."""
     errors = found["curves"].set_index("statistics")["error"]
@@ -213,11 +198,11 @@ def write(
 
     from degradation.figures.recorded import recorded
     from degradation.figures.style import styled
-    from degradation.frames import to_parquet
+    from degradation.frames import to_csv, to_parquet
     from degradation.store import store_at
 
     files = {
-        f"{name}.{format}": frame.to_csv(index=False).encode() if format == "csv" else to_parquet(frame, facts)
+        f"{name}.{format}": to_csv(frame) if format == "csv" else to_parquet(frame, facts)
         for name, frame in found.items()
     }
     with styled():

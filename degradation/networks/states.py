@@ -1,175 +1,145 @@
-"""A file of trained weights, ours or that of a public CIFAR ResNet -> the state of one of our networks."""
+"""Weights of a file -> the state of one of our networks: by name, or by shape and order where names differ."""
 
-import json
-import pickle
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from itertools import chain, zip_longest
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import Module
 
 from degradation.errors import UseError
+from degradation.networks.recognition import Layers, layers_of, looks, of_another_family
+from degradation.networks.weight_files import Weights
 
-NESTS = ("state_dict", "model_state_dict", "model", "net", "network")
-PREFIXES = ("module.", "model.", "_orig_mod.")
 RENAMED = {"linear": "fc", "shortcut": "downsample"}
 """Words of the public implementations -> ours."""
-MEAN_IMAGE, COUNTER = "mean_image", "num_batches_tracked"
+LEAVES = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"  # of batch norm: nothing here reads it
 LISTED = 4  # tensors that do not fit, named in an error
-SAVED_BY_TORCH = (b"PK", b"\x80")  # how its files begin: a zip archive since torch 1.6, a pickle before
-PASSED_OVER = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-"""What training scripts save beside the tensors: their options, and errors or losses as numpy's scalars."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """What a file holds: tensors by our names, and which name each has there.
+class Matched:
+    """Our name of each tensor -> the name it has behind the prefix of the file."""
 
-    Of files of ours also the mean image (H, W, 3), the step, and the fields of the run.
-    """
-
-    file: Path
-    tensors: Mapping[str, Tensor]
     names: Mapping[str, str]
-    """Our name of a tensor -> the file's own."""
-    step: int = 0
-    mean_image: Tensor | None = None
-    run: Mapping[str, Any] = field(default_factory=dict)
+    biases: Mapping[str, str] = field(default_factory=dict)
+    """A running mean of ours -> the bias of the convolution in front, which is taken off it: the output is the same."""
+    by_order: bool = False
 
 
-def read_weights(file: Path) -> Weights:
-    """Read safetensors, or a state dict saved by torch, of which nothing but tensors is unpickled.
+def matched(state: Mapping[str, Tensor], weights: Weights, what: str) -> Matched:
+    """Which tensor of the file is which of ours, by name, else by shape and order.
 
-    Prefixes of wrappers are cut, ``linear`` is our ``fc``, ``shortcut`` our ``downsample``; a state dict may be nested,
-    and beside it may stand numbers, texts, an ``argparse.Namespace`` and numpy's scalars, which are passed over.
-    Raises UseError where the file cannot be read or holds no tensors.
+    Raises UseError where any is missing, unknown, or of another shape: it lists some by their names in the file, and
+    says what network the file looks like.
     """
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(9)
-    except OSError as error:
-        raise UseError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
-    if head[8:] == b"{":
-        return _read_safetensors(file)
-    if not head.startswith(SAVED_BY_TORCH):
-        raise UseError(f"cannot read {file} as weights: it is neither safetensors nor a file that torch saved")
-    return _named(file, _state(_unpickled(file)))
+    expected = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
+    ours, theirs = layers_of(expected), layers_of(weights.tensors)
+    named = {name: own for own, name in _renamed(weights.tensors).items()}
+    by_name = _with_biases({n: own for n, own in named.items() if n in expected}, ours, named)
+    wrong = _wrong(expected, weights, by_name)
+    if not wrong:
+        return by_name
+    if not weights.run and ours.norms and theirs.norms and ours.counts == theirs.counts:
+        by_order = _by_order(expected, weights, ours, theirs)
+        if not (instead := _wrong(expected, weights, by_order)):
+            return by_order
+        wrong = min(instead, wrong, key=len)
+    raise UseError(f"{weights.file} does not fit {what}: {_listed(wrong)}{_hint(expected, weights)}")
 
 
-def _read_safetensors(file: Path) -> Weights:
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            metadata = opened.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UseError(f"cannot read {file} as safetensors ({error}): it is damaged or cut short") from error
-    mean_image = tensors.pop(MEAN_IMAGE, None)
-    return _named(file, tensors, mean_image=mean_image, **_facts(metadata))
+def _renamed(names: Mapping[str, Tensor]) -> dict[str, str]:
+    """A tensor's name in the file -> ours, unless another has ours already."""
+    ours = {name: ".".join(RENAMED.get(piece, piece) for piece in name.split(".")) for name in names}
+    return {name: name if name != new and new in names else new for name, new in ours.items()}
 
 
-def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The step and the run that a file of ours says; nothing of any other."""
-    try:
-        facts = json.loads(metadata["degradation"])
-        return {"step": int(facts["step"]), "run": dict(facts["run"])}
-    except (KeyError, TypeError, ValueError):
-        return {}
+def _with_biases(names: Mapping[str, str], ours: Layers, named: Mapping[str, str]) -> Matched:
+    """The tensors that have a place, and biases that our convolutions have not."""
+    biases = {
+        f"{norm}.running_mean": named[f"{name}.bias"]
+        for name, norm in ours.norms.items()
+        if f"{name}.bias" in named and f"{name}.bias" not in names
+    }
+    return Matched(names=names, biases=biases)
 
 
-class PassedOver:
-    """Made in place of an object beside the tensors, whatever is given to make it; it holds and does nothing."""
-
-    def __new__(cls, *_made_of: object) -> "PassedOver":
-        return super().__new__(cls)
-
-    def __setstate__(self, _state: object) -> None:
-        pass
+def _by_order(expected: Mapping[str, Tensor], weights: Weights, ours: Layers, theirs: Layers) -> Matched:
+    modules = dict(ours.pairs(theirs))
+    places = {f"{module}.{leaf}": f"{other}.{leaf}" for module, other in modules.items() for leaf in LEAVES}
+    known = {name: own for name, own in places.items() if own in weights.tensors}
+    kept = {name: own for name, own in known.items() if name in expected}
+    return Matched(names=kept, biases=_with_biases(kept, ours, known).biases, by_order=True)
 
 
-def _unpickled(file: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals([(PassedOver, name) for name in PASSED_OVER]):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        named = f" ({found[1]})" if found else ""
-        raise UseError(
-            f"{file} is no state dict, or holds objects besides tensors{named}, which are never unpickled: "
-            "save model.state_dict() alone, or as safetensors"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        why = re.split(r"\.\s|\n", str(error))[0].rstrip(".") or "it ends too early"  # a sentence, not the advice
-        raise UseError(f"cannot read {file} as weights ({why}): it is damaged or cut short") from error
+def _wrong(expected: Mapping[str, Tensor], weights: Weights, found: Matched) -> list[str]:
+    """What does not fit, in words: of another shape, missing, and unknown, one of each in turn."""
+    given = weights.tensors
+    pairs = [(expected[name], own) for name, own in chain(found.names.items(), found.biases.items())]
+    used = {own for _, own in pairs}
+    shapes = [
+        f"{weights.own(own)} is {_shape(given[own])}, expected {_shape(tensor)}"
+        for tensor, own in pairs
+        if tensor.shape != given[own].shape
+    ]
+    missing = [f"{name} {_shape(tensor)} is missing" for name, tensor in expected.items() if name not in found.names]
+    unknown = [f"{weights.own(own)} {_shape(tensor)} is unknown" for own, tensor in given.items() if own not in used]
+    return [item for items in zip_longest(shapes, missing, unknown) for item in items if item]
 
 
-def _state(loaded: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, at the top or nested under one of the usual keys."""
-    while isinstance(loaded, Mapping):
-        nest = next((key for key in NESTS if isinstance(loaded.get(key), Mapping)), None)
-        if nest is None:
-            break
-        loaded = loaded[nest]
-    found = loaded if isinstance(loaded, Mapping) else {}
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-
-
-def _named(file: Path, tensors: Mapping[str, Tensor], **said: Any) -> Weights:
-    """The weights by our names. UseError where there are none."""
-    if not tensors:
-        raise UseError(f"{file} holds no tensors by name: expected a state dict, alone or under {', '.join(NESTS)}")
-    names = {name: name for name in tensors}
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None):
-        names = {name.removeprefix(prefix): own for name, own in names.items()}
-    names = {".".join(RENAMED.get(piece, piece) for piece in name.split(".")): own for name, own in names.items()}
-    return Weights(file=file, tensors={name: tensors[own] for name, own in names.items()}, names=names, **said)
+def _hint(expected: Mapping[str, Tensor], weights: Weights) -> str:
+    """What network the file looks like instead; empty where it cannot be told."""
+    if another := of_another_family(weights.tensors):
+        return f": {another}"
+    found, asked = looks(weights.tensors), looks(expected)
+    return f": these look like depth {found.depth}: try {found.options()}" if found and found != asked else ""
 
 
 @torch.no_grad()
-def fill(network: Module, weights: Weights, what: str) -> None:
-    """Put the weights into the network, ``what`` in words.
+def fill(network: Module, weights: Weights, what: str) -> Matched:
+    """Put the weights into the network, ``what`` in words; says which tensor went where.
 
-    Raises UseError, and changes nothing, where any tensor is missing, unknown, of another shape or not finite; it
-    lists them by their names in the file, and says what network the file looks like. The counters of batches that
-    batch norm keeps may be missing: nothing here reads them.
+    Raises UseError, and changes nothing, where they do not fit or any is no finite real number.
     """
     state = network.state_dict()
-    given, own = weights.tensors, weights.names
-    wrong = [
-        f"{own[name]} is {_shape(given[name])}, expected {_shape(tensor)}"
-        for name, tensor in state.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    wrong += [f"{n} {_shape(t)} is missing" for n, t in state.items() if n not in given and not n.endswith(COUNTER)]
-    wrong += [f"{own[name]} {_shape(tensor)} is unknown" for name, tensor in given.items() if name not in state]
-    if wrong:
-        hint = f": {found}" if (found := _looks(given)) != _looks(state) else ""
-        raise UseError(f"{weights.file} does not fit {what}: {_listed(wrong)}{hint}")
-    if broken := [own[name] for name, tensor in given.items() if not tensor.isfinite().all()]:
+    found = matched(state, weights, what)
+    values = {own: _values(weights, own) for own in chain(found.names.values(), found.biases.values())}
+    if broken := [weights.own(own) for own, value in values.items() if not value.isfinite().all()]:
         raise UseError(
             f"{weights.file}: not finite (NaN or infinite) is {_listed(broken)}: did this network's training diverge?"
         )
-    for name, tensor in given.items():
-        state[name].copy_(tensor)
+    for name, own in found.names.items():
+        bias = found.biases.get(name)
+        state[name].copy_(values[own] if bias is None else values[own] - values[bias])
+    return found
 
 
-def _looks(names: Iterable[str]) -> str:
-    """What network has tensors of these names, and the options that ask for it; empty where it cannot be told."""
-    blocks = {found[0] for name in names if (found := re.match(r"layer\d+\.\d+\b", name))}
-    projecting = {found[1] for name in names if (found := re.match(r"(layer\d+\.\d+)\.downsample\.", name))}
-    if any(block.startswith("layer4.") for block in blocks):
-        return "a fourth stage (layer4) is not of the CIFAR family 6n+2, whose networks alone are probed"
-    if not blocks or len(blocks) % 3:
-        return ""
-    depth, option = 2 * len(blocks) + 2, "A"
-    if projecting:
-        option = "C" if projecting == blocks else "B"
-    also = " (or --network plain)" if option == "A" else ""  # the same tensors
-    return f"these look like depth {depth}: try --depth {depth} --network residual --shortcut {option}{also}"
+def _values(weights: Weights, own: str) -> Tensor:
+    """A tensor of the file as dense fp32. UseError where it holds no real numbers."""
+    tensor, refused = weights.tensors[own].detach(), f"{weights.file}: {weights.own(own)}"
+    if tensor.is_meta:
+        raise UseError(f"{refused} has a shape and no values (device meta): save it from a device that holds them")
+    if not (tensor.is_floating_point() or tensor.is_quantized):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise UseError(f"{refused} is {kind}, expected real numbers such as float32: convert it before it is saved")
+    try:
+        return (_dequantized(tensor) if tensor.is_quantized else tensor.to_dense()).float()
+    except (RuntimeError, TypeError) as error:  # NotImplementedError among them
+        kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+        raise UseError(f"{refused} ({kind}) cannot be read as float32: convert it before it is saved") from error
+
+
+def _dequantized(tensor: Tensor) -> Tensor:
+    """By torch; by channel by hand, since torch 2.14 dies of an illegal instruction where the integers have 32 bits."""
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return tensor.dequantize()
+    by_channel = [-1 if axis == tensor.q_per_channel_axis() else 1 for axis in range(tensor.dim())]
+    scales, zeros = (
+        numbers.view(by_channel) for numbers in (tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points())
+    )
+    return (tensor.int_repr() - zeros) * scales
 
 
 def _listed(items: list[str]) -> str:

@@ -1,0 +1,141 @@
+"""Weights of a file and what is asked for -> the network that has them; what is not asked for, the file shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+
+from degradation import networks
+from degradation.errors import UseError
+from degradation.networks.cifar import CifarNetwork
+from degradation.networks.recognition import Looks, layers_of, looks, of_another_family
+from degradation.networks.states import Matched, fill, matched
+from degradation.networks.weight_files import Weights, shown
+from degradation.spec import Network, Shortcut, valid_depth
+
+BUILT = ("norm", "width", "initialization", "block")
+"""What a file of ours says besides of its network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the network shall be, as far as it is said."""
+
+    network: str | None = None
+    depth: str | None = None
+    shortcut: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """A network with the weights of a file; ``what`` it is, and ``notes`` on how the file was read, in words."""
+
+    network: CifarNetwork
+    what: str
+    notes: tuple[str, ...]
+
+
+def network_of(weights: Weights, asked: Asked) -> Read:
+    """The network with these weights. A file of ours says norm, width and block itself.
+
+    Raises UseError where there is no such network, where the file shows or says that it is of another, or where any
+    tensor does not fit; nothing is built before.
+    """
+    kind, depth, shortcut, built = _settled(weights, _checked(asked))
+    what = f"{kind}-{depth}" + (f" with shortcut {shortcut}" if kind == "residual" else "")
+    fields: Any = (kind, depth, shortcut)  # checked there
+    try:
+        with torch.device("meta"):  # shapes without memory: a file may say any width
+            shapes = networks.network(*fields, seed=None, **built).state_dict()
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UseError(f"{weights.file} cannot be read as {shown(what)}: {shown(str(error))}") from error
+    matched(shapes, weights, what)
+    made: CifarNetwork = networks.network(*fields, seed=None, **built)
+    found = fill(made, weights, what)
+    certain = bool(asked.network or weights.run or shortcut != "A")
+    return Read(network=made, what=what, notes=tuple(_notes(weights, found, certain)))
+
+
+def _checked(asked: Asked) -> dict[str, Any]:
+    """What is asked for, by the names of a run's fields."""
+    choices = {"network": get_args(Network), "shortcut": get_args(Shortcut)[::-1]}
+    given: dict[str, Any] = {name: value for name, value in vars(asked).items() if value is not None}
+    for name, known in choices.items():
+        if name in given and given[name] not in known:
+            raise UseError(f"--{name}: expected {', '.join(sorted(known))}, not {given[name]!r}")
+    if asked.depth is not None:
+        if not asked.depth.isdecimal():
+            raise UseError(f"--depth: expected a whole number of layers, 6n+2, not {asked.depth!r}")
+        try:
+            given["depth"] = valid_depth(int(asked.depth))
+        except ValueError as error:
+            raise UseError(f"--depth {asked.depth[:20]}: {error}") from error
+    if given.get("network") == "plain":
+        given.setdefault("shortcut", "none")
+    return given
+
+
+def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
+    """Kind, depth and shortcut, and the other fields: of what is asked for, what the file says and what it shows."""
+    seen = looks(weights.tensors)
+    if reason := of_another_family(weights.tensors):
+        raise UseError(f"{weights.file} is of no network that can be probed: {reason}")
+    shows = {"depth": seen.depth, "shortcut": seen.shortcut} if seen else {}
+    says = {name: weights.run[name] for name in ("network", "depth", "shortcut") if name in weights.run}
+    meant = {"network": "residual"} | shows | says | asked
+    if meant["network"] == "plain" and "shortcut" not in asked | says:
+        meant["shortcut"] = "none"
+    _agreeing(weights, meant, says, seen)
+    if "depth" not in meant:
+        raise UseError(_unknown(weights))
+    built = {name: weights.run[name] for name in BUILT if name in weights.run}
+    if not weights.run and seen:
+        built["width"] = seen.width
+    return meant["network"], meant["depth"], meant.get("shortcut", "A"), built
+
+
+def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: Looks | None) -> None:
+    """UseError where the network meant is another than the file says, or shows."""
+    if any(meant[name] != value for name, value in says.items()):
+        options = [f"--{name} {shown(str(value))[:20]}" for name, value in says.items() if value != "none"]
+        raise UseError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
+    if seen is None:
+        if weights.run:
+            raise UseError(_unknown(weights))
+        return
+    if weights.run.get("width", seen.width) != seen.width:
+        width = shown(str(weights.run["width"]))[:20]
+        raise UseError(f"{weights.file} says width {width}, and its tensors are of width {seen.width}: is it damaged?")
+    shortcut = "A" if meant.get("shortcut") == "none" else meant.get("shortcut")
+    if (meant["depth"], shortcut) != (seen.depth, seen.shortcut):
+        raise UseError(
+            f"{weights.file} is of another network: these look like depth {seen.depth}: try {seen.options()}"
+        )
+
+
+def _unknown(weights: Weights) -> str:
+    """That no network can be told from the tensors."""
+    names = ", ".join([weights.own(name) for name in weights.tensors][:3])
+    found = len(layers_of(weights.tensors).convolutions)
+    return (
+        f"{weights.file} shows no network of 6n+2 layers: expected 6n+1 convolutions of 3x3 such as conv1.weight, "
+        f"found {found}; its names begin {names}: try --network and --depth"
+    )
+
+
+def _notes(weights: Weights, found: Matched, certain: bool) -> list[str]:
+    notes = []
+    if not certain:
+        notes.append("taken for a residual network; a plain one has the same tensors: --network plain reads it as such")
+    if found.by_order:
+        order = "by shape and by the order of the names" if weights.sorted else "by shape and order"
+        other = next((f"{weights.own(own)} is our {name}" for name, own in found.names.items() if own != name), "")
+        notes.append(f"read {order}, since some names are not ours: {other}")
+    if weights.beside:
+        more = f" and {len(weights.beside) - 3} more" if len(weights.beside) > 3 else ""
+        notes.append(f"passed over, as no part of the network: {', '.join(map(shown, weights.beside[:3]))}{more}")
+    if weights.channels:
+        mean, std = (", ".join(f"{value:.4g}" for value in numbers) for numbers in weights.channels)
+        notes.append(f"normalized as the file says: mean {mean}, std {std}")
+    return notes

@@ -1,0 +1,204 @@
+"""A file of trained weights, ours or a public one's -> its tensors by name, without executing anything in it."""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from degradation.errors import UseError
+from degradation.networks.wrappers import Channels, unwrapped
+
+MEAN_IMAGE = "mean_image"
+LONGEST = 100  # characters of a name that are shown
+DEEPEST = 8  # dicts within dicts; a dict may contain itself
+SAVED_BY_TORCH = (b"PK\x03\x04", b"\x80")  # how its files begin: a zip archive since torch 1.6, a pickle before
+SAVE = "save model.state_dict() by torch.save, or as safetensors"
+PASSED_OVER = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+"""What training scripts save beside the tensors: their options, and errors or losses as numpy's scalars."""
+KINDS = (
+    (rb"PK[\x03\x05]", "a zip archive that torch did not save"),
+    (rb"\x93NUMPY", "an array of NumPy"),
+    (rb"\x89HDF", "HDF5, as Keras writes it"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ", "compressed"),
+    (rb"[\x03\x04]\0\0\0", "of Lua Torch"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself"),
+    (rb"\s*<(!DOCTYPE|html|\?xml)", "a web page"),
+    (rb".{257}ustar", "a tar archive, as torch wrote it before version 0.1.12"),
+)
+"""How a file begins that is neither safetensors nor torch's -> what it is."""
+ZIPPED = (
+    (r".*\.npy", "an archive of NumPy arrays (.npz)"),
+    (r".*(^|/)(constants\.pkl|code/.*)", "TorchScript or an exported program, which would have to be executed"),
+    (r"model\.weights\.h5", "a model of Keras"),
+)
+"""The name of a file in a zip archive -> what the archive is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a file holds: the tensors of a network by their names behind ``prefix``, in the order of the file.
+
+    Of files of ours also the mean image (H, W, 3), the step, and the fields of the run.
+    """
+
+    file: Path
+    tensors: Mapping[str, Tensor]
+    prefix: str = ""
+    """What each name begins with in the file: that of a wrapper, or the key of a dict in a dict, and a dot."""
+    beside: tuple[str, ...] = ()
+    """Names of tensors that are no part of the network."""
+    channels: Channels | None = None
+    """Mean and std of each channel, where the file holds a normalization of the images."""
+    sorted: bool = False
+    """Whether the order is that of the names: safetensors keep no other."""
+    step: int = 0
+    mean_image: Tensor | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def own(self, name: str) -> str:
+        """The name of a tensor in the file, as it is shown."""
+        return shown(self.prefix + name)
+
+
+def shown(text: str) -> str:
+    """Text of a file that nobody vouches for, in one line without control characters, and cut where it is long."""
+    line = text if text.isprintable() else ascii(text)[1:-1]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
+
+def read_weights(file: Path) -> Weights:
+    """Read safetensors, or a state dict saved by torch, of which nothing but tensors is unpickled.
+
+    A state dict may be nested, and beside it may stand numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
+    which are passed over. Raises UseError where the file cannot be read or holds no tensors.
+    """
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(512)
+    except OSError as error:
+        raise UseError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
+    if head[8:9] == b"{":
+        return _read_safetensors(file)
+    if kind := _other_kind(file, head):
+        raise UseError(f"cannot read {file} as weights: it is {kind}: {SAVE}")
+    if not head.startswith(SAVED_BY_TORCH):
+        raise UseError(f"cannot read {file} as weights: it is neither safetensors nor a file that torch saved")
+    return _weights(file, dict(_flat(_unpickled(file), set())))
+
+
+def _other_kind(file: Path, head: bytes) -> str:
+    """What a file is that is neither safetensors nor a state dict of torch; empty where it may be one."""
+    if not zipfile.is_zipfile(file):
+        torch_s = head.startswith(SAVED_BY_TORCH)
+        return "" if torch_s else next((kind for start, kind in KINDS if re.match(start, head, re.DOTALL)), "")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            inside = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return ""  # torch says why it cannot be read
+    for pattern, kind in ZIPPED:
+        if any(re.fullmatch(pattern, name) for name in inside):
+            return kind
+    return "" if any(name.endswith("data.pkl") for name in inside) else KINDS[0][1]
+
+
+def _read_safetensors(file: Path) -> Weights:
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            names = sorted(opened.keys(), key=_by_number)
+            tensors = {name: opened.get_tensor(name) for name in names}
+            metadata = opened.metadata() or {}
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        why = shown(str(error).split("\n")[0])
+        raise UseError(f"cannot read {file} as safetensors ({why}): it is damaged or cut short") from error
+    mean_image = tensors.pop(MEAN_IMAGE, None)
+    if mean_image is not None and not (mean_image.is_floating_point() and mean_image.float().isfinite().all()):
+        raise UseError(f"{file}: {MEAN_IMAGE} is expected to hold finite real numbers: was the file damaged?")
+    return _weights(file, tensors, sorted=True, mean_image=mean_image, **_facts(metadata))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """So that layer 10 is behind layer 9."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"([0-9]+)", name)]
+
+
+def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The step and the run that a file of ours says; nothing of any other."""
+    try:
+        facts = json.loads(metadata["degradation"])
+        step, run = int(facts["step"]), dict(facts["run"])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return {}
+    return {"step": step, "run": run} if 0 <= step < 2**63 else {}
+
+
+class PassedOver:
+    """Made in place of an object beside the tensors, whatever is given to make it; it holds and does nothing."""
+
+    def __new__(cls, *_made_of: object) -> "PassedOver":
+        return super().__new__(cls)
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
+def _unpickled(file: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([(PassedOver, name) for name in PASSED_OVER]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols and of sparse layouts
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if re.search(r"Unsupported operand \d+", str(error)):
+            raise UseError(f"{file} is a pickle of another protocol than torch's own (2 or 3): {SAVE}") from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        named = f" ({shown(found[1])})" if found else ""
+        raise UseError(
+            f"{file} is no state dict, or holds objects besides tensors{named}, which are never unpickled: "
+            "save model.state_dict() alone, or as safetensors"
+        ) from error
+    except Exception as error:  # whatever torch raises at bytes that nobody vouches for
+        why = re.split(r"\.\s|\n", str(error))[0].rstrip(".:") or "it ends too early"  # a sentence, not the advice
+        raise UseError(f"cannot read {file} as weights ({shown(why)}): it is damaged or cut short") from error
+
+
+def _flat(loaded: Any, seen: set[int], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a dict and of the dicts in it, each under the keys that lead to it; a dict is walked once."""
+    if not isinstance(loaded, Mapping) or id(loaded) in seen or depth > DEEPEST:
+        return
+    seen.add(id(loaded))
+    for key, value in loaded.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            yield prefix + key, value
+        elif isinstance(key, str):
+            yield from _flat(value, seen, f"{prefix}{key}.", depth + 1)
+
+
+def _weights(file: Path, tensors: Mapping[str, Tensor], **said: Any) -> Weights:
+    """The weights of the network in a file. UseError where there are no tensors."""
+    for name, tensor in tensors.items():
+        if tensor.is_nested:
+            raise UseError(f"{file}: {shown(name)} is a nested tensor, expected one of a shape: {SAVE}")
+    found = unwrapped(tensors)
+    if not found.tensors:
+        raise UseError(f"{file} holds no tensors by name: expected a state dict, alone or within another dict")
+    if colours := [name for name in found.beside if tensors[name].numel() == 3]:
+        raise UseError(
+            f"{file}: {shown(colours[0])} looks like a part of a normalization: expected mean and std, three each"
+        )
+    return Weights(
+        file=file,
+        tensors=found.tensors,
+        prefix=found.prefix,
+        beside=found.beside,
+        channels=found.channels,
+        **said,
+    )
