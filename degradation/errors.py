@@ -5,6 +5,14 @@ class UseError(Exception):
     """An error of use: the command ends with status 2 and this one line, without a traceback."""
 
 
+class UnknownStudy(UseError):
+    """No study has this name."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class DamagedError(UseError):
     """A file of a run does not hold what was written to it."""
 

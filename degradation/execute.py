@@ -12,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from degradation import frames
+import torch
+
+from degradation import frames, networks
 from degradation.data import AnyImages, load_images
 from degradation.environment import Environment, continued
 from degradation.errors import DamagedError, LockLost, Parted
@@ -20,7 +22,8 @@ from degradation.progress import Progress, Report, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import DAMAGED, FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
-from degradation.training.loop import Host, Stopped, Training, check_fit
+from degradation.training.loop import Host, Stopped, Training
+from degradation.training.step import State
 from degradation.training.team import Team, team_of
 
 Ending = Literal["finished", "diverged", "held", "stopped"]
@@ -130,6 +133,16 @@ class Execution:
         steps = self.run.recipe.steps
         step = min(training.position, steps)
         self.report(Progress(run_id=self.run_id, phase=phase, step=step, steps=steps, message=message))
+
+
+def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
+    """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
+    wanted = State(networks.for_run(run), run.recipe, torch.device("cpu")).tensors()
+    kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
+    if found != kind:
+        odd = next(name for name in kind if found.get(name) != kind[name])
+        raise DamagedError(f"the checkpoint holds another {odd} than this version keeps")
 
 
 def execute(

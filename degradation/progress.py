@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Phase = Literal["started", "train", "evaluate", "measure", "finished", "diverged", "failed", "waiting", "note"]
+Phase = Literal[
+    "started", "train", "evaluate", "evaluating", "measure", "finished", "diverged", "failed", "waiting", "note"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Progress:
     images_per_second: float | None = None
     message: str = ""
     node: str = ""
+    part: tuple[int, int] | None = None
+    """Of an evaluation under way: batches done, and all of them."""
 
 
 Report = Callable[[Progress], None]

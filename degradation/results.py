@@ -61,6 +61,10 @@ class Results(Mapping[str, pd.DataFrame]):
         self.folder.require(run_id, run)
         return run
 
+    def __repr__(self) -> str:
+        left_out = f", {len(self.skipped)} left out" if self.skipped else ""
+        return f"<Results of {self.name}: {len(self.run_ids)} of {len(self.planned)} runs done{left_out}>"
+
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in NAMES:
             raise KeyError(f"no frame {name!r}; the frames are {', '.join(NAMES)}")

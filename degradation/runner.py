@@ -14,7 +14,7 @@ from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
 from degradation.launchers import launcher
 from degradation.processes import check_shares, here
-from degradation.progress import Report, silent
+from degradation.progress import Progress, Report, silent
 from degradation.refusals import refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import known
@@ -26,6 +26,11 @@ from degradation.together import leading
 
 if TYPE_CHECKING:
     from degradation.results import Results
+
+
+STOPPING = Progress(
+    run_id="", phase="note", message="stopping: each run in progress ends its step and writes its checkpoint"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,7 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
         chosen = launcher(options)
         with chosen.ready(options):
             chosen.check(work, study)  # what is missing or damaged is said before any training
-            with stop_requests() as stop:
+            with stop_requests(lambda: report(STOPPING)) as stop:
                 failed = chosen.launch(work, todo, report, stop)
                 if stop.status:
                     raise Interrupted(stop.status)

@@ -3,8 +3,8 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from degradation.errors import Interrupted
@@ -15,24 +15,27 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Whether a signal asked to stop; ``status`` is the exit status it means, 0 before any."""
 
-    def __init__(self) -> None:
-        self.status = 0
+    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
+        self.status, self._heard = 0, heard
 
     def __call__(self) -> bool:
         return self.status != 0
 
     def receive(self, number: int, _frame: Any = None) -> None:
-        """The signal handler: SIGINT means 130, SIGTERM 143."""
-        self.status = 128 + number
+        """The signal handler: SIGINT means 130, SIGTERM 143. The first is said to have been heard."""
+        first, self.status = not self.status, 128 + number
+        if first:
+            with suppress(RuntimeError):  # the signal came in the midst of a write to the same stream
+                self._heard()
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(heard: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
     """Collect SIGINT and SIGTERM as long as the block lasts; outside the main thread nothing can be collected.
 
-    One that came in a block around this one, and has not ended it, counts.
+    ``heard`` is called at the first. One that came in a block around this one, and has not ended it, counts.
     """
-    stop = StopRequest()
+    stop = StopRequest(heard)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from degradation.data.listing import UNNAMED, listed, same
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UnknownStudy, UseError
 from degradation.refusals import Path as FieldPath
-from degradation.refusals import refusal, suggestion
+from degradation.refusals import refusal, shown, suggestion
 from degradation.spec import Folder, StudySpec, leaves, upgrade_study
 from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
 
@@ -31,11 +31,14 @@ class Resolved:
 # The images of a study
 
 
-def with_images(study: StudySpec, folder: StudyFolder, path: Path | None) -> StudySpec:
+def with_images(
+    study: StudySpec, folder: StudyFolder, path: Path | None, say: Callable[[str], None] = lambda line: None
+) -> StudySpec:
     """The study with what its folder of images holds: that at ``path``, else the one that the study was begun with.
 
     Of other data sets, and of a study that knows its folder, the study itself. Raises UseError where the folder is not
-    named, not laid out as expected, or holds other images than those that the study was begun with.
+    named, not laid out as expected, or holds other images than those that the study was begun with. ``say`` is told in
+    one line which files of the folder are no images of it.
     """
     dataset = study.dataset
     if not isinstance(dataset, Folder):
@@ -43,7 +46,7 @@ def with_images(study: StudySpec, folder: StudyFolder, path: Path | None) -> Stu
     kept = stored(folder).dataset if folder.study() is not None else dataset
     begun = kept if isinstance(kept, Folder) and kept.listing else None
     if path is not None:
-        found = listed(dataset, path)
+        found = listed(dataset, path, say)
         same(begun or found, found, path)
     elif begun is not None:
         found = dataset.holding(begun)
@@ -85,7 +88,7 @@ def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
     for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
         if store_at(folder).exists(STUDY):
             return folder_at(folder)
-    raise UseError(f"no study {name!r} on disk: {_known(root, name, with_shipped=False)}")
+    raise UnknownStudy(name, f"no study {shown(name)} on disk: {_known(root, name, with_shipped=False)}")
 
 
 def stored(folder: StudyFolder) -> StudySpec:
@@ -118,8 +121,9 @@ def read(path: str | Path) -> StudySpec:
     text = _text(Path(path))
     try:
         fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UseError(f"{path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        raise UseError(f"{path} is not TOML: {why}") from None
     wrong = []
     if not re.match(r"question\s*=", text):
         wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
@@ -205,7 +209,7 @@ def _base(target: str, root: str | Path) -> StudySpec:
         return read(shipped()[target])
     if target in on_disk(root):
         return stored(StudyFolder(root, target))
-    raise UseError(f"no study {target!r}: {_known(root, target)}")
+    raise UnknownStudy(str(target), f"no study {shown(target)}: {_known(root, target)}")
 
 
 def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, str]) -> StudySpec:

@@ -32,6 +32,8 @@ GRID = f"--depths 8 --dataset synthetic {SIZES}"
 MACHINE = "--threads 1 --jobs 1 --no-figures"
 RUN = f"run {GRID} --steps 12 --set recipe.batch=16 {MACHINE}"
 STUDY_PATH = Path("runs/synthetic")
+HUGE, LONG, DEEP = "9" * 5000, "9" * 3000, "[" * 3500
+"""A number of more digits than Python reads, one that it reads, and a value that is nested beyond its stack."""
 FRAMES = ("curves", "gradients", "responses", "branches")
 
 FILES = {
@@ -40,10 +42,15 @@ FILES = {
     "unknown.toml": 'question = "q"\n\n[recipe]\nsteps = 12\nstepz = 3\n',
     "typed.toml": 'question = "q"\n[recipe]\nsteps = "many"\n',
     "depthless.toml": 'question = "q"\ndepths = []\n',
+    "huge.toml": f'question = "q"\ndepths = [{HUGE}]\n',
+    "deep.toml": f'question = "q"\nx = {DEEP}\n',
+    "dotted.toml": f'question = "q"\n{".".join(["a"] * 5000)} = 1\n',
     "unasked.toml": "depths = [8]\n",
     "afile": "a file",
 }
 
+
+BIG = ("--seeds ", "--steps ", "--set recipe.batch=", "--set measure.snapshots=", "--set recipe.learning_rate=")
 
 # The undisturbed study, and what every refusal has in common
 
@@ -120,7 +127,7 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
     [
         (f"{RUN} --depths 21", ("--depths: depth 21", "6n+2", "20 and 26")),
         (f"{RUN} --depths 7", ("--depths: depth 7", "nearest valid depth is 8")),
-        (f"{RUN} --depht 8", ("No such option", "--depht")),
+        (f"{RUN} --depht 8", ("run has no option --depht", "did you mean --depths?")),
         ("run quickstrat", ("no study 'quickstrat'", "did you mean quickstart?")),
         ("run unknown.toml", ("unknown.toml line 5: recipe.stepz", "its fields are", "did you mean steps?")),
         (f"{RUN} --set recipe.momentun=0.8", ("recipe.momentun is not a field", "did you mean momentum?")),
@@ -158,6 +165,22 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
         (f"run {GRID} --set recipe.batch=64 {MACHINE}", ("recipe.batch is 64", "48 training examples", "lower")),
         (f"{RUN} --eval-examples 0", ("--eval-examples: expected a number of at least 1, not 0",)),
         (f"{RUN} --set dataset.validation=48", ("--set dataset.validation", "must leave training images")),
+        *((f"plan --depths 8 {option}{HUGE}", ("expected at most 4,000 characters",)) for option in BIG),
+        *((f"plan --depths 8 {option}{LONG}", ("expected", "999")) for option in BIG[:-1]),
+        ("plan --depths 2147483648", ("--depths: expected a depth of at most 10,000 layers, not 2147483648",)),
+        (f"plan --depths {LONG}", ("--depths: expected a depth of at most 10,000 layers",)),
+        (f"run quickstart --threads {LONG}", ("--threads: expected a whole number of at most 1,048,576",)),
+        (f"run quickstart --jobs {LONG}", ("--jobs: expected auto or a whole number of at most 1,048,576",)),
+        (f"plan --depths 8 --budget {'9' * 300}h", ("--budget: expected a time such as 90s", "at most 8,784h")),
+        (f"plan --depths 8 --set arms={DEEP}", ("nested too deeply",)),
+        ("plan huge.toml", ("huge.toml is not TOML", "digits")),
+        ("plan deep.toml", ("deep.toml is not TOML: nested too deeply",)),
+        ("plan dotted.toml", ("dotted.toml", "a is not a field of a study")),
+        *((f"{command} {'n' * 300}", ("no study 'nnn",)) for command in ("status", "load", "plan", "clean")),
+        (f"run {GRID} {MACHINE} --name {'n' * 300}", ("nnn", "File name too long")),
+        ("plan --networks plain mymlp", ("no study 'mymlp'", "is it meant for --networks?")),
+        ("plan --probes gradients mine --depths 8", ("no study 'mine'", "is it meant for --probes?")),
+        ("plan --network plain", ("plan has no option --network; did you mean --networks?",)),
         ("plot nothing", ("no study 'nothing' on disk", "under runs are made")),
         ("status nothing", ("no study 'nothing' on disk", "under runs are made")),
         ("export nothing", ("no study 'nothing' on disk", "under runs are made")),

@@ -1,5 +1,6 @@
 """The figures, read from the lines, images and texts that they draw, against the frames they were given."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from degradation.figures import FIGURES, FORMATS, draw
 from degradation.figures.curves import curves, top
 from degradation.figures.depth import depth, readable
 from degradation.figures.heatmap import BLANK
+from degradation.figures.recorded import recorded
 from degradation.figures.responses import responses
 from degradation.figures.style import COLOURS, apart, shade
 from degradation.frames import EXPERIMENTS
@@ -464,3 +466,14 @@ def test_figures_are_drawn_without_torch() -> None:
 def test_drawing_leaves_no_figure_in_pyplot(made: Results) -> None:
     depth(made)
     assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_dollar_signs_in_names_of_layers_and_titles_are_no_formulas():
+    names = ["$$", r"\lr$", "$a_", "fine"]
+    rows = {"step": 0, "stage": 1, "weight_grad_norm": 1.0, "weight_norm": 1.0, "update_norm": 1.0}
+    rows |= {"response_grad_norm": 1.0, "response_grad_rms": 1.0}
+    gradients = pd.DataFrame([rows | {"layer": number, "name": name} for number, name in enumerate(names)])
+    figure, _ = recorded({"gradients": gradients}, title="$$ of a file")
+    figure.savefig(io.BytesIO())
+    shown = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels()]
+    assert shown[-4:] == names

@@ -130,7 +130,7 @@ def broken_link(root):
         (class_unknown, ("val: expected the 3 classes of train; it has dog beside them",)),
         (class_empty, ("cat: expected images (.jpg,", "found none")),
         (empty, ("found nothing",)),
-        (broken_link, ("cannot read", "9.png", "No such file")),
+        (broken_link, ("9.png is a link to", "nowhere, which does not exist")),
         (shutil.rmtree, ("does not exist: expected PATH/train/CLASS",)),
     ],
 )
@@ -257,3 +257,18 @@ def test_colours_are_computed_once_and_kept(folder, monkeypatch):
     monkeypatch.setattr(decoding, "_colours", lambda files, spec: pytest.fail("computed again"))
     assert colours(files, spec) == first
     assert Path(files.root) == folder
+
+
+def test_hidden_files_and_what_programs_leave_behind_are_no_images_and_are_named(tmp_path):
+    make(tmp_path)
+    before, said = listed(SMALL, tmp_path), []
+    image = tmp_path / "train" / "ant" / "2.JPG"
+    for place in ("train/.ipynb_checkpoints", "train/ant/.ipynb_checkpoints", "val/@eaDir", "val/ant/@eaDir"):
+        (tmp_path / place).mkdir()
+        shutil.copy(image, tmp_path / place / "2.JPG")
+    shutil.copy(image, tmp_path / "train" / "ant" / "._2.JPG")
+    assert listed(SMALL, tmp_path, said.append) == before
+    assert said == [
+        f"{tmp_path}: hidden files and folders are skipped: train/.ipynb_checkpoints, train/ant/._2.JPG, "
+        "train/ant/.ipynb_checkpoints and 2 more"
+    ]

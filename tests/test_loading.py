@@ -102,3 +102,17 @@ def test_of_a_frame_without_rows_it_is_said_what_it_needs(command: Command, aske
     said = command("load", "made", *asked.split())
     assert (said.status, said.out) == (2, "")
     assert said.err == f"degradation: frame {asked.split()[0]} of made has no rows: {why}\n"
+
+
+def test_results_say_what_they_are_and_the_package_what_it_has(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, "mine", depths=(8,), seeds=(0,), experiments=False)
+    assert repr(degradation.load(folder.path)) == "<Results of mine: 2 of 2 runs done>"
+    (folder.run_path(folder.run_ids()[0]) / "curves.parquet").unlink()
+    assert repr(degradation.load(folder.path, skip_damaged=True)) == "<Results of mine: 1 of 2 runs done, 1 left out>"
+    assert set(degradation.__all__) <= set(dir(degradation))
+
+
+def test_an_error_of_a_specification_names_no_page_of_another_project() -> None:
+    with pytest.raises(ValueError, match="nearest valid depths are 20 and 26") as refused:
+        degradation.StudySpec(depths=(21,))
+    assert "pydantic.dev" not in str(refused.value)

@@ -163,6 +163,8 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
     folder, options = StudyFolder(tmp_path, "s"), Options(jobs=1, threads=1, checkpoint_seconds=1e9)
     with pytest.raises(Interrupted) as interrupted:
         runner.carry_out(folder, made.study_spec(), options, report)
+    place = said.index(runner.STOPPING)  # at once, and once
+    assert (said[place - 1].phase, said.count(runner.STOPPING)) == ("evaluate", 1)
     assert interrupted.value.status == status
     first = plan.runs(made.study_spec())[0].run_id
     assert folder.checkpoint(first) is not None

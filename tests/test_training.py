@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import DamagedError
+from degradation.execute import check_fit
 from degradation.progress import silent
 from degradation.spec import Measure, Recipe
 from degradation.training.checkpoint import decode, encode
 from degradation.training.evaluate import Watched
-from degradation.training.loop import Host, Stopped, Training, check_fit
+from degradation.training.loop import Host, Stopped, Training
 from degradation.training.recipe import learning_rate
 from tests import made
 
@@ -255,6 +256,17 @@ def test_a_checkpoint_of_other_tensors_than_this_version_keeps_does_not_fit():
     for other in ({}, {"sums": sums.double()}, {"sums": sums[:1]}):
         with pytest.raises(DamagedError, match="another sums than this version keeps"):
             check_fit(run, replace(checkpoint, tensors=checkpoint.tensors | other))
+
+
+def test_an_evaluation_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr("degradation.training.loop.REPORT_SECONDS", 0.0)
+    said = []
+    run = made.run_spec(steps=6, measure=Measure(eval_every=6, probes=()))
+    training = Training(run, made.images(), made.CPU, said.append)
+    training.train(host())
+    parts = [progress.part for progress in said if progress.phase == "evaluating" and progress.step == 6]
+    # 48 training images in three batches, 20 test images in two; each with both kinds of statistics.
+    assert parts == [(done, 10) for done in range(10)]
 
 
 def test_a_diverging_run_ends_with_the_step_and_without_the_rows_behind_it():

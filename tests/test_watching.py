@@ -39,7 +39,7 @@ def test_a_line_leaves_out_what_is_not_known() -> None:
 def test_elsewhere_than_on_a_terminal_training_messages_are_left_out() -> None:
     out = Console(file=io.StringIO(), width=80)
     with watching(out, BY_ID) as report:
-        for phase in ("started", "train", "evaluate", "finished"):
+        for phase in ("started", "train", "evaluate", "evaluating", "finished"):
             report(message(0, phase))
     assert [text.split()[2] for text in written(out).splitlines()] == ["started", "evaluate", "finished"]
 
@@ -51,7 +51,7 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         report(message(0, "train", 50))
         study = report.bars.tasks[0]
         work = [plan.multiply_adds(run.depth, run.shortcut) for run in RUNS]
-        assert study.completed / (study.total or 0) == pytest.approx(0.5 * work[0] / sum(work))
+        assert study.completed / (study.total or 0) == pytest.approx(50 / 101 * work[0] / sum(work))
         assert len(report.bars.tasks) == 2
         report(message(0, "finished", 100))
         assert len(report.bars.tasks) == 1
@@ -60,6 +60,20 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         for run in range(1, len(RUNS)):
             report(message(run, "diverged", 10))
         assert study.completed == pytest.approx(study.total)
+
+
+def test_an_evaluation_has_a_bar_of_its_own_and_nothing_is_at_its_end_before_it() -> None:
+    with watching(terminal(), BY_ID) as report:
+        assert isinstance(report, Live)
+        report(message(0, "train", 100))
+        study, run = report.bars.tasks
+        assert run.percentage < 100
+        assert study.completed < report.weights[RUNS[0].run_id]
+        report(message(0, "evaluate", 100, part=(3, 12)))
+        assert (run.completed, run.total) == (3, 12)
+        assert run.fields["said"] == "evaluates at 100"
+        report(message(0, "train", 50))
+        assert (run.completed, run.total) == (50, 101)
 
 
 def test_what_a_run_has_to_say_stands_above_the_bars() -> None:

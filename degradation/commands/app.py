@@ -4,7 +4,6 @@ Modules that need tables, pandas or torch are imported inside the commands, so t
 """
 
 import io
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -22,11 +21,13 @@ from degradation.commands.listing import ships, status
 from degradation.commands.loading import load
 from degradation.commands.logging import logs
 from degradation.commands.reporting import compare, report
+from degradation.commands.streams import let_go, tolerant_streams
 from degradation.commands.studying import plan, run
-from degradation.commands.tokens import MultiValueCommand
+from degradation.commands.tokens import MultiValueCommand, behind
 from degradation.commands.writing import export, plot
-from degradation.errors import DamagedRun, Interrupted, Parted, UseError
+from degradation.errors import DamagedRun, Interrupted, Parted, UnknownStudy, UseError
 from degradation.processes import here, launching
+from degradation.refusals import suggestion
 from degradation.version import __version__
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -45,6 +46,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "studies": ships,
 }
 """Every command, in the order of the help."""
+LONGEST = 4000
+"""Characters of an argument; paths of Linux have at most as many."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
 """Those that can go on without damaged runs."""
 
@@ -88,13 +91,16 @@ for name, command in COMMANDS.items():
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command; ends with an exit status: 0 done, 1 a run failed, 2 error of use, 130/143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        status = _carried_out(arguments) if here().rank == 0 else _taken_part_in(arguments)
-        sys.stdout.flush()
-    except (ReaderGone, BrokenPipeError):
-        # Nobody reads stdout any more. Python flushes it once more at exit, which must not fail aloud.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = BROKEN_PIPE
+    with tolerant_streams() as out:
+        try:
+            status = _carried_out(arguments) if here().rank == 0 else _taken_part_in(arguments)
+            out.flush()
+        except (ReaderGone, BrokenPipeError):  # nobody reads stdout any more
+            let_go(out)
+            status = BROKEN_PIPE
+        if out.lost is not None:
+            let_go(out)
+            status = status or _say(f"stdout: {out.lost.strerror}: what was to be printed is lost", USE_ERROR)
     sys.exit(status)
 
 
@@ -108,6 +114,7 @@ def _taken_part_in(arguments: list[str]) -> int:
 
 def _carried_out(arguments: list[str]) -> int:
     try:
+        _check_lengths(arguments)
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
         if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
@@ -116,6 +123,9 @@ def _carried_out(arguments: list[str]) -> int:
     except DamagedRun as error:
         hint = "; --skip-damaged goes on without it" if arguments[0] in SKIPPING else ""
         return _say(f"{error}{hint}", USE_ERROR)
+    except UnknownStudy as error:
+        option = behind(arguments, error.name)
+        return _say(f"{error}{f'; or is it meant for {option}?' if option else ''}", USE_ERROR)
     except UseError as error:
         return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
     except Parted as error:
@@ -131,13 +141,23 @@ def _carried_out(arguments: list[str]) -> int:
         return _say(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
 
 
+def _check_lengths(arguments: Sequence[str]) -> None:
+    """UseError for what is longer than any name or number: Python reads no integer of that many digits."""
+    for argument in arguments:
+        if len(argument) > LONGEST:
+            raise UseError(f"{argument[:20]}...: expected at most {LONGEST:,} characters, not {len(argument):,}")
+
+
 def _explained(error: Any) -> str:
-    """What the parser says; of an option that another command has, which one."""
+    """What the parser says; of an option that is near to one of the command's own or that another has, which one."""
     if not hasattr(error, "possibilities"):  # of an unknown option alone
         return str(error.format_message())
     known: Any = typer.main.get_command(app)
     option, command = error.option_name, error.ctx.info_name
-    owners = [n for n, c in known.commands.items() if any(option in (*p.opts, *p.secondary_opts) for p in c.params)]
+    options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
+    if near := suggestion(option, options.get(command, ())):
+        return f"{command} has no option {option}{near}"
+    owners = [name for name, own in options.items() if option in own]
     if not owners or command not in known.commands:
         return str(error.format_message())
     return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"

@@ -262,5 +262,6 @@ def new_table(*headings: str) -> Table:
 
 
 def say_error(message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    print(f"degradation: {' '.join(message.split())}", file=sys.stderr)
+    """One line on stderr, whatever the message holds; what is longer than any name is cut."""
+    words = (word if len(word) <= 300 else f"{word[:100]}..." for word in message.split())
+    print(f"degradation: {' '.join(words)}", file=sys.stderr)

@@ -43,3 +43,5 @@ def _toml(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except RecursionError:
+        raise UseError(f"{text[:20]}...: nested too deeply") from None

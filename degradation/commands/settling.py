@@ -27,7 +27,7 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
         raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
     resolved = studies.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
-    study = studies.with_images(resolved.study, folder, where.data_dir)
+    study = studies.with_images(resolved.study, folder, where.data_dir, lambda line: out.print(line, soft_wrap=True))
     if "recipe.ghost_batches" not in fields:
         study = _shared(study, where, out) if folder.study() is None else _as_begun(study, studies.stored(folder))
     if asked.budget is not None:

@@ -53,6 +53,19 @@ def expand(tokens: Sequence[str]) -> list[str]:
     return expanded + rest
 
 
+def behind(tokens: Sequence[str], name: str) -> str:
+    """The option whose values stand right before a token that could be one more; empty where there is none.
+
+    ``run --networks plain mymlp``: ``mymlp`` is read as the name of a study, and may have been meant as a network.
+    """
+    place = tokens.index(name) if name in tokens else 0
+    before = list(tokens[:place])
+    while before and not before[-1].startswith("-"):
+        before.pop()
+    option = before[-1] if before and len(before) < place else ""
+    return option if option in MULTI_VALUE and all(map(MULTI_VALUE[option], tokens[len(before) : place])) else ""
+
+
 class MultiValueCommand(TyperCommand):
     """A command whose multi-value options take several values after one name."""
 

@@ -6,8 +6,12 @@ from typing import Any, TypeVar
 
 from degradation.commands.tokens import is_integer
 from degradation.errors import UseError
-from degradation.refusals import suggestion
+from degradation.refusals import shown, suggestion
 
+MOST = 2**20
+"""What no machine has as many of: examples of a batch, processes, threads."""
+LONGEST = 366 * 24 * 3600
+"""Seconds: nobody waits longer for a study."""
 Word = TypeVar("Word", bound=str)
 
 
@@ -33,11 +37,12 @@ def share(option: str, value: str | None) -> float | None:
 
 
 def positive(option: str, value: str | None, *, least: int = 1) -> int | None:
-    """The whole number of an option, None where it was not given; UseError where it is none of at least ``least``."""
-    if value is None or (is_integer(value) and int(value) >= least):
+    """The whole number of an option, None where it was not given; UseError where it is not in ``least`` to ``MOST``."""
+    if value is None or (is_integer(value) and least <= int(value) <= MOST):
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""
-    raise UseError(f"{option}: expected {also}a whole number of at least {least}, not {value!r}")
+    bound = f"at most {MOST:,}" if is_integer(value) and int(value) > MOST else f"at least {least}"
+    raise UseError(f"{option}: expected {also}a whole number of {bound}, not {shown(value)}")
 
 
 def seconds(budget: str) -> float:
@@ -45,8 +50,10 @@ def seconds(budget: str) -> float:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + rest
-    if not total:
-        raise UseError(f"--budget: expected a time such as 90s, 30m, 2h or 1h30m, not {budget!r}")
+    if not 0 < total <= LONGEST:
+        raise UseError(
+            f"--budget: expected a time such as 90s, 30m or 1h30m, at most {LONGEST // 3600:,}h, not {shown(budget)}"
+        )
     return float(total)
 
 

@@ -14,7 +14,7 @@ from degradation.progress import Phase, Progress, Report, line
 from degradation.spec import RunSpec
 
 LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
-PASSING: tuple[Phase, ...] = ("train", "measure")  # too many for lines
+PASSING: tuple[Phase, ...] = ("train", "evaluating", "measure")  # too many for lines
 NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
 ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
 
@@ -74,10 +74,12 @@ class Live:
 
     def _go_on(self, progress: Progress) -> None:
         run_id = progress.run_id
-        self.parts[run_id] = self.weights[run_id] * progress.step / progress.steps
+        # The last evaluation counts as one step more: nothing is at 100 % before it has ended.
+        self.parts[run_id] = self.weights[run_id] * progress.step / (progress.steps + 1)
         if run_id not in self.tasks:
-            self.tasks[run_id] = self.bars.add_task(self._name(run_id), total=progress.steps, said="")
-        self.bars.update(self.tasks[run_id], completed=progress.step, said=_said(progress))
+            self.tasks[run_id] = self.bars.add_task(self._name(run_id), said="")
+        done, whole = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
+        self.bars.update(self.tasks[run_id], completed=done, total=whole, said=_said(progress))
 
     def _name(self, run_id: str) -> str:
         """The run and its arm, cut to what the line has room for."""
@@ -106,6 +108,7 @@ class Live:
 def _said(progress: Progress) -> str:
     """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first, as far as it is known."""
     parts = [
+        "evaluates at" if progress.phase in ("evaluate", "evaluating") else "",
         f"{progress.step:,}",
         f"loss {progress.loss:.3f}" if progress.loss is not None else "",
         f"error {percent(progress.error)}" if progress.error is not None else "",

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ TRAIN, HELD_OUT = "train", ("val", "valid", "test")
 MIX_KEY = 224  # Philox key of the one order in which files are numbered; fixed for ever
 DIGITS = 16
 NAMED = 3  # of what is odd, in an error
+LEFT_BEHIND = ("@eaDir", "__MACOSX", "__pycache__", "lost+found", "Thumbs.db")
+"""What file servers, archives and programs put into folders for themselves."""
 UNNAMED = "the images of this study lie in a folder: name it with --dataset folder:PATH"
 LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or valid, or test in place of val)"
 
@@ -62,6 +64,8 @@ class Listing:
     train: Files
     test: Files
     digest: str
+    skipped: tuple[str, ...] = ()
+    """Hidden files and folders, and those that programs leave behind, below the folder."""
 
     def fills(self, spec: Folder) -> Folder:
         """The spec with what this folder holds. UseError where its held-out images leave none to train on."""
@@ -81,9 +85,15 @@ class Listing:
         return self.train.take(np.flatnonzero(~held)), self.train.take(np.flatnonzero(held))
 
 
-def listed(spec: Folder, path: Path) -> Folder:
-    """The spec with what the folder at ``path`` holds. Raises UseError, in one line, where it is not laid out so."""
-    return read(path).fills(spec)
+def listed(spec: Folder, path: Path, say: Callable[[str], None] = lambda line: None) -> Folder:
+    """The spec with what the folder at ``path`` holds; ``say`` is told in one line what was skipped in it.
+
+    Raises UseError, in one line, where it is not laid out so.
+    """
+    found = read(path)
+    if found.skipped:
+        say(f"{path}: hidden files and folders are skipped: {_named(found.skipped)}")
+    return found.fills(spec)
 
 
 def same(expected: Folder, found: Folder, path: Path) -> None:
@@ -125,14 +135,22 @@ def _read(path: Path) -> Listing:
     classes = _classes(path / TRAIN)
     _same_classes(path / held_out_name, classes)
     sha = hashlib.sha256()
-    parts = {role: _files(path / name, classes, sha) for role, name in ((TRAIN, TRAIN), ("test", held_out_name))}
-    return Listing(path=path, classes=classes, train=parts[TRAIN], test=parts["test"], digest=sha.hexdigest()[:DIGITS])
+    skipped = [f"{part}/{entry.name}" for part in (TRAIN, held_out_name) for entry in os.scandir(path / part)]
+    skipped = [name for name in skipped if _left_behind(name.rpartition("/")[2])]
+    train, test = (_files(path / part, classes, sha, skipped) for part in (TRAIN, held_out_name))
+    digest = sha.hexdigest()[:DIGITS]
+    return Listing(path=path, classes=classes, train=train, test=test, digest=digest, skipped=tuple(sorted(skipped)))
+
+
+def _left_behind(name: str) -> bool:
+    """Whether a file or folder is none of the user's: hidden, or made by a program for itself."""
+    return name.startswith(".") or name in LEFT_BEHIND
 
 
 def _classes(part: Path) -> tuple[str, ...]:
     """The names of the class folders of a part, sorted: two at least."""
     entries = list(os.scandir(part))
-    found = tuple(sorted(entry.name for entry in entries if entry.is_dir()))
+    found = tuple(sorted(entry.name for entry in entries if entry.is_dir() and not _left_behind(entry.name)))
     if len(found) < 2:
         loose = f" and {len(entries) - len(found):,} files outside of any" if len(entries) > len(found) else ""
         raise UseError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
@@ -140,7 +158,7 @@ def _classes(part: Path) -> tuple[str, ...]:
 
 
 def _same_classes(part: Path, classes: Sequence[str]) -> None:
-    found = {entry.name for entry in os.scandir(part) if entry.is_dir()}
+    found = {entry.name for entry in os.scandir(part) if entry.is_dir() and not _left_behind(entry.name)}
     lacking, unknown = sorted(set(classes) - found), sorted(found - set(classes))
     if lacking or unknown:
         odd = [f"lacks {_named(lacking)}"] if lacking else []
@@ -148,11 +166,13 @@ def _same_classes(part: Path, classes: Sequence[str]) -> None:
         raise UseError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
 
 
-def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash") -> Files:
-    """The images of a part, in mixed order; names and sizes go into the hash in sorted order."""
+def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash", skipped: list[str]) -> Files:
+    """The images of a part, in mixed order; names and sizes go into the hash in sorted order; adds to ``skipped``."""
     names, sizes, counts = list[bytes](), list[int](), list[int]()
     for name in classes:
-        found = sorted((os.fsencode(where), size) for where, size in _images(part / name, f"{part.name}/{name}"))
+        found = sorted(
+            (os.fsencode(where), size) for where, size in _images(part / name, f"{part.name}/{name}", skipped)
+        )
         if not found:
             raise UseError(f"{part / name}: expected images ({', '.join(EXTENSIONS)}), found none")
         names += [where for where, _ in found]
@@ -173,17 +193,29 @@ def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash") -> Files:
     )
 
 
-def _images(folder: Path, name: str) -> Iterator[tuple[str, int]]:
+def _images(folder: Path, name: str, skipped: list[str]) -> Iterator[tuple[str, int]]:
     """Name below the root and size in bytes of every image in a class folder, in folders within it too."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield from _images(Path(entry.path), f"{name}/{entry.name}")
+            if _left_behind(entry.name):
+                skipped.append(f"{name}/{entry.name}")
+            elif entry.is_dir():
+                yield from _images(Path(entry.path), f"{name}/{entry.name}", skipped)
             elif entry.name.lower().endswith(EXTENSIONS):
-                size = entry.stat().st_size
+                size = _size(entry)
                 if not size:
                     raise UseError(f"{entry.path} is empty (0 bytes): expected an image; restore it, or take it away")
                 yield f"{name}/{entry.name}", size
+
+
+def _size(entry: "os.DirEntry[str]") -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        raise UseError(
+            f"{entry.path} is a link to {Path(entry.path).readlink()}, which does not exist: restore that, or take the "
+            f"link away"
+        ) from None
 
 
 def _named(names: Iterable[str]) -> str:

@@ -39,10 +39,12 @@ def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool
     grid = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
     parts = [_panel(axes, key, frames[key[0]], steps) for axes, key in zip(grid, shown, strict=True)]
     every = -(-len(layers) // TICKS)
-    grid[-1].set_xticks(layers["layer"][::every], layers["name"][::every], rotation=90, fontsize=6.5)
-    grid[-1].set_xlabel("layer, in forward order" + _without_response(frames))
+    # Names of layers and files are no formulas, whatever dollar signs they hold.
+    names = layers["name"][::every]
+    grid[-1].set_xticks(layers["layer"][::every], names, rotation=90, fontsize=6.5, parse_math=False)
+    grid[-1].set_xlabel("layer, in forward order" + _without_response(frames), parse_math=False)
     if title:
-        grid[0].set_title(title, loc="left", fontweight="bold")
+        grid[0].set_title(title, loc="left", fontweight="bold", parse_math=False)
     return figure, pd.concat(parts, ignore_index=True)
 
 

@@ -51,7 +51,7 @@ class Transcript:
     def __call__(self, progress: Progress) -> None:
         """Take a message in: each but those of training steps without a new row."""
         row = (progress.loss, progress.error)
-        if progress.phase not in ("train", "measure") or row != self._row:
+        if progress.phase not in ("train", "evaluating", "measure") or row != self._row:
             self._add(line(progress))
         self._row = row
         # Not of a note: it may be the store's own, that it cannot be reached, in the midst of a write.

@@ -26,6 +26,9 @@ from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, fra
 Stop = Callable[[], bool]
 
 
+STOPPING = Progress(run_id="", phase="note", message="stopping: the part that is measured now ends first")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What became of one experiment: ids of runs done, and for each left out or failed the line that says why."""
@@ -96,7 +99,7 @@ def carry_out(work: "Work", report: Report = silent) -> Outcome:
     """
     work.environment.enter()
     failed = dict(work.damaged)
-    with stop_requests() as stop:
+    with stop_requests(lambda: report(STOPPING)) as stop:
         for run_id in work.todo:
             if why := work.attempt(run_id, report, stop):
                 failed[run_id] = why

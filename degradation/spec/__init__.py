@@ -1,5 +1,10 @@
 """What is studied, as frozen data: a study (a grid of runs and what to measure) and each single run."""
 
+import os
+
+# Errors of StudySpec(...) are read by people: the address of a page about pydantic helps none of them.
+os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "false")
+
 from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
 from degradation.spec.datasets import LISTED, Cifar10, Dataset, Digits, Folder, Synthetic, default_padding
 from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of, has_plain

@@ -19,8 +19,21 @@ class Frozen(BaseModel):
     that value, so that the ids of earlier runs stay as they are."""
 
 
+DEEPEST = 10_000
+
+
+def shortened(number: int) -> str:
+    """A number with its digits, where they can be read."""
+    return str(number) if abs(number) < 10**20 else "one of more than 20 digits"
+
+
 def valid_depth(depth: int) -> int:
-    """``depth`` if it is 6n+2 with n >= 1 (section 4.2 of the paper); ValueError naming the nearest otherwise."""
+    """``depth`` if it is 6n+2 with n >= 1 (section 4.2 of the paper); ValueError naming the nearest otherwise.
+
+    Up to 10,000 layers, as the deepest convolutional network that was trained has (Xiao et al. 2018).
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"expected a depth of at most {DEEPEST:,} layers, not {shortened(depth)}")
     if depth >= 8 and depth % 6 == 2:
         return depth
     below = (depth - 2) // 6 * 6 + 2
@@ -59,7 +72,7 @@ def printable(text: str) -> str:
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Step = Annotated[int, Field(ge=0)]
+Step = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
 def canonical(spec: BaseModel) -> str:

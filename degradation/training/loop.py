@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
 from degradation import frames, networks, schedules
 from degradation.data import AnyImages
 from degradation.data.sources import clean_batches, training_batches
 from degradation.environment import Environment, provenance
-from degradation.errors import DamagedError
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Readings
 from degradation.progress import Progress, Report
@@ -48,16 +46,6 @@ class Host:
         """Raise Stopped where the run shall stop."""
         if self.should_stop():
             raise Stopped
-
-
-def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
-    """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
-    wanted = State(networks.for_run(run), run.recipe, torch.device("cpu")).tensors()
-    kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
-    if found != kind:
-        odd = next(name for name in kind if found.get(name) != kind[name])
-        raise DamagedError(f"the checkpoint holds another {odd} than this version keeps")
 
 
 class Clock:
@@ -225,13 +213,28 @@ class Training:
     def _evaluation_rows(self, host: Host) -> list[dict[str, Any]]:
         measure, at_end = self.run.measure, self.position == self.run.recipe.steps
         examples = measure.final_examples if at_end else measure.eval_examples
+        whole = len(STATISTICS) * sum(batches.count(examples) for batches in self.clean.values())
+        watch = self._watching_evaluation(host, whole)
         rows = []
         for split, batches in self.clean.items():
             for statistics in STATISTICS:
-                watched = Watched(batches=batches, examples=examples, watch=host.watch)
-                found = self.evaluate(watched, statistics)
+                found = self.evaluate(Watched(batches=batches, examples=examples, watch=watch), statistics)
                 rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
         return rows
+
+    def _watching_evaluation(self, host: Host, whole: int) -> Callable[[], None]:
+        """What is called at each of the ``whole`` batches of an evaluation: may end it, and says how far it is."""
+        done, told = 0, time.monotonic()
+
+        def watch() -> None:
+            nonlocal done, told
+            host.watch()
+            if (now := time.monotonic()) - told >= REPORT_SECONDS:
+                self._tell("evaluating", (done * self.team.count, whole))
+                told = now
+            done += 1
+
+        return watch
 
     def _curve(self, split: str, statistics: str, loss: float, error: float, examples: int) -> dict[str, Any]:
         recipe, step = self.run.recipe, self.position
@@ -248,7 +251,7 @@ class Training:
 
     # what it says and what it leaves
 
-    def _tell(self, phase: Any) -> None:
+    def _tell(self, phase: Any, part: tuple[int, int] | None = None) -> None:
         last = self.curves[-1] if self.curves else {}
         self.report(
             Progress(
@@ -258,7 +261,8 @@ class Training:
                 steps=self.run.recipe.steps,
                 loss=last.get("loss"),
                 error=last.get("error"),
-                images_per_second=self._clock.images_per_second(),
+                images_per_second=None if part else self._clock.images_per_second(),
+                part=part,
             )
         )
 
