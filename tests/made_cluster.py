@@ -52,6 +52,22 @@ def lose_node(cluster: Any, worker: int) -> None:
     cluster.remove_node(lost, allow_graceful=False)
 
 
+def lose_head(phase: str) -> None:
+    """Kill the head of the Ray that this process has started when it comes to this function of the launcher."""
+    from degradation.launchers import ray as launcher
+
+    go_on = getattr(launcher, phase)
+
+    def headless(*given: Any) -> Any:
+        node: Any = launcher.ray._private.worker._global_node
+        head = node.all_processes["gcs_server"][0].process
+        head.kill()
+        head.wait()
+        return go_on(*given)
+
+    setattr(launcher, phase, headless)
+
+
 def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> Work:
     """Work whose runs are carried out by a function of a test."""
     folder = StudyFolder(root, "s")
@@ -134,6 +150,18 @@ def never_enough_memory(run: RunSpec, folder: StudyFolder, options: Options, rep
 def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
     """Another holder's lease has not expired the first two times."""
     return "held" if note(folder, run, "asked") < 3 else "finished"
+
+
+def hears_nothing_if_residual(
+    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop
+) -> Ending:
+    """A residual run stands still, as one whose worker has begun without a head."""
+    if run.network == "plain":
+        return unhurried(run, folder, options, report, stop)
+    until = time.monotonic() + 12
+    while time.monotonic() < until:
+        time.sleep(0.1)
+    return "stopped"
 
 
 def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:

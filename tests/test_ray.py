@@ -1,6 +1,7 @@
 """A study on a Ray cluster of three nodes here: nodes, workers and the command die, the frames stay equal."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -204,9 +205,10 @@ def test_what_a_worker_prints_stands_in_the_log_of_its_run(on, tmp_path):
 
 
 SILENT = "from degradation.launchers import cluster; cluster.SILENT_SECONDS = {}; from degradation.commands import main"
+LOST = "from tests import made_cluster; made_cluster.lose_head({!r})"
 
 
-def start(root: Path, *arguments: str, silent_seconds: float | None = None) -> subprocess.Popen:
+def start(root: Path, *arguments: str, silent_seconds: float | None = None, lost: str = "") -> subprocess.Popen:
     """`degradation run` of a study like STUDY, in a process of its own."""
     toml = root / "s.toml"
     toml.write_text(
@@ -214,7 +216,8 @@ def start(root: Path, *arguments: str, silent_seconds: float | None = None) -> s
         "recipe = { steps = 120, batch = 16, warmup_steps = 2, padding = 1 }\n"
         'dataset = { name = "synthetic", examples = 48, test_examples = 20, size = 8 }\n'
     )
-    module = ["-m", "degradation"] if silent_seconds is None else ["-c", f"{SILENT.format(silent_seconds)}; main()"]
+    made = [SILENT.format(silent_seconds), *([LOST.format(lost)] if lost else []), "main()"]
+    module = ["-m", "degradation"] if silent_seconds is None else ["-c", "; ".join(made)]
     command = [sys.executable, *module, "run", str(toml), "--root", str(root), "--launcher", "ray"]
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -255,23 +258,31 @@ def test_ray_that_was_started_here_leaves_no_process_behind_a_signal(tmp_path, m
     process = start(tmp_path)
     wait_for(process, "pairs" if moment == "while it starts" else "timing")
     until = time.monotonic() + 60
-    while len(started := descendants(process.pid)) < 2 and time.monotonic() < until:
+    while len(started := descendants(process.pid)) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     while process.poll() is None:
         started |= descendants(process.pid)
         time.sleep(0.05)
     assert_interrupted(process, None, 143)
-    until = time.monotonic() + 10
-    while any(map(alive, started)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not [pid for pid in started if alive(pid)]
+    assert_all_end(started, 10)
+
+
+def test_ray_that_was_started_here_ends_soon_after_a_command_that_is_killed(tmp_path):
+    process = start(tmp_path)
+    wait_for(process, "timing")
+    started = descendants(process.pid)
+    agents = [pid for pid in started if b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    process.kill()
+    process.communicate()
+    assert len(agents) == 2
+    assert_all_end(started, 10)
 
 
 def test_what_ray_says_of_its_own_end_is_not_shown(monkeypatch, capfd):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(launcher.ray, "shutdown", lambda: os.write(2, b"Failed to push error to driver"))
-    monkeypatch.setattr(cluster_room, "_start_whole", lambda: None)
+    monkeypatch.setattr(cluster_room, "_start_whole", lambda watch: None)
     with cluster_room.connected(Options(launcher="ray")):
         print("shown")
     assert capfd.readouterr() == ("shown\n", "")
@@ -284,6 +295,13 @@ def assert_interrupted(process: subprocess.Popen, number: int | None, status: in
     assert process.returncode == status, said
     assert said.startswith("degradation: interrupted; the same command continues it: degradation run ")
     assert said.count("\n") == 1
+
+
+def assert_all_end(processes: set[int], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while any(map(alive, processes)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not [pid for pid in processes if alive(pid)]
 
 
 def descendants(pid: int) -> set[int]:
@@ -347,6 +365,40 @@ def test_the_death_of_the_head_ends_the_command_in_one_line_with_checkpoints(clu
     assert why.count("\n") == 1
     folder = StudyFolder(tmp_path, "s")
     assert any(folder.checkpoint(run_id) for run_id in folder.run_ids())
+
+
+@pytest.mark.parametrize("phase", ["time_costs", "check", "launch"])
+def test_the_death_of_the_head_in_any_phase_ends_the_command_in_one_line(tmp_path, phase):
+    process = start(tmp_path, silent_seconds=2, lost=phase)
+    wait_for(process, "timing")
+    started, below = time.monotonic(), descendants(process.pid)
+    _, why = process.communicate(timeout=100)
+    assert process.returncode == 2, why
+    assert re.match(r"degradation: the head of the Ray cluster, \S+, has not answered for 2 seconds", why)
+    assert why.count("\n") == 1
+    assert time.monotonic() - started < 50  # Ray ends what waits for its head after 60
+    assert_all_end(below, 2)
+
+
+def test_without_a_head_no_run_is_waited_for_that_has_not_begun(on, tmp_path, monkeypatch):
+    watch = Once(lambda run_id: monkeypatch.setattr(cluster_room.Head, "_connects", lambda head: False))
+    monkeypatch.setattr(cluster_room, "SILENT_SECONDS", 1)
+    asked, begun = pretended(tmp_path, made_cluster.hears_nothing_if_residual, STUDY, **on), time.monotonic()
+    with pytest.raises(cluster_room.ClusterError, match="the same command continues"):
+        launcher.launch(asked, RUNS, watch, lambda: False)
+    assert time.monotonic() - begun < 10
+    assert all(asked.folder.checkpoint(run_id) for run_id in watch.under_way)
+
+
+def test_ray_is_asked_in_a_thread_while_its_head_may_be_gone(cluster, monkeypatch):
+    head = cluster_room.Head()
+    assert head.answer(lambda: 1) == 1
+    with pytest.raises(ZeroDivisionError):
+        head.answer(lambda: 1 // 0)
+    monkeypatch.setattr(cluster_room, "SILENT_SECONDS", 0)
+    monkeypatch.setattr(head, "_connects", lambda: False)
+    with pytest.raises(cluster_room.ClusterError, match="the same command continues"):
+        head.answer(lambda: time.sleep(5))
 
 
 def test_a_head_is_asked_by_a_bare_connection(cluster, monkeypatch):

@@ -1,19 +1,22 @@
 """A Ray cluster: started on this machine or joined, what its nodes have, and whether its head is still there."""
 
 import logging
+import math
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 from degradation.environment import Options, cores
 from degradation.errors import UseError
 from degradation.launchers.shares import Share
 from degradation.launchers.transcript import captured
+from degradation.launchers.watchdog import watch_over, watchdog
 from degradation.stopping import stop_requests
 
 try:
@@ -24,11 +27,14 @@ except ImportError:
     raise UseError("--launcher ray needs Ray: pip install 'degradation[cluster]'") from None
 
 REACH_SECONDS = 5.0
-SILENT_SECONDS = 30.0  # without an answer of the head: Ray itself would end the process after 60, in the midst of it
+SILENT_SECONDS = 25.0  # without an answer of the head; Ray ends its own processes after 60
 ANSWER_SECONDS = 2.0
+ASK_SECONDS = 0.2  # between two questions whether the head answers
+PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "3600")  # Ray ends a process that sees no head for longer
 HTTP2_SETTINGS = 4  # the type of the frame
 FAILURES = (RayError, OSError, RuntimeError, ValueError)  # of starting or joining Ray
 STORE_BYTES = 80 * 2**20  # nothing but small messages passes through Ray's own object store
+Answer = TypeVar("Answer")
 
 
 class ClusterError(UseError):
@@ -48,23 +54,43 @@ def connected(options: Options) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address_of(options)
+    with nullcontext() if address else watchdog() as watch:
+        try:
+            with _signals_kept():
+                if address:
+                    _join(address, f"--address {address}" if options.address else f"$RAY_ADDRESS {address}")
+                else:
+                    _start_whole(watch)
+            with _printing_nothing():
+                yield
+        finally:
+            with captured():  # tasks that a signal left behind are mourned on stderr, below Python
+                ray.shutdown()
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Join Ray so that it does not end this process in a line of its own a minute after the head died.
+
+    `Head` says it sooner, but may not be asked for a while: a person is asked first, or a large study is read. Not
+    where Ray is started here: what it starts would inherit the variable, and outlive the command by as much.
+    """
+    name, seconds = PATIENCE
+    before = os.environ.get(name)
+    os.environ[name] = before or seconds
     try:
-        with _signals_kept():
-            if address:
-                _join(address, f"--address {address}" if options.address else f"$RAY_ADDRESS {address}")
-            else:
-                _start_whole()
-        with _printing_nothing():
-            yield
+        yield
     finally:
-        with captured():  # tasks that a signal left behind are mourned on stderr, below Python
-            ray.shutdown()
+        if not before:
+            del os.environ[name]
 
 
-def _start_whole() -> None:
+def _start_whole(watch: Any) -> None:
     """Start Ray to the end before a signal is obeyed: interrupted half-way, it would leave processes behind."""
     with stop_requests() as stop:
         _start()
+        if watch:
+            watch_over(watch)
     if stop():
         signal.raise_signal(signal.Signals(stop.status - 128))
 
@@ -88,7 +114,7 @@ def _join(address: str, named: str) -> None:
     if address != "auto":
         _reach(address, named)
     try:
-        with captured():  # each attempt to connect is a line on stderr, written below Python
+        with captured(), _patient():  # each attempt to connect is a line on stderr, written below Python
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except FAILURES as error:
         raise UseError(
@@ -164,7 +190,7 @@ def _left_out(module: Any, name: str) -> Iterator[None]:
 def alive() -> list[dict[str, Any]]:
     """The nodes that are alive, as Ray describes them."""
     described: Any = ray.nodes
-    return [node for node in described() if node["Alive"]]
+    return [node for node in Head().answer(described) if node["Alive"]]
 
 
 def resources() -> list[dict[str, float]]:
@@ -203,7 +229,7 @@ class Head:
         self.answers = True
 
     def ask(self) -> bool:
-        """Whether it answers now. ClusterError where it has not for half a minute."""
+        """Whether it answers now. ClusterError where it has not for so long that it is gone."""
         now, self.answers = time.monotonic(), self._connects()
         if self.answers:
             self._answered = now
@@ -213,6 +239,36 @@ class Head:
                 f"is done and every checkpoint is kept; once a cluster is there, the same command continues"
             )
         return self.answers
+
+    def answer(self, question: Callable[[], Answer]) -> Answer:
+        """What Ray answers to a question that needs its head. ClusterError where that is gone.
+
+        In a thread of its own: while Ray waits for its head it is deaf, to signals too.
+        """
+        answer: Future[Answer] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(question())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        while not wait([answer], ASK_SECONDS).done:
+            self.ask()
+        return answer.result()
+
+    def ended(self, tasks: Sequence[Any], seconds: float = math.inf) -> tuple[list[Any], list[Any]]:
+        """The tasks that have ended once all have, or after so many seconds, and the others.
+
+        ClusterError where the head is gone: a task that then begins finds neither its code nor an end.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            found: tuple[list[Any], list[Any]] = ray.wait(list(tasks), num_returns=len(tasks), timeout=ASK_SECONDS)
+            if not found[1] or time.monotonic() > until:
+                return found
+            self.ask()
 
     def _connects(self) -> bool:
         try:

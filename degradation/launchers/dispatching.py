@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -103,7 +104,7 @@ class Dispatch:
             self.todo.remove(waiting)
             self.started.discard(waiting.run.run_id)
             asked = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.asked())
-            ref = asked.remote(*nodes.packed(self.work, waiting.run), self.board)
+            ref = self.head.answer(partial(asked.remote, *nodes.packed(self.work, waiting.run), self.board))
             self.flights[ref] = Flight(run=waiting.run, share=self.share)
 
     def _place(self, run: RunSpec) -> Any:
@@ -191,19 +192,26 @@ class Dispatch:
         self._wait(flight.run)
 
     def _end(self) -> None:
-        """Ask every worker to stop and wait for the checkpoints; what has not begun is forgotten."""
+        """Ask every worker to stop and wait for the checkpoints; what has not begun is forgotten.
+
+        Without a head only of the runs that were heard of: a worker that begins then waits for its code, and does not
+        hear that it is asked to stop.
+        """
         for ref in self.flights:
             ray.cancel(ref, recursive=False)
         until = time.monotonic() + END_SECONDS
-        while self.flights and time.monotonic() < until:
+        while time.monotonic() < until and any(
+            self.head.answers or flight.run.run_id in self.started for flight in self.flights.values()
+        ):
             with suppress(ClusterError):  # it was said, or nothing is left to be done about it
                 self._collect(WAKE_SECONDS)
+                self.head.ask()
 
     def _hear_all(self) -> None:
         """The messages that are still on their way."""
         until = time.monotonic() + nodes.LAST_SECONDS
         self._pass_on()
-        while self._asked and time.monotonic() < until:
+        while self._asked and self.head.answers and time.monotonic() < until:
             self._pass_on()
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from degradation.costs import Costs
 from degradation.environment import Options, cores
 from degradation.errors import UseError
-from degradation.launchers.cluster import address_of, alive, connected, gcs_address, on_node, resources, task
+from degradation.launchers.cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
 from degradation.launchers.shares import Share, share_of
 from degradation.launchers.work import Stop, Work
 from degradation.processes import here
@@ -66,8 +67,9 @@ def check(work: Work, study: StudySpec) -> None:
         packed = nodes.packed(_from_anywhere(work, options), study)
         look = task(nodes.check, share)
         fitting = [node["NodeID"] for node in alive() if share.within([node["Resources"]])]
-        asked = [look.options(**share.least(), scheduling_strategy=on_node(node)).remote(*packed) for node in fitting]
-        answered, busy = ray.wait(asked, num_returns=len(asked), timeout=CHECK_SECONDS) if asked else ([], [])
+        places = [look.options(**share.least(), scheduling_strategy=on_node(node)) for node in fitting]
+        asked = [Head().answer(partial(place.remote, *packed)) for place in places]
+        answered, busy = Head().ended(asked, CHECK_SECONDS) if asked else ([], [])
         for ref in busy:
             ray.cancel(ref)
         for ref in answered:
@@ -83,7 +85,8 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
         placed, share = _placed(options, runs)
         _fits(share, placed)
         timing = ray.remote(nodes.time_costs).options(**share.asked())
-        found: Costs = _answer(timing.remote(*nodes.packed(study, replace(placed, jobs=1))))
+        packed = nodes.packed(study, replace(placed, jobs=1))
+        found: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
         return replace(found, jobs=at_a_time)
 
@@ -107,7 +110,8 @@ def _from_anywhere(work: Work, options: Options) -> Work:
 
 
 def _answer(ref: Any) -> Any:
-    """What a node answered. UseError where it refused, or died."""
+    """What a node answered. UseError where it refused or died, or the cluster is no more."""
+    Head().ended([ref])
     try:
         return ray.get(ref)
     except RayTaskError as error:
