@@ -163,6 +163,7 @@ def execute(
         with folder.lock(run.run_id) as held:
             if not held:
                 return "held"
+            folder.remove_half_written(run.run_id)
             if folder.is_done(run.run_id):
                 status: Ending = folder.done(run.run_id)["status"]
                 return status

@@ -115,6 +115,7 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
 
     study = _keep_study(folder, study)
     survey = surveyed(folder)
+    survey.sweep()
     damaged = _damaged(survey)
     todo = pending(survey, study)
     failed: dict[str, str] = {}

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from degradation.errors import DamagedError, DamagedRun, UseError
 from degradation.frames import EXPERIMENTS
 from degradation.spec import RunSpec, upgrade
-from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, StudyFolder, frame_file
+from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, WRITING, StudyFolder, frame_file
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -107,6 +107,16 @@ class Survey(StudyFolder):
             asked = weights if file.endswith(HEAVY) else frames
             if file not in self.files[run_id] or (asked and (run_id, file) not in self._verified):
                 self.file(run_id, file)
+
+    def sweep(self) -> None:
+        """Delete what processes that were killed left in folders of done runs: half-written files, locks, leases.
+
+        Nobody takes the lock of a done run to write: whoever trains looks for done.json once it is held.
+        """
+        for run_id in self.ended():
+            for file in self.files[run_id]:
+                if file.startswith((WRITING, LOCK, LEASE)):
+                    self.store.remove(self._file(run_id, file))
 
     def of_experiment(self, name: str) -> "Survey":
         """The survey of one experiment on this study's runs; one that was never carried out is not listed."""

@@ -2,6 +2,7 @@
 
 import io
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from degradation import logs, plan, runner
+from degradation.commands.cleaning import leftovers
 from degradation.commands.watching import watching
 from degradation.data import load_images
 from degradation.environment import Options
@@ -265,6 +267,8 @@ def test_a_checkpoint_that_this_version_cannot_load_is_set_aside_once(uninterrup
     assert_same_frames(load(folder.path), uninterrupted)
 
 
+KILLS = 3
+"""With 20 it takes two minutes a kind."""
 SNAPSHOTS = made.study_spec(measure=Measure(eval_every=5, snapshots=(3,)))
 
 
@@ -388,3 +392,21 @@ def test_a_diverged_run_is_done_and_named_and_the_study_goes_on(tmp_path):
     runs = load(tmp_path / "s")["runs"]
     assert (runs.status == "diverged").all()
     assert (runs.diverged_step >= 2).all()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_kills_at_random_moments_leave_nothing_behind(uninterrupted, tmp_path, jobs):
+    folder, draw = StudyFolder(tmp_path, "s"), random.Random(jobs)
+    script = SCRIPT.replace("jobs=1", f"jobs={jobs}")
+    for _ in range(KILLS):
+        process = start(tmp_path, script=script)
+        wait_for(process, "ready")
+        time.sleep(draw.uniform(0.0, 2.5))
+        process.kill()
+        process.wait()
+    runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
+    runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
+    assert_same_frames(load(folder.path), uninterrupted)
+    left = {item.name for item in leftovers(folder)} - {"s/logs"}
+    hidden = [path for run_id in folder.run_ids() for path in folder.run_path(run_id).glob(".*")]
+    assert (left, hidden) == (set(), [])

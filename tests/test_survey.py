@@ -273,3 +273,12 @@ def test_work_on_many_keeps_its_order_and_raises_what_the_first_raised() -> None
 
     with pytest.raises(DamagedError, match="number 3"):
         each(fail, range(100))
+
+
+def test_what_killed_processes_left_in_done_folders_goes_with_the_next_run(folder: StudyFolder) -> None:
+    run_id, *_ = folder.run_ids()
+    for name in (".writing-123", ".lock", ".lease-7"):
+        (folder.run_path(run_id) / name).write_bytes(b"x")
+    runner.carry_out(folder, stored(folder), Options(jobs=1), silent)
+    assert not [path for path in folder.path.glob("*/.*") if path.parent.name in folder.run_ids()]
+    assert Survey(folder).ended() == folder.run_ids()

@@ -11,6 +11,7 @@ from degradation.errors import UseError
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: later it may succeed
 BUSY_CODES = ("SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling")
 DENIED = (401, 403)
+MOVED = (301, 307, 308)
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 NETWORK = (errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT, errno.EPIPE)
 NETWORK_ERRORS = (
@@ -56,6 +57,8 @@ def refused(error: Exception, place: str) -> UseError:
         why = f"{str(error).rstrip('.')}: name another in AWS_PROFILE, or unset it"
     elif str(error).startswith("Invalid endpoint"):
         why = f"{error}: expected an address with http:// or https:// in AWS_ENDPOINT_URL"
+    elif any(isinstance(each, RecursionError) for each in _chain(error)) or _status(error) in MOVED:
+        why = "the server sends the request on without end (HTTP 301): set AWS_DEFAULT_REGION to the bucket's region"
     elif isinstance(error, FileNotFoundError):
         why = "no such bucket: create it, or name another"
     else:

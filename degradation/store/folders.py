@@ -74,6 +74,12 @@ class StudyFolder:
         """Temporary files of writes whose process was killed, by their names in the study's folder."""
         return tuple(file for file in self.store.below(self.name) if file.split("/")[-1].startswith(WRITING))
 
+    def remove_half_written(self, run_id: str) -> None:
+        """Delete what a process that was killed had not written to the end; by the one who holds the run's lock."""
+        for file in self.store.below(f"{self.name}/{run_id}"):
+            if file.startswith(WRITING):
+                self.store.remove(self._file(run_id, file))
+
     # its runs
 
     def run_ids(self) -> tuple[str, ...]:
