@@ -51,7 +51,7 @@ class Results(Mapping[str, pd.DataFrame]):
         notes = dict(zip(ended, each(lambda run_id: damage(self.folder, run_id), ended), strict=True))
         found = {run_id: note for run_id, note in notes.items() if note}
         self.folder.damaged |= found
-        return found | damaged_experiments(self.folder)
+        return found | damaged_experiments(self.folder, frames.EXPERIMENTS)
 
     def _spec(self, run_id: str) -> RunSpec:
         try:

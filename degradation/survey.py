@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from degradation.errors import DamagedError, DamagedRun, UseError
-from degradation.frames import EXPERIMENTS
 from degradation.spec import RunSpec, upgrade
 from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, WRITING, StudyFolder, frame_file
 
@@ -156,10 +155,10 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
     return ""
 
 
-def damaged_experiments(folder: StudyFolder) -> dict[str, str]:
-    """``lesion/RUN_ID`` -> what is not as it was written of an experiment that ended; every file of them is read."""
+def damaged_experiments(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
+    """``lesion/RUN_ID`` -> what is damaged of an experiment that ended, of those named; every file of them is read."""
     survey = surveyed(folder)
-    ended = [(place, run_id) for place in map(survey.of_experiment, EXPERIMENTS) for run_id in place.ended()]
+    ended = [(place, run_id) for place in map(survey.of_experiment, names) for run_id in place.ended()]
     notes = each(lambda item: item[0].damage(item[1]), ended)
     return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
 

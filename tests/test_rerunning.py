@@ -34,7 +34,7 @@ STUDIES = {
     ),
     "synthetic images": StudySpec(dataset=Synthetic(noise=0.25, size=8, examples=50), shortcuts=("C", "A")),
     "a question that a shell would read": StudySpec(
-        question="Is \"it\" $HOME, `ls` or '\\n'? <script> é \x7f \t | --seeds 3\nsecond line", depths=(8,)
+        question="Is \"it\" $HOME, `ls` or '\\n'? <script> é \t | --seeds 3\nsecond line", depths=(8,)
     ),
     "arms that ship, with options": studies.read(studies.shipped()["batch-norm"]).model_copy(update={"seeds": (7,)}),
     "arms": StudySpec(

@@ -201,7 +201,7 @@ def test_flattened_fields_have_dotted_names():
     assert flatten(run_spec())["recipe.learning_rate"] == 0.1
 
 
-@pytest.mark.parametrize("letter", ["\x1b", "\0", "\n", "\x7f", "\x9b", "\u202e", "\ud800"])
+@pytest.mark.parametrize("letter", ["\x1b", "\0", "\r", "\x7f", "\x9b", "\u202e", "\ud800"])
 def test_a_question_that_a_terminal_would_obey_is_refused(letter):
     with pytest.raises(ValidationError, match=rf"question\n.*U\+{ord(letter):04X} is a control character"):
         StudySpec(question=f"why{letter}[2J?")

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -27,7 +28,6 @@ from degradation.commands.tokens import MultiValueCommand, behind
 from degradation.commands.writing import export, plot
 from degradation.errors import DamagedRun, Interrupted, Parted, UnknownStudy, UseError
 from degradation.processes import here, launching
-from degradation.refusals import suggestion
 from degradation.version import __version__
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -46,6 +46,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "studies": ships,
 }
 """Every command, in the order of the help."""
+NEAR = 0.85
+"""How alike two options are of which one is a slip of the other, as difflib has it."""
 LONGEST = 4000
 """Characters of an argument; paths of Linux have at most as many."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
@@ -155,8 +157,8 @@ def _explained(error: Any) -> str:
     known: Any = typer.main.get_command(app)
     option, command = error.option_name, error.ctx.info_name
     options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
-    if near := suggestion(option, options.get(command, ())):
-        return f"{command} has no option {option}{near}"
+    if near := get_close_matches(option, options.get(command, ()), n=1, cutoff=NEAR):
+        return f"{command} has no option {option}; did you mean {near[0]}?"
     owners = [name for name, own in options.items() if option in own]
     if not owners or command not in known.commands:
         return str(error.format_message())

@@ -54,12 +54,13 @@ def _status_of_all(root: str, as_json: bool) -> int:
 def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
     from degradation.commands.console import console, say_error, say_status
     from degradation.commands.documents import print_json, status_document
+    from degradation.mechanisms import MECHANISMS
     from degradation.standing import last_rows
     from degradation.survey import Survey, damaged_experiments
 
     study, survey = studies.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)
-    experiments = damaged_experiments(survey) if verify else {}
+    experiments = damaged_experiments(survey, MECHANISMS) if verify else {}
     if as_json:
         print_json(status_document(folder, study, rows) | ({"damaged_experiments": experiments} if verify else {}))
     else:

@@ -90,7 +90,7 @@ def _start_whole(watch: Any) -> None:
     with stop_requests() as stop:
         _start()
         if watch:
-            watch_over(watch)
+            watch_over(watch, ray._private.worker._global_node)
     if stop():
         signal.raise_signal(signal.Signals(stop.status - 128))
 

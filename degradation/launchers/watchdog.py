@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import ray
-
 LINGER_SECONDS = 1.0  # in which Ray's processes may end by themselves once the command is gone
 WATCH = """
 import os, select, signal, sys
@@ -38,9 +36,8 @@ def watchdog() -> AbstractContextManager[Any]:
     )  # fmt: skip
 
 
-def _started_by_raylet() -> list[str]:
-    """The children of Ray's raylet, its agents among them: what else Ray starts here dies with this process."""
-    node: Any = ray._private.worker._global_node
+def _started_by_raylet(node: Any) -> list[str]:
+    """The children of the node's raylet, its agents among them: what else Ray starts here dies with this process."""
     with suppress(AttributeError, KeyError, OSError):
         raylets = node.all_processes["raylet"]
         below = [file for each in raylets for file in Path(f"/proc/{each.process.pid}/task").glob("*/children")]
@@ -48,7 +45,7 @@ def _started_by_raylet() -> list[str]:
     return []
 
 
-def watch_over(watch: Any) -> None:
-    """Tell the process of ``watchdog`` what to end: Ray has been started."""
+def watch_over(watch: Any, node: Any) -> None:
+    """Tell the process of ``watchdog`` what to end: Ray has been started as this node."""
     with suppress(OSError):
-        watch.stdin.write("".join(f"{pid}\n" for pid in _started_by_raylet()).encode())
+        watch.stdin.write("".join(f"{pid}\n" for pid in _started_by_raylet(node)).encode())

@@ -66,7 +66,7 @@ TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters
 def printable(text: str) -> str:
     """The text if a terminal and a page show it as it is; ValueError naming a character that they do not."""
     for letter in text:
-        if unicodedata.category(letter) in CONTROL or letter in TURNING:
+        if letter not in "\n\t" and (unicodedata.category(letter) in CONTROL or letter in TURNING):
             raise ValueError(f"U+{ord(letter):04X} is a control character: leave it out")
     return text
 
