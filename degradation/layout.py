@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +115,7 @@ def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
     right behind a convolution is that layer's response; any other norm is a layer of its own. A multi-head attention
     is two: its projection of queries, keys and values, without a response, and its projection of the output. Each
     weight of an LSTM, GRU or RNN is a layer by the weight's name; the module's response is that of the last.
+    A module of another type with a weight of two dimensions may be linear (``may_be_linear``): its calls show it.
     ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
     module that has a weight can be chosen. Raises UseError where one chooses none, where there is no layer at all, and
     for weights that a recording cannot read: without a shape yet, or sharded.
@@ -129,7 +131,7 @@ def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
         weighted = projects or (bool(globs) and isinstance(getattr(part, "weight", None), nn.Parameter))
         if isinstance(part, RECURRENT):
             found += _recurrent(name, part)
-        elif name not in norm_behind.values() and (weighted or isinstance(part, LAYERS)):
+        elif name not in norm_behind.values() and (weighted or isinstance(part, LAYERS) or may_be_linear(part)):
             response = None if projects else norm_behind.get(name, attention.get(name, name))
             found.append(Layer(number=0, name=name, stage=1, response=response))
     chosen = _chosen(network, found, globs) if globs else found
@@ -196,6 +198,28 @@ def uncovered(network: nn.Module, layout: Layout) -> dict[str, str]:
 def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
     """Height and width (or length) of an output that has channels; nothing for a linear layer or a layer norm."""
     return tuple(output.shape[2:]) if isinstance(module, (*CONVOLUTIONS, *CHANNEL_NORMS)) else ()
+
+
+def may_be_linear(module: nn.Module) -> bool:
+    """Whether it may be a linear layer of a type of its own, as the transposed ones of GPT-2 (``Conv1D``) are."""
+    known = (*LAYERS, *RECURRENT, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.ndim == 2 and not isinstance(module, known) and not any(module.children())
+
+
+def is_transposed_linear(module: nn.Module, inputs: Any, output: Tensor) -> bool:
+    """Whether a call maps the last dimension as a weight of shape (in, out) does."""
+    weight, first = module._parameters.get("weight"), inputs[0] if inputs else None
+    if weight is None or not isinstance(first, Tensor) or not (first.ndim and output.ndim):
+        return False
+    return (first.shape[-1], output.shape[-1]) == tuple(weight.shape) and first.shape[:-1] == output.shape[:-1]
+
+
+def channels_of(module: nn.Module, output: Tensor) -> int:
+    """How many values an output has at each position: the channels of a convolution, else the last dimension."""
+    if output.ndim < 2:
+        return output.numel()
+    return int(output.shape[1 if isinstance(module, (*CONVOLUTIONS, *CHANNEL_NORMS)) else -1])
 
 
 def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:

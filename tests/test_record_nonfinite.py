@@ -55,7 +55,9 @@ def poisoned(model, layer):
 def test_the_first_layer_in_forward_order_and_its_weight_are_named():
     model = network()
     rec = loop(model, 2, change=poisoned(model, 4), update=False)
-    assert rec.summary().splitlines()[1:] == ["not finite since step 1: first the weight of 4"]
+    [broken] = rec.findings
+    assert (broken.kind, broken.text) == ("not finite", "not finite since step 1: first the weight of 4")
+    assert rec.summary().splitlines()[1:] == [broken.text, f"  try: {broken.try_}"]
     assert (rec.first_nonfinite.step, rec.first_nonfinite.layer) == (1, "4")
 
 

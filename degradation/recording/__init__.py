@@ -7,9 +7,10 @@ from torch.nn import Module
 
 from degradation.errors import UseError
 from degradation.layout import unwrapped
+from degradation.recording.findings import Finding
 from degradation.recording.recorder import Recorder
 
-__all__ = ["Recorder", "record"]
+__all__ = ["Finding", "Recorder", "record"]
 
 
 def record(
@@ -25,13 +26,15 @@ def record(
     ``with degradation.record(model, every=10) as rec:`` around an ordinary PyTorch loop; a step is one forward and
     backward, and steps 0, every, 2 every, ... are measured. Then ``rec.frame("gradients")`` and
     ``rec.frame("responses")`` have the columns of ``degradation.frames``, ``rec.summary()`` says in words what
-    vanishes, explodes or is dead at the last measured step and where the network first was not finite, ``rec.plot()``
-    draws, ``rec.to_tensorboard(folder)`` writes.
+    vanishes, explodes or is dead at the last measured step, where the network first was not finite, whether updates are
+    far too small or large, and what to try; ``rec.findings`` has the same as data. ``rec.plot()`` draws,
+    ``rec.to_tensorboard(folder)`` writes.
 
-    The layers are the convolutions (each with the norm behind it, whose output is its response), linear layers, the
-    weights of LSTM, GRU and RNN, and other norms, or those whose names match the globs in ``layers``; ``summary`` lists
-    what else holds weights. A layer used several times in a step is pooled over its uses. At most ``LIMIT`` measured
-    steps are kept, a few numbers for each layer: on reaching them every second one is dropped and ``every`` doubles.
+    The layers are the convolutions (each with the norm behind it, whose output is its response), linear layers, also
+    the transposed ones of GPT-2, the weights of LSTM, GRU and RNN, and other norms, or those whose names match the
+    globs in ``layers``; ``summary`` lists what else holds weights. A layer used several times in a step is pooled over
+    its uses. At most ``LIMIT`` measured steps are kept, a few numbers for each layer: on reaching them every second one
+    is dropped and ``every`` doubles.
 
     The network may change within the block: a layer that is replaced or unfrozen is followed by its name, of one that
     went nothing is measured any more, one that is new is listed by ``summary``. What cannot be read is a line of

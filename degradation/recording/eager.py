@@ -4,6 +4,11 @@ from typing import Any
 
 import torch
 
+AROUND = (
+    "not every step is measured: the loop is compiled around the network, and hooks "
+    "would break its graph; compile the network alone"
+)
+
 _listening: list[Any] = []  # the one stance that all share, as often as somebody listens
 
 

@@ -2,7 +2,9 @@
 
 Layers are compared by numbers that do not grow with their size: the root mean square of the gradient with respect to a
 response (of that of a weight, positions and inputs would count as well), and the std of the response. The gradient of a
-weight is the product of both, so what vanishes there is seen in one of them. The thresholds, and why:
+weight is the product of both, so what vanishes there is seen in one of them. Where a response has other positions
+(pixels, words) than the next one, a mean over them divides the gradient at each by their number, and it vanishes no
+more for that: what a mean explains is set aside, once for each number of positions. The thresholds, and why:
 
 - ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
   neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
@@ -22,6 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from degradation.recording import findings
+from degradation.recording.findings import Found
 from degradation.recording.notes import several
 from degradation.recording.uses import Numbers
 
@@ -39,10 +43,16 @@ class Profile:
     names: tuple[str, ...]
     gradient: Numbers
     """Root mean square of the gradient of the response."""
+    places: Numbers
+    """Positions of the response, of all examples."""
     weight_gradient: Numbers
     """Norm of the gradient of the weight."""
     relative: Numbers
     """The same over the norm of the weight."""
+    weight: Numbers
+    """Norm of the weight."""
+    moved: Numbers
+    """Norm of the update over that of the weight."""
     std: Numbers
     """Of the response."""
     zeros: Numbers
@@ -55,25 +65,31 @@ class Profile:
         return any(np.isfinite(part).any() for part in (self.gradient, self.weight_gradient, self.std))
 
 
-Finding = tuple[str, str]
-"""What was found, the same at every step, and its details at this one."""
+def profiles(
+    frames: Mapping[str, pd.DataFrame], names: Sequence[str], silent: Sequence[Numbers], channels: Sequence[Numbers]
+) -> list[Profile]:
+    """A Profile for each measured step of the frames of a recording.
 
-
-def profiles(frames: Mapping[str, pd.DataFrame], names: Sequence[str], silent: Sequence[Numbers]) -> list[Profile]:
-    """A Profile for each measured step of the frames of a recording; ``silent`` has an array over layers for each."""
+    ``silent`` and ``channels`` have an array over layers for each step.
+    """
+    count = len(silent)
     columns = {
-        "gradient": _wide(frames, "gradients", "response_grad_rms", names, len(silent)),
-        "weight_gradient": _wide(frames, "gradients", "weight_grad_norm", names, len(silent)),
-        "std": _wide(frames, "responses", "std", names, len(silent)),
-        "zeros": _wide(frames, "responses", "zero_fraction", names, len(silent)),
+        "gradient": _wide(frames, "gradients", "response_grad_rms", names, count),
+        "weight_gradient": _wide(frames, "gradients", "weight_grad_norm", names, count),
+        "weight": _wide(frames, "gradients", "weight_norm", names, count),
+        "std": _wide(frames, "responses", "std", names, count),
+        "zeros": _wide(frames, "responses", "zero_fraction", names, count),
         "silent": np.array(silent),
     }
-    weights = _wide(frames, "gradients", "weight_norm", names, len(silent))
+    norms = _wide(frames, "gradients", "response_grad_norm", names, count)
+    updates = _wide(frames, "gradients", "update_norm", names, count)
     with np.errstate(divide="ignore", invalid="ignore"):
-        columns["relative"] = columns["weight_gradient"] / weights
+        columns["places"] = (norms / columns["gradient"]) ** 2 / np.reshape(channels, norms.shape)
+        columns["relative"] = columns["weight_gradient"] / columns["weight"]
+        columns["moved"] = updates / columns["weight"]
     return [
         Profile(names=tuple(names), **{key: _finite(column[step]) for key, column in columns.items()})
-        for step in range(len(silent))
+        for step in range(count)
     ]
 
 
@@ -91,12 +107,12 @@ def _finite(values: Numbers) -> Numbers:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def judge(profile: Profile) -> list[Finding]:
+def judge(profile: Profile) -> list[Found]:
     """What stands out, the cause of the others first."""
     return [*_dead(profile), *_gradients(profile), *_responses(profile), *_scale(profile)]
 
 
-def _dead(profile: Profile) -> Iterator[Finding]:
+def _dead(profile: Profile) -> Iterator[Found]:
     off = (profile.zeros >= DEAD) & (profile.silent >= DEAD)
     wholly = off & (profile.zeros == 1) & (profile.silent == 1)
     if wholly.any():
@@ -104,41 +120,73 @@ def _dead(profile: Profile) -> Iterator[Finding]:
         follows = wholly & (profile.std == 0) & (np.cumsum(wholly) > 1)
         also = f"; behind it {_names(profile, follows)}" if follows.any() else ""
         culprits = _names(profile, wholly & ~follows)
-        yield "dead", f"{culprits} (no response is above zero, and no gradient comes back){also}"
+        yield Found(findings.DEAD, "dead", f"{culprits} (no response is above zero, and no gradient comes back){also}")
     nearly = off & ~wholly
     if nearly.any():
-        yield (
+        yield Found(
+            findings.DEAD,
             "nearly dead",
             _names(profile, nearly, profile.zeros, "{:.1%} of the response at most zero, without gradient"),
         )
 
 
-def _gradients(profile: Profile) -> Iterator[Finding]:
-    found = list(_direction(profile, profile.gradient, "gradient", "towards the input"))
+def _gradients(profile: Profile) -> Iterator[Found]:
+    found = list(_direction(profile, _without_means(profile), "gradient", "towards the input"))
+    found += _within(profile)
     yield from found
     known = profile.weight_gradient
     alive = np.flatnonzero(known > 0)
     # Before a gradient that vanishes, zeros are its end: too small for the type of its values.
-    vanished = len(alive) and any("vanishes" in kind for kind, _ in found)
+    vanished = len(alive) and any(one.kind == findings.VANISHING for one in found)
     still = (known == 0) & (np.arange(len(known)) >= (alive[0] if vanished else 0))
     if still.any():
         which = _names(profile, still) if len(alive) else "any layer"
-        yield "no gradient", f"reaches the weight of {which}"
+        yield Found(findings.CUT, "no gradient", f"reaches the weight of {which}")
 
 
-def _responses(profile: Profile) -> Iterator[Finding]:
+def _within(profile: Profile) -> Iterator[Found]:
+    """Of an LSTM, GRU or RNN of many levels, where the responses of the inner ones are not seen: their weights."""
+    levels: dict[str, list[int]] = {}
+    for place, name in enumerate(profile.names):
+        owner, _, last = name.rpartition(".")
+        if last.startswith("weight_hh") and profile.weight_gradient[place] > 0:
+            levels.setdefault(owner, []).append(place)
+    for owner, places in levels.items():
+        what = f"gradient within {owner}" if owner else "gradient"
+        yield from _trend(profile, profile.weight_gradient, np.array(places), what, "towards the input")
+
+
+def _without_means(profile: Profile) -> Numbers:
+    """The gradients, without what a mean over positions divides them by, or a sum over them multiplies."""
+    values, places = profile.gradient.copy(), np.round(np.log10(profile.places), 2)
+    known: dict[float, float] = {}
+    behind: tuple[float, float, float] | None = None
+    for layer in np.flatnonzero((values > 0) & np.isfinite(places))[::-1]:
+        there, size = float(places[layer]), float(np.log10(values[layer]))
+        if behind is None:
+            known[there] = 0.0
+        elif there not in known:
+            change, means = size - behind[1], behind[0] - there
+            known[there] = behind[2] - float(np.clip(change, min(0.0, means), max(0.0, means)))
+        behind = (there, size, known[there])
+        values[layer] *= 10 ** known[there]
+    return values
+
+
+def _responses(profile: Profile) -> Iterator[Found]:
     yield from _direction(profile, profile.std, "response", "with depth")
 
 
-def _scale(profile: Profile) -> Iterator[Finding]:
+def _scale(profile: Profile) -> Iterator[Found]:
     known = profile.relative[profile.relative > 0]
     if len(known) and known.max() < LOST:
-        yield "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight"
+        yield Found(findings.TINY, "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight")
     if len(known) and known.min() > HUGE:
-        yield "every gradient is huge", f"at least {known.min():.1e} times the norm of its weight"
+        details = f"at least {known.min():.1e} times the norm of its weight"
+        yield Found(findings.HUGE, "every gradient is huge", details)
 
 
-def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Finding]:
+def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Found]:
     """Layers that stand out alone, and of the others whether they vanish or explode on the way ``where``."""
     alive = np.flatnonzero(values > 0)
     if len(alive) < 2:
@@ -152,14 +200,15 @@ def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iter
         near = float(np.median(np.delete(logs, place)[max(0, place - 2) : place + 2]))
         value = values[alive[place]]
         factor = f"{_power(logs[place] - near)} times"
-        yield (
+        yield Found(
+            findings.ODD,
             f"the {what} of {profile.names[alive[place]]} {ALONE}",
             f"{factor} that of the layers next to it ({value:.1e})",
         )
     yield from rest
 
 
-def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Finding]:
+def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Found]:
     if len(alive) < 2:
         return
     logs = np.log10(values[alive])
@@ -174,7 +223,8 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
         f"by a factor of {_power(abs(change))} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
         f"to {profile.names[alive[end]]} ({reached[end]:.1e})"
     )
-    yield (
+    yield Found(
+        findings.VANISHING if change < 0 else findings.EXPLODING,
         f"the {what} {word} {where}",
         details + _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where),
     )

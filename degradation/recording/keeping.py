@@ -25,6 +25,18 @@ class Beside:
     """Of each layer that has a response."""
     silent: Numbers
     """(layers,), as in ``Heard``."""
+    channels: Numbers
+    """(layers,), as in ``Heard``."""
+
+
+def thinned(asked: int, every: int) -> list[str]:
+    """That fewer steps are kept than were asked for, where it is so."""
+    if every == asked:
+        return []
+    return [
+        f"{LIMIT:,} measured steps are kept at most: every={asked} became every={every}, "
+        "and of those measured before only its multiples are kept"
+    ]
 
 
 class Kept:
@@ -42,7 +54,9 @@ class Kept:
         if heard.used.any():  # else the forward ran where nothing is heard
             self._idle = idle if self._idle is None else self._idle & idle
         statistics = [str(word) for word in heard.statistics[self._answering]]
-        self._beside[step] = Beside(examples=examples, statistics=statistics, silent=heard.silent)
+        self._beside[step] = Beside(
+            examples=examples, statistics=statistics, silent=heard.silent, channels=heard.channels
+        )
 
     def add(self, step: int, heard: Heard, every: int) -> int:
         """The numbers of a step that ``begin`` began; returns ``every``, doubled where the bound is reached."""
@@ -86,5 +100,6 @@ class Kept:
         """What a summary judges: the numbers of each step."""
         steps = self.steps
         names = [layer.name for layer in self.layout.layers]
-        found = profiles(self.frames, names, [self._beside[step].silent for step in steps])
+        beside = [self._beside[step] for step in steps]
+        found = profiles(self.frames, names, [one.silent for one in beside], [one.channels for one in beside])
         return dict(zip(steps, found, strict=True))

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from degradation.layout import Layer, Layout, map_size, normalized, statistics_of
+from degradation.layout import (
+    Layer,
+    Layout,
+    channels_of,
+    is_transposed_linear,
+    map_size,
+    may_be_linear,
+    normalized,
+    statistics_of,
+)
 from degradation.probes import RESPONSES, Measurement
 from degradation.recording.backwards import current
 from degradation.recording.copies import Hook, Hooked
@@ -55,6 +64,7 @@ class Listener:
         self.input_finite = True
         """Whether its input was finite, after ``heard``."""
         self._called: set[str] = set()
+        self._linear: set[str] = set()
         self.maps: dict[str, tuple[int, ...]] = {}
         """Feature-map size of each response, in the order of their first calls."""
         self.examples = 0
@@ -97,6 +107,24 @@ class Listener:
         """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
         return (self.weights.trained & set(self._modules)) - self._called - self.weights.reached
 
+    @property
+    def answering(self) -> list[str]:
+        """The layers of whose calls a gradient could come back; of an attention or an LSTM, all weights are."""
+        heard = {
+            str(layer.response) for layer in self.layout.layers if any(use.answers for use in self._uses_of(layer))
+        }
+        return [
+            layer.name
+            for layer in self.layout.layers
+            if (layer.response or layer.name) in heard
+            or (layer.response is None and layer.name.rpartition(".")[0] in heard)
+        ]
+
+    def sure(self) -> tuple[Layer, ...]:
+        """The layers without those that only might have been linear, and are not; all, where none is left."""
+        doubtful = {name for name, module in self._modules.items() if may_be_linear(module)} - self._linear
+        return tuple(layer for layer in self.layout.layers if layer.name not in doubtful) or self.layout.layers
+
     def _passed(self, _module: Module, _inputs: Any, _returned: Any) -> None:
         if not torch.compiler.is_compiling():
             self._forwards += 1
@@ -126,11 +154,14 @@ class Listener:
             self.empty = True
             return
         name = str(layer.response)
+        if is_transposed_linear(module, inputs, output):
+            self._linear.add(layer.name)
         if self.first is None:
             self.first, self._input = layer.name, finite_of(inputs)
         use = Use(
             moments=self._moments(layer, module, output),
             values=output.numel(),
+            channels=channels_of(module, output),
             statistics=statistics_of(module),
             answers=output.requires_grad,
             forward=self._forwards,
@@ -196,6 +227,7 @@ class Listener:
             weighted=np.array([layer.name in norms for layer in layers]),
             reached=np.array([layer.name in self.weights.gradients for layer in layers]),
             silent=rows[:, 5],
+            channels=np.array([float(part[-1].channels) if part else np.nan for part in uses]),
             statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 

@@ -12,10 +12,13 @@ from torch.nn import Module
 
 from degradation import frames
 from degradation.errors import UseError
-from degradation.layout import in_forward_order, inferred, uncovered, unwrapped
+from degradation.layout import Layer, in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
 from degradation.recording import eager, keeping
+from degradation.recording.arrivals import Arrivals
 from degradation.recording.backwards import Backwards
+from degradation.recording.course import Course
+from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
 from degradation.recording.keeping import Kept
 from degradation.recording.listening import Calls, Listener, why_unheard
@@ -23,8 +26,8 @@ from degradation.recording.nonfinite import Place, Watch, first_place
 from degradation.recording.notes import Notes, several
 from degradation.recording.scaling import Scales
 from degradation.recording.spans import Log
-from degradation.recording.summary import Told, summary
-from degradation.recording.tensorboard import write_scalars
+from degradation.recording.summary import Told, findings_of, summary
+from degradation.recording.tensorboard import write_new
 from degradation.recording.updates import Updates
 
 if TYPE_CHECKING:
@@ -37,19 +40,17 @@ class Recorder:
     def __init__(
         self, network: Module, every: int, *, gradients: bool, responses: bool, globs: tuple[str, ...]
     ) -> None:
-        self.every, self.step = every, 0
-        self._asked = every
+        self.every, self._asked, self.step = every, every, 0
         self._probes = (*((GRADIENTS,) if gradients else ()), *((RESPONSES,) if responses else ()))
         self._network = unwrapped(network)
-        self._layout = inferred(self._network, globs)
-        self._globs = globs
+        self._layout, self._globs = inferred(self._network, globs), globs
         self._uncovered = self._not_covered()
-        self._weighted = [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]
+        self._weighted = [layer.name for layer in self._with_weights()]
         self._kept: Kept | None = None
         self._listener: Listener | None = None
         self._inside: ExitStack | None = None
         """What the block holds; None before the first."""
-        self._notes, self._log, self._watch = Notes(), Log(), Watch(self._told)
+        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), Watch(self._told), Arrivals()
         self._backwards = Backwards(self._network, self._begun, self._reached, self._ended, self._notes)
         self._scales, self._updates = Scales(self._notes), Updates(self._network, self._notes)
         self._alarmed = self._reentrant = self._entered = False
@@ -115,10 +116,7 @@ class Recorder:
         try:
             eager.begin()
         except RuntimeError:  # torch's refusal within a compiled region
-            self._notes.add(
-                "not every step is measured: the loop is compiled around the network, and hooks "
-                "would break its graph; compile the network alone"
-            )
+            self._notes.add(eager.AROUND)
             return
         kinds = {"copies": GRADIENTS in self._probes, "responses": RESPONSES in self._probes}
         calls = Calls(passed=self._backwards.look, again=self._came_again)
@@ -148,10 +146,12 @@ class Recorder:
     def _begun(self) -> None:
         """The begin of a backward: the update before it is made, and the weights are those that it goes through."""
         self._settle()
+        self._arrivals.begun()
         if self._listener is not None:
             self._listener.weights.look()
 
     def _reached(self, weight: Tensor, gradient: Tensor) -> None:
+        self._arrivals.reached(weight, measured=self._listener is not None)
         if self._listener is not None:
             self._listener.reached(weight, gradient)
 
@@ -190,7 +190,8 @@ class Recorder:
         before = [layer.name for layer in listener.layout.layers]
         if self._kept is None:
             # The layers are numbered as the first measured forward called them.
-            self._layout = in_forward_order(self._layout, listener.maps)
+            layers = self._layout.layers if self._globs else listener.sure()
+            self._layout = in_forward_order(replace(self._layout, layers=layers), listener.maps)
             self._kept = Kept(self._probes, self._layout)
         layers = self._layout.layers
         heard = heard.take([before.index(layer.name) for layer in layers])
@@ -200,13 +201,14 @@ class Recorder:
         self._kept.begin(self.step, listener.examples, heard, listener.idle)
         self._updates.hold(self.step, heard, layers, listener.weights)
         self._note_unread(listener)
+        self._arrivals.expect(listener)
         entry = None if listener.input_finite else listener.first
         return first_place(self.step, [layer.name for layer in layers], heard, entry)
 
     def _note_unread(self, listener: Listener) -> None:
         for line in listener.unread.lines():
             self._notes.add(line)
-        gone = [layer.name for layer in self._weighted if listener.weights.of[layer.name] is None]
+        gone = [name for name, weight in listener.weights.of.items() if weight is None and name in self._weighted]
         if gone:
             self._notes.add(f"no weight is left in {several(gone)}: the layer was removed or changed")
 
@@ -216,9 +218,12 @@ class Recorder:
         if settled is not None and self._kept is not None:
             self.every = self._kept.add(*settled, self.every)
 
+    def _with_weights(self) -> list[Layer]:
+        return [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]
+
     def _not_covered(self) -> dict[str, str]:
         """What holds trained weights now and is no layer of this recording; nothing where layers were chosen."""
-        there = tuple(layer for layer in self._layout.layers if weight_at(self._network, layer) is not None)
+        there = tuple(self._with_weights())
         return {} if self._globs else uncovered(self._network, replace(self._layout, layers=there))
 
     # what was recorded
@@ -226,13 +231,7 @@ class Recorder:
     @property
     def notes(self) -> list[str]:
         """What could not be measured as asked, a line each."""
-        lines = self._notes.lines() + self._updates.lines()
-        if self.every > self._asked:
-            lines.append(
-                f"{keeping.LIMIT:,} measured steps are kept at most: every={self._asked} became every={self.every}, "
-                "and of those measured before only its multiples are kept"
-            )
-        return lines
+        return self._notes.lines() + self._updates.lines() + keeping.thinned(self._asked, self.every)
 
     @property
     def first_nonfinite(self) -> Place | None:
@@ -254,26 +253,32 @@ class Recorder:
             raise UseError(f"no frame {name!r} was recorded: expected {' or '.join(found)}")
         return found[name]
 
-    def summary(self) -> str:
-        """In words: what vanishes, explodes, is dead or was not finite at the last measured step, and what was before.
+    @property
+    def findings(self) -> list[Finding]:
+        """What was not finite, what is wrong with the loop and at the last measured step, and what was before."""
+        return findings_of(self._everything())
 
-        The criteria and their thresholds are those of ``degradation.recording.judging``.
+    def summary(self) -> str:
+        """The findings in words, what was before, and what could not be measured.
+
+        The criteria and their thresholds are those of ``degradation.recording.judging`` and ``course``.
         """
+        return summary(self._everything())
+
+    def _everything(self) -> Told:
         self._catch_up()
         if self._entered:
             self._uncovered = self._not_covered()
-        return summary(
-            Told(
-                entered=self._inside is not None,
-                steps=self.step,
-                every=self.every,
-                profiles={} if self._kept is None else self._kept.profiles,
-                nonfinite=self._log.lines(),
-                broken=self._log.steps,
-                notes=self.notes,
-                idle=[] if self._kept is None else self._kept.idle,
-                uncovered=self._uncovered,
-            )
+        kept = self._kept
+        return Told(
+            entered=self._inside is not None,
+            steps=self.step,
+            every=self.every,
+            profiles={} if kept is None else kept.profiles,
+            log=self._log,
+            notes=self.notes,
+            uncovered=self._uncovered,
+            course=Course(self._arrivals.cut, kept.idle if kept is not None else (), self._arrivals.piled),
         )
 
     def plot(self) -> "Figure":
@@ -290,10 +295,5 @@ class Recorder:
         A step that this recording has written there before is not written again. Raises UseError without TensorBoard,
         and where nothing was recorded.
         """
-        written = self._written.setdefault(Path(folder).resolve(), set())
         steps = set() if self._kept is None else set(self._kept.steps)
-        if not steps:
-            raise UseError("there is nothing to write: no step was recorded")
-        new = {name: frame[~frame["step"].isin(written)] for name, frame in self.frames.items()}
-        write_scalars(new, folder)
-        written |= steps
+        write_new(self.frames, steps, self._written.setdefault(Path(folder).resolve(), set()), folder)

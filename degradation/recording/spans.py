@@ -137,13 +137,17 @@ class Log:
         return [range(span.first, span.last + 1) for span in self.spans]
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The failures in words."""
         failures = self.failures
         lines = [_told(span) for span in failures[:NAMED]]
         if len(failures) > NAMED:
             lines.append(f"not finite {len(failures) - NAMED} more times, the last at step {failures[-1].last:,}")
+        return lines
+
+    def skips(self) -> list[str]:
+        """In words what a GradScaler's factor explains."""
         overflows = [span for span in self.spans if span.overflow]
-        return lines + ([_skipped(overflows)] if overflows else [])
+        return [_skipped(overflows)] if overflows else []
 
 
 def _skipped(spans: list[Span]) -> str:

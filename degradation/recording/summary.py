@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from degradation.recording import findings
+from degradation.recording.course import Course, judge_course
+from degradation.recording.findings import Finding, Found, finding, lines_of
 from degradation.recording.judging import ALONE, Profile, judge
 from degradation.recording.notes import NAMED, several
+from degradation.recording.spans import Log
 
 NOTHING = "no layer vanishes, explodes or is dead"
 
@@ -21,14 +25,12 @@ class Told:
     """Of how many one is measured, whatever happens."""
     profiles: Mapping[int, Profile]
     """Of each step that was kept."""
-    nonfinite: Sequence[str]
-    """What was not finite, in words, and the steps that were not."""
-    broken: Sequence[range]
+    log: Log
+    """What was not finite."""
     notes: Sequence[str]
-    idle: Sequence[str]
-    """Trained layers that took no part in any measured step."""
     uncovered: Mapping[str, str]
     """What holds trained weights and is no layer of the recording -> its type."""
+    course: Course
 
 
 def summary(told: Told) -> str:
@@ -37,57 +39,79 @@ def summary(told: Told) -> str:
         if not told.entered:
             return "nothing was recorded: the recording was never entered; put `with rec:` around the loop"
         return "\n".join(["nothing was recorded: no backward reached a weight of the network", *told.notes])
+    now, before, more = _layers(told)
+    now = [*judge_course(told.profiles, told.course), *now]
+    broken, present, past = lines_of([_broken(told), now, before])
+    lines = [_head(told), *broken, *told.log.skips(), *(present or _nothing(told)), *past, *more, *told.notes]
+    if told.course.unused:
+        lines.append(f"never used: {several(told.course.unused)}")
+    return "\n".join(lines)
+
+
+def findings_of(told: Told) -> list[Finding]:
+    """What a summary says is wrong, or was."""
+    if not told.profiles:
+        return _broken(told)
+    now, before, _ = _layers(told)
+    return [*_broken(told), *judge_course(told.profiles, told.course), *now, *before]
+
+
+def _head(told: Told) -> str:
+    """What was recorded and what was not: who reads no more than this must not take a part for the whole."""
     measured = list(told.profiles)
     layers = len(told.profiles[measured[-1]].names)
     often = f" (every={told.every:,})" if told.every > 1 else ""
     head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {told.steps:,}{often}"
-    lines = [head, *told.nonfinite, *_findings(told), *told.notes]
-    if told.idle:
-        lines.append(f"never used: {several(told.idle)}")
-    if told.uncovered:
-        lines.append(f"not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)")
-    return "\n".join(lines)
+    if not told.uncovered:
+        return head
+    return f"{head}; not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)"
 
 
-def _findings(told: Told) -> list[str]:
-    """A line for each finding of the last measured step, and for each that earlier steps had and it has not."""
+def _broken(told: Told) -> list[Finding]:
+    return [finding(findings.NOT_FINITE, line) for line in told.log.lines()]
+
+
+def _layers(told: Told) -> tuple[list[Finding], list[Finding], list[str]]:
+    """The findings of the last measured step, those that earlier steps had and it has not, and how many more."""
     measured = list(told.profiles)
     last = measured[-1]
     found: dict[str, list[int]] = {}
-    latest: dict[str, str] = {}
-    now: dict[str, str] = {}
+    latest: dict[str, Found] = {}
+    now: dict[str, Found] = {}
     for step in measured:
-        now = dict(judge(told.profiles[step]))
+        now = {one.what: one for one in judge(told.profiles[step])}
         latest |= now
-        for kind in now:
-            found.setdefault(kind, []).append(step)
+        for what in now:
+            found.setdefault(what, []).append(step)
     lines = [
-        f"at step {last:,}: {_said(kind, details)}{_since(found.get(kind, measured), measured)}"
-        for kind, details in _few(now).items()
+        finding(one.kind, f"at step {last:,}: {_said(one)}{_since(found.get(one.what, measured), measured)}")
+        for one in _few(list(now.values()))
     ]
-    if not now:
-        lines = _nothing(told, last)
-    gone = [(kind, steps) for kind, steps in found.items() if kind not in now]
-    lines += [f"before, {_when(steps)}: {_said(kind, latest[kind])}" for kind, steps in gone[:NAMED]]
-    return lines + ([f"before: {len(gone) - NAMED} findings more"] if len(gone) > NAMED else [])
+    gone = [(what, steps) for what, steps in found.items() if what not in now]
+    before = [
+        finding(latest[what].kind, f"before, {_when(steps)}: {_said(latest[what])}") for what, steps in gone[:NAMED]
+    ]
+    return lines, before, [f"before: {len(gone) - NAMED} findings more"] if len(gone) > NAMED else []
 
 
-def _few(now: Mapping[str, str]) -> dict[str, str]:
+def _few(now: Sequence[Found]) -> list[Found]:
     """The findings, of layers that stand out alone the first few."""
-    alone = [kind for kind in now if kind.endswith(ALONE)]
-    shown = {kind: details for kind, details in now.items() if kind not in alone[NAMED:]}
+    alone = [one for one in now if one.what.endswith(ALONE)]
+    few = [one for one in now if one not in alone[NAMED:]]
     rest = len(alone) - NAMED
-    return shown | ({f"{rest} more responses or gradients": "they stand out from their neighbours"} if rest > 0 else {})
+    more = Found(findings.ODD, f"{rest} more responses or gradients", "they stand out from their neighbours")
+    return [*few, more] if rest > 0 else few
 
 
-def _nothing(told: Told, last: int) -> list[str]:
+def _nothing(told: Told) -> list[str]:
+    last = list(told.profiles)[-1]
     if not told.profiles[last].anything():
         return [f"at step {last:,}: no number is finite, so nothing can be judged"]
-    return [] if any(last in steps for steps in told.broken) else [f"at step {last:,}: {NOTHING}"]
+    return [] if any(last in steps for steps in told.log.steps) else [f"at step {last:,}: {NOTHING}"]
 
 
-def _said(kind: str, details: str) -> str:
-    return f"{kind} {details}" if kind == "no gradient" else f"{kind}: {details}"
+def _said(one: Found) -> str:
+    return f"{one.what}{' ' if one.what == 'no gradient' else ': '}{one.details}"
 
 
 def _since(steps: Sequence[int], measured: Sequence[int]) -> str:

@@ -23,3 +23,12 @@ def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> Non
             for column in PROBES[name].columns:
                 for row in frame[["step", "name", column]].dropna().itertuples(index=False):
                     writer.add_scalar(f"{name}/{column}/{row[1]}", row[2], row[0])
+
+
+def write_new(frames: Mapping[str, pd.DataFrame], steps: set[int], written: set[int], folder: str | Path) -> None:
+    """The steps that are not ``written``, to which they are added; UseError where there is none at all."""
+    if not steps:
+        raise UseError("there is nothing to write: no step was recorded")
+    new = {name: frame[~frame["step"].isin(written)] for name, frame in frames.items()}
+    write_scalars(new, folder)
+    written |= steps

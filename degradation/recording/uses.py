@@ -16,6 +16,8 @@ class Use:
     moments: Tensor
     """Mean, std, zero fraction: (3,)."""
     values: int
+    channels: int
+    """How many of them one position of one example has."""
     statistics: str
     answers: bool
     """Whether a gradient can come back at all."""
@@ -46,6 +48,8 @@ class Heard:
     """(layers,): whether a gradient came to it and could be read."""
     silent: Numbers
     """(layers,): share of the values of a response whose gradient is exactly zero, as behind a ReLU that is off."""
+    channels: Numbers
+    """(layers,): values of a response at one position."""
     statistics: NDArray[np.str_]
     """(layers,): the batch statistics of the response, as ``layout.statistics_of`` says them."""
 

@@ -1,0 +1,60 @@
+"""The gradients that come to the weights -> whether .grad was cleared after an update, and what no gradient reaches."""
+
+import torch
+from torch import Tensor
+
+from degradation.recording.listening import Listener
+from degradation.recording.tensors import version_of
+
+
+class Arrivals:
+    """Counts over all backward passes of a loop, measured or not."""
+
+    def __init__(self) -> None:
+        self.piled = 0
+        """Measured steps in a row before which an update was made and ``.grad`` was not cleared."""
+        self._first = False
+        self._came: set[int] = set()
+        self._versions: dict[int, int] = {}
+        """Of the weights that a backward reached first: how often they had been written to."""
+        self._expected: dict[str, set[int]] = {}
+
+    def begun(self) -> None:
+        """A backward begins."""
+        self._first = True
+
+    def reached(self, weight: Tensor, *, measured: bool) -> None:
+        """A gradient comes to a weight, and is not in its ``.grad`` yet."""
+        self._came.add(id(weight))
+        if self._first:
+            self._first = False
+            self._look(weight, measured)
+
+    def _look(self, weight: Tensor, measured: bool) -> None:
+        """Of one weight a step, and only where it is measured: a device waits for the answer."""
+        version, before = version_of(weight), self._versions.get(id(weight))
+        self._versions[id(weight)] = version
+        if weight.grad is None:
+            self.piled = 0
+        elif measured:
+            holds = _any(weight.grad)
+            # Without an update in between, gradients accumulate as they should.
+            self.piled = self.piled + (before not in (None, version)) if holds else 0
+
+    def expect(self, listener: Listener) -> None:
+        """The layers that a measured forward used in a way that a gradient can come back from."""
+        for name in listener.answering:
+            weight = listener.weights.of[name]
+            if weight is not None and weight.requires_grad:
+                self._expected.setdefault(name, set()).add(id(weight))
+
+    @property
+    def cut(self) -> list[str]:
+        """The layers that were used, and to whose weight no gradient ever came."""
+        return [name for name, weights in self._expected.items() if not weights & self._came]
+
+
+@torch.no_grad()
+def _any(gradient: Tensor) -> bool:
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return bool(values.count_nonzero())

@@ -1,0 +1,100 @@
+"""The measured steps of a recording, one after the other -> what is wrong with the updates, and what gets no gradient.
+
+The thresholds are shares of the norm of a weight that one update moves it by, and why:
+
+- ``SLOW`` 1e-6: where no weight ever moved farther, the network is not trained: a million such steps in one direction
+  move a weight by its own norm, and most of each is lost in the rounding of float32. A rate that is warmed up or that
+  ends at zero moves the weights farther at other steps.
+- ``FAST`` 0.5: where most weights moved farther in one step, what they were is lost. The first step of Adam, whose
+  updates are the learning rate everywhere, stays below it up to rates of 0.03 in layers of 100 inputs. A weight that
+  begins at zero moves by more than its norm in any training, and is left out.
+- ``ENOUGH`` 3: measured steps with updates, before anything is said of weights that stand still or move little.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from degradation.recording import findings
+from degradation.recording.findings import Finding, finding
+from degradation.recording.judging import Profile
+from degradation.recording.notes import several
+from degradation.recording.uses import Numbers
+
+SLOW_SHARE, FAST_SHARE, ENOUGH = 1e-6, 0.5, 3
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is known of a loop beside the numbers of its measured steps."""
+
+    cut: Sequence[str] = ()
+    """Trained layers that were used, and to whose weight no gradient ever came."""
+    unused: Sequence[str] = ()
+    piled: int = 0
+    """Measured steps in a row, up to the last, whose gradients were added to those that an update had used already."""
+
+
+def judge_course(profiles: Mapping[int, Profile], course: Course) -> Iterator[Finding]:
+    """What is wrong with the loop as a whole."""
+    if course.piled >= ENOUGH:
+        yield finding(
+            findings.PILING,
+            f"gradients pile up: at {course.piled:,} measured steps in a row .grad still held those of the update "
+            "before",
+        )
+    if course.cut:
+        yield finding(
+            findings.CUT, f"no gradient ever reaches the weight of {several(course.cut)}, though the forward uses it"
+        )
+    if profiles:
+        yield from _updates(profiles, {*course.unused, *course.cut})
+
+
+def _updates(profiles: Mapping[int, Profile], apart: set[str]) -> Iterator[Finding]:
+    """The layers ``apart`` have been told already."""
+    moved, gradients, weights = (
+        np.array([getattr(profile, what) for profile in profiles.values()]) for what in ("moved", "relative", "weight")
+    )
+    # A weight that began at zero has no norm to compare with, and a frozen one says nothing of the learning rate.
+    yield from _fast(list(profiles), np.where((gradients > 0) & (weights[0] > 0), moved, np.nan))
+    known = np.isfinite(moved)
+    counted = int(known.any(1).sum())
+    if counted < ENOUGH:
+        return
+    far, pulled = (np.where(np.isfinite(part) & known, part, 0).max(0) for part in (moved, gradients))
+    if far.max() < SLOW_SHARE:
+        if pulled.max() > SLOW_SHARE:  # else there is nothing that a larger rate would follow
+            most = f"by at most {far.max():.1e} of its norm" if far.max() else "not at all"
+            yield finding(
+                findings.SLOW, f"every update is tiny: in {counted:,} measured steps each weight moved {most}"
+            )
+        return
+    # What moves the others as far as it does would have moved these: a gradient of nearly zero is no standstill.
+    rate = np.median(far[far > 0] / np.maximum(pulled[far > 0], np.finfo(float).tiny))
+    meant = (pulled * rate > SLOW_SHARE) | ~np.isfinite(gradients).any(0)
+    still = (known.sum(0) >= ENOUGH) & (far == 0) & meant
+    names = next(iter(profiles.values())).names
+    which = [name for name, stands in zip(names, still, strict=True) if stands and name not in apart]
+    if which:
+        yield finding(
+            findings.STILL, f"not moving: {several(which)}: in {counted:,} measured steps no update changed the weight"
+        )
+
+
+def _fast(steps: Sequence[int], moved: Numbers) -> Iterator[Finding]:
+    """The first step where most weights moved by more than ``FAST_SHARE``: what follows may come of it."""
+    shares = [_median(row) for row in moved]
+    first = next((place for place, share in enumerate(shares) if share > FAST_SHARE), None)
+    if first is not None:
+        yield finding(
+            findings.FAST,
+            f"every update is huge: at step {steps[first]:,} half of the weights moved by at least "
+            f"{shares[first]:.1e} times their norm",
+        )
+
+
+def _median(row: Numbers) -> float:
+    some = row[np.isfinite(row)]
+    return float(np.median(some)) if len(some) else 0.0
