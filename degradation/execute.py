@@ -137,7 +137,7 @@ class Execution:
 
 def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
     """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
-    wanted = State(networks.for_run(run), run.recipe, torch.device("cpu")).tensors()
+    wanted = State(networks.for_run(run, drawn=False), run.recipe, torch.device("cpu")).tensors()
     kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
     if found != kind:

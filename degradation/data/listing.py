@@ -135,9 +135,9 @@ def _read(path: Path) -> Listing:
     classes = _classes(path / TRAIN)
     _same_classes(path / held_out_name, classes)
     sha = hashlib.sha256()
-    skipped = [f"{part}/{entry.name}" for part in (TRAIN, held_out_name) for entry in os.scandir(path / part)]
-    skipped = [name for name in skipped if _left_behind(name.rpartition("/")[2])]
-    train, test = (_files(path / part, classes, sha, skipped) for part in (TRAIN, held_out_name))
+    parts = (TRAIN, held_out_name)
+    skipped = [f"{part}/{each.name}" for part in parts for each in os.scandir(path / part) if _left_behind(each.name)]
+    train, test = (_files(path / part, classes, sha, skipped) for part in parts)
     digest = sha.hexdigest()[:DIGITS]
     return Listing(path=path, classes=classes, train=train, test=test, digest=digest, skipped=tuple(sorted(skipped)))
 
@@ -150,15 +150,19 @@ def _left_behind(name: str) -> bool:
 def _classes(part: Path) -> tuple[str, ...]:
     """The names of the class folders of a part, sorted: two at least."""
     entries = list(os.scandir(part))
-    found = tuple(sorted(entry.name for entry in entries if entry.is_dir() and not _left_behind(entry.name)))
+    found = _class_folders(entries)
     if len(found) < 2:
         loose = f" and {len(entries) - len(found):,} files outside of any" if len(entries) > len(found) else ""
         raise UseError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
     return found
 
 
+def _class_folders(entries: Iterable["os.DirEntry[str]"]) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not _left_behind(entry.name)))
+
+
 def _same_classes(part: Path, classes: Sequence[str]) -> None:
-    found = {entry.name for entry in os.scandir(part) if entry.is_dir() and not _left_behind(entry.name)}
+    found = set(_class_folders(os.scandir(part)))
     lacking, unknown = sorted(set(classes) - found), sorted(found - set(classes))
     if lacking or unknown:
         odd = [f"lacks {_named(lacking)}"] if lacking else []
