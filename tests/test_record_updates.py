@@ -77,7 +77,8 @@ def test_an_optimizer_within_the_backward_has_its_updates_and_the_weights_are_th
     del kept
 
 
-def test_without_an_update_there_is_no_update_norm_and_the_summary_says_why():
+def accumulating(every):
+    """Nine steps of which each third one updates."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
 
@@ -86,7 +87,11 @@ def test_without_an_update_there_is_no_update_norm_and_the_summary_says_why():
             optimizer.step()
             optimizer.zero_grad()
 
-    rec = recorded(model, 9, 1, every_third)
+    return recorded(model, 9, every, every_third)
+
+
+def test_without_an_update_there_is_no_update_norm_and_the_summary_says_why():
+    rec = accumulating(every=1)
     assert updates(rec).isna().tolist() == [True, True, False] * 3
     assert (updates(rec).dropna() > 0).all()
     [line] = [line for line in rec.summary().splitlines() if "update_norm" in line]
@@ -98,15 +103,7 @@ def test_without_an_update_there_is_no_update_norm_and_the_summary_says_why():
 
 
 def test_where_every_measured_step_is_one_without_an_update_this_is_said_too():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-
-    def every_third(step):
-        if step % 3 == 2:
-            optimizer.step()
-            optimizer.zero_grad()
-
-    rec = recorded(model, 9, 3, every_third)
+    rec = accumulating(every=3)
     assert updates(rec).isna().all()
     assert "no update_norm at 3 measured steps, the first is 0: " in rec.summary()
 
