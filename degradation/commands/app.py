@@ -46,8 +46,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "studies": ships,
 }
 """Every command, in the order of the help."""
-NEAR = 0.85
-"""How alike two options are of which one is a slip of the other, as difflib has it."""
+LIKE, NEAR = 0.6, 0.85
+"""How alike two options are of which one is a slip of the other, as difflib has it; the second if another command
+has the option that was typed."""
 LONGEST = 4000
 """Characters of an argument; paths of Linux have at most as many."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
@@ -157,9 +158,11 @@ def _explained(error: Any) -> str:
     known: Any = typer.main.get_command(app)
     option, command = error.option_name, error.ctx.info_name
     options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
-    if near := get_close_matches(option, options.get(command, ()), n=1, cutoff=NEAR):
+    own = options.get(command, ())
+    owners = [name for name, others in options.items() if option in others]
+    # What is a word of another command is a slip of a letter here only where the two are nearly the same.
+    if near := get_close_matches(option, own, n=1, cutoff=NEAR if owners else LIKE):
         return f"{command} has no option {option}; did you mean {near[0]}?"
-    owners = [name for name, own in options.items() if option in own]
     if not owners or command not in known.commands:
         return str(error.format_message())
     return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"
