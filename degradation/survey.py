@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from degradation.errors import DamagedError, DamagedRun, UseError
 from degradation.spec import RunSpec, upgrade
-from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, WRITING, StudyFolder, frame_file
+from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, WRITING, StudyFolder, frame_file, is_sealed
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -61,6 +61,10 @@ class Survey(StudyFolder):
 
     def done(self, run_id: str) -> dict[str, Any]:
         return self._once(run_id, DONE, super().done)
+
+    def has_digest(self, run_id: str) -> bool:
+        """Whether a run's done.json holds a digest of itself; earlier versions wrote none."""
+        return is_sealed(self.store.read(self._file(run_id, DONE)))
 
     def facts(self, run_id: str) -> dict[str, Any]:
         return self._once(run_id, FACTS, super().facts)

@@ -1,5 +1,6 @@
 """Many runs are read at once: nothing twice, nothing that is not asked for, and as one by one."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -154,6 +155,19 @@ def test_status_verifies_everything_where_it_is_asked_to(
     assert f"{run_id}/{WEIGHTS} does not hold what was written" in found[run_id]["note"]
     assert sum(file == WEIGHTS for _, file in hashed) == 12
     assert set(hashed.values()) == {1}
+
+
+def test_runs_whose_own_ending_no_digest_protects_are_named(folder: StudyFolder, command: Command) -> None:
+    asked = ("status", str(folder.path), "--verify")
+    assert command(*asked, "--json").json["without_digest"] == []
+    assert "digest of its own" not in command(*asked).out
+    run_id = folder.run_ids()[3]
+    done = folder.run_path(run_id) / "done.json"
+    done.write_text(json.dumps(folder.done(run_id)))
+    assert command(*asked, "--json").json["without_digest"] == [run_id]
+    said = command(*asked)
+    assert said.status == 0
+    assert f"1 done runs ({run_id} first)" in said.out.replace("\n", " ")
 
 
 def test_all_studies_are_not_verified_at_once(command: Command) -> None:

@@ -1,6 +1,7 @@
 """The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,15 @@ from degradation.commands.endings import DONE, RUN_FAILED, USE_ERROR
 from degradation.commands.options import JsonOption, MaybeName, RootOption
 from degradation.errors import UseError
 from degradation.store import StudyFolder
+
+if TYPE_CHECKING:
+    from degradation.standing import Standing
+    from degradation.survey import Survey
+
+UNPROTECTED = (
+    "{count} done runs ({first} first) have a done.json of an earlier version, without a digest of its own: "
+    "a change to it is seen only where it disagrees with the run's spec or files"
+)
 
 
 def status(
@@ -61,14 +71,25 @@ def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
     study, survey = studies.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)
     experiments = damaged_experiments(survey, MECHANISMS) if verify else {}
+    unprotected = _without_digest(survey, rows) if verify else []
     if as_json:
-        print_json(status_document(folder, study, rows) | ({"damaged_experiments": experiments} if verify else {}))
+        checked = {"damaged_experiments": experiments, "without_digest": unprotected}
+        print_json(status_document(folder, study, rows) | (checked if verify else {}))
     else:
         say_status(console(), folder.name, study, rows)
+        if unprotected:
+            console().print(UNPROTECTED.format(count=len(unprotected), first=unprotected[0]), soft_wrap=True)
         for why in experiments.values():
             say_error(why)
     damaged = experiments or any(standing.state == "damaged" for standing, _ in rows)
     return RUN_FAILED if verify and damaged else DONE
+
+
+def _without_digest(survey: "Survey", rows: "Sequence[tuple[Standing, Any]]") -> list[str]:
+    """The done runs whose done.json an earlier version wrote, without a digest of itself."""
+    from degradation.standing import ENDED
+
+    return [s.run_id for s, _ in rows if s.state in ENDED and not survey.has_digest(s.run_id)]
 
 
 def ships(as_json: JsonOption = False) -> int:

@@ -26,7 +26,7 @@ from degradation.store.names import (
 )
 from degradation.store.opening import store_at
 from degradation.store.place import Place, Url, as_place
-from degradation.store.seals import DIGEST, EMPTY, check_tensors, seal_tensors, sealed, unsealed
+from degradation.store.seals import DIGEST, EMPTY, check_tensors, is_sealed, seal_tensors, sealed, unsealed
 from degradation.store.store import Store
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "check_tensors",
     "folder_at",
     "frame_file",
+    "is_sealed",
     "seal_tensors",
     "sealed",
     "snapshot_file",

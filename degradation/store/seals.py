@@ -21,6 +21,15 @@ def sealed(fields: Mapping[str, Any]) -> bytes:
     return (json.dumps({CONTENT: fields, DIGEST: _digest_of(fields)}, indent=1) + "\n").encode()
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether the data are such a file, unchanged."""
+    try:
+        unsealed(data, always=True)
+    except DamagedError:
+        return False
+    return True
+
+
 def unsealed(data: bytes, *, always: bool = False) -> dict[str, Any]:
     """The fields that ``sealed`` was given; those of a file without a seal as they are, unless it ``always`` had one.
 
