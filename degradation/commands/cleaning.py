@@ -6,7 +6,7 @@ from functools import partial
 
 from degradation import logs
 from degradation.errors import UseError
-from degradation.mechanisms import MECHANISMS
+from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
 from degradation.store import CHECKPOINT, DAMAGED, LOGS, StudyFolder
 from degradation.survey import HEAVY, Survey, damage, each, surveyed
@@ -38,7 +38,7 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
             items.append(_whole_run(folder, run_id, what))
         else:
             items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
-    for name in MECHANISMS:
+    for name in EXPERIMENTS:
         items += _of_experiment(survey, survey.of_experiment(name))
     items += _temporary(folder, "", half_written)
     return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not survey.is_locked(run_id)]))
