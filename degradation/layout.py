@@ -202,17 +202,23 @@ def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
 
 def may_be_linear(module: nn.Module) -> bool:
     """Whether it may be a linear layer of a type of its own, as the transposed ones of GPT-2 (``Conv1D``) are."""
-    known = (*LAYERS, *RECURRENT, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention)
-    weight = module._parameters.get("weight")
+    known = (*LAYERS, *RECURRENT, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, torch.jit.ScriptModule)
+    weight = _own_weight(module)
     return weight is not None and weight.ndim == 2 and not isinstance(module, known) and not any(module.children())
 
 
 def is_transposed_linear(module: nn.Module, inputs: Any, output: Tensor) -> bool:
     """Whether a call maps the last dimension as a weight of shape (in, out) does."""
-    weight, first = module._parameters.get("weight"), inputs[0] if inputs else None
+    weight, first = _own_weight(module), inputs[0] if inputs else None
     if weight is None or not isinstance(first, Tensor) or not (first.ndim and output.ndim):
         return False
     return (first.shape[-1], output.shape[-1]) == tuple(weight.shape) and first.shape[:-1] == output.shape[:-1]
+
+
+def _own_weight(module: nn.Module) -> Tensor | None:
+    """The parameter ``weight`` as it is held: nothing is computed, as that of a parametrized module would be."""
+    held = module._parameters  # of a scripted module no dict
+    return held["weight"] if "weight" in held else None  # noqa: SIM401
 
 
 def channels_of(module: nn.Module, output: Tensor) -> int:

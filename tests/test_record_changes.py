@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import warnings
 from contextlib import nullcontext
 
 import pytest
@@ -374,3 +375,24 @@ def test_whatever_becomes_of_a_layer_the_loop_goes_on_and_the_others_are_measure
     hooks = [hook for module in model.modules() for hook in module._forward_hooks.values()]  # pruning has its own
     assert not any(isinstance(hook, Hook) for hook in hooks)
     assert not any(weight._backward_hooks for weight in model.parameters())
+
+
+def test_layers_that_go_one_after_another_are_one_line_and_one_warning():
+    torch.manual_seed(0)
+    model = nn.ModuleList([nn.Linear(8, 8) for _ in range(12)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with warnings.catch_warnings(record=True) as told, degradation.record(model, every=1) as rec:
+        warnings.simplefilter("always")
+        for _ in range(10):
+            x = torch.randn(4, 8)
+            for layer in model:
+                x = layer(x)
+            optimizer.zero_grad()
+            x.square().mean().backward()
+            optimizer.step()
+            del model[len(model) - 1]
+    lines = [line for line in rec.summary().splitlines() if "removed or" in line or "update_norm" in line]
+    assert lines == [
+        "no weight is left in 11, 10, 9 and 6 more: the layer was removed or changed (9 steps, the first is 1)"
+    ]
+    assert len(told) == 1

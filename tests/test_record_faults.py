@@ -63,6 +63,36 @@ def test_a_rate_that_overwrites_the_weights_is_told_with_its_step():
     assert "every update is huge: at step 0 half of the weights moved by at least " in rec.summary()
 
 
+@pytest.mark.parametrize("every", [1, 4])
+def test_an_optimizer_that_holds_other_weights_is_told(every):
+    [one] = trained(network(), weights=network().parameters(), steps=24, every=every).findings
+    assert one.kind == "not moving"
+    assert one.text == f"not moving: in {24 // every - (every == 1)} measured steps no update changed any weight"
+
+
+def test_a_step_that_is_never_called_is_told_and_two_gradients_alone_are_not():
+    assert "not moving" in kinds(trained(network(), accumulate=100, clear=False))
+    assert kinds(trained(network(), accumulate=100, steps=2)) == []
+
+
+def test_an_empty_batch_cuts_nothing_off():
+    model = network()
+    with degradation.record(model, every=1) as rec:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        for step in range(6):
+            optimizer.zero_grad()
+            x, y = torch.randn(8, 16), torch.randint(0, 4, (8,))
+            size = 0 if step == 5 else 8
+            F.cross_entropy(model(x[:size]), y[:size], reduction="sum").backward()
+            optimizer.step()
+    assert kinds(rec) == []
+    text = rec.summary()
+    assert "at step 5: no response and no gradient was read, so nothing can be judged" in text
+    assert "the batch was empty (step 5)" in text
+    last = rec.frame("gradients").query("step == 5")
+    assert (last["weight_grad_norm"] == 0).all()
+
+
 def test_a_last_layer_that_begins_at_zero_does_not_move_too_far():
     model = network(1)
     nn.init.zeros_(model[2].weight)
@@ -78,7 +108,8 @@ def test_layers_that_stand_still_are_named(how):
     rec = trained(model, weights=[*model[4:].parameters()])
     [one] = rec.findings
     assert one.kind == "not moving"
-    assert one.text == "not moving: 0, 2: in 8 measured steps no update changed the weight"
+    why = " (frozen: no gradient is asked for)" if how == "frozen" else ""
+    assert one.text == f"not moving: 0, 2{why}: in 8 measured steps no update changed the weight"
 
 
 def test_gradients_that_no_one_clears_are_told_and_accumulated_ones_are_not():

@@ -86,7 +86,7 @@ def test_an_input_that_is_not_finite_is_the_inputs(bad):
 
     text = loop(network(), 6, change=change, update=False).summary()
     assert "not finite at step 2: first the input of 0; finite again from step 3" in text
-    assert "at step 5: no layer vanishes, explodes or is dead" in text
+    assert "at step 5" not in text
 
 
 def test_a_step_that_is_not_measured_is_watched_and_the_next_one_measured():
@@ -163,3 +163,59 @@ def test_what_is_watched_at_every_step_is_made_where_the_gradients_lie(scaled):
     with Transfers() as transfers:
         on_device(numbers, one if scaled else None, one if scaled else None)
     assert transfers.seen == []
+
+
+def images(**first):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, **first), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
+    )
+
+
+def of_images(model, spoil, steps=4, every=10):
+    """``spoil`` gets the step, the images and the loss's weight, and may change both; returns the first finding."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    torch.manual_seed(1)
+    with degradation.record(model, every=every) as rec:
+        for step in range(steps):
+            x, factor = spoil(step, torch.randn(4, 3, 8, 8))
+            optimizer.zero_grad()
+            (model(x).square().mean() * factor).backward()
+            optimizer.step()
+    return rec.findings[0].text
+
+
+def test_a_loss_that_is_not_finite_is_not_laid_to_the_images_where_a_norm_is_behind_the_first_layer():
+    text = of_images(images(), lambda step, x: (x, math.nan if step == 1 else 1.0))
+    assert text.startswith(
+        "not finite since step 1, which was not measured; by step 2 the weight of 0 (and those of 1 "
+    )
+
+
+def test_images_that_are_not_finite_are_named_where_a_norm_is_behind_the_first_layer():
+    text = of_images(images(), lambda step, x: (x * math.nan if step == 1 else x, 1.0), every=1)
+    assert text == "not finite since step 1: first the input of 0"
+
+
+def test_a_first_layer_that_overflows_is_named_with_its_response():
+    model = images().double()
+    with torch.no_grad():
+        model[0].weight *= 1e200
+    text = of_images(model, lambda step, x: (x.double() * 1e150, 1.0), steps=1)
+    assert text == "not finite since step 0: first the response of 0"
+
+
+def test_weights_of_an_embedding_are_not_laid_to_its_input():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def run(every):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with degradation.record(model, every=every) as rec:
+            for step in range(4):
+                optimizer.zero_grad()
+                (model(torch.randint(0, 10, (4,))).square().mean() * (math.nan if step == 1 else 1)).backward()
+                optimizer.step()
+        return rec.findings[0].text
+
+    assert "by step 2 the weight of 1" in run(10)

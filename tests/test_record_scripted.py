@@ -64,3 +64,15 @@ def test_a_script_that_fails_leaves_the_hooks():
 def test_a_scripted_network_is_refused_with_the_cause(made):
     with pytest.raises(UseError, match=r"^record: a scripted or traced network [^\n]*$"):
         degradation.record(made(Net()))
+
+
+@pytest.mark.parametrize("how", ["scripted", "traced"])
+def test_a_part_that_was_scripted_before_is_named_and_the_others_are_recorded(how):
+    torch.manual_seed(0)
+    part = nn.Linear(8, 6)
+    part = torch.jit.script(part) if how == "scripted" else torch.jit.trace(part, torch.randn(4, 8))
+    model = nn.Sequential(nn.Linear(8, 8), part, nn.Linear(6, 2))
+    with degradation.record(model, every=1) as rec:
+        model(torch.randn(4, 8)).square().mean().backward()
+    assert list(rec.frame("gradients")["name"]) == ["0", "2"]
+    assert rec.summary().splitlines()[0].startswith("2 layers, 1 measured step of 1; not recorded, though trained: 1 (")

@@ -32,6 +32,8 @@ class Course:
     cut: Sequence[str] = ()
     """Trained layers that were used, and to whose weight no gradient ever came."""
     unused: Sequence[str] = ()
+    unmoved: int = 0
+    """Measured steps that another backward followed, where no weight was changed at any step."""
     piled: int = 0
     """Measured steps in a row, up to the last, whose gradients were added to those that an update had used already."""
 
@@ -44,6 +46,8 @@ def judge_course(profiles: Mapping[int, Profile], course: Course) -> Iterator[Fi
             f"gradients pile up: at {course.piled:,} measured steps in a row .grad still held those of the update "
             "before",
         )
+    if course.unmoved >= ENOUGH and any((profile.relative > 0).any() for profile in profiles.values()):
+        yield finding(findings.STILL, f"not moving: in {course.unmoved:,} measured steps no update changed any weight")
     if course.cut:
         yield finding(
             findings.CUT, f"no gradient ever reaches the weight of {several(course.cut)}, though the forward uses it"
@@ -76,11 +80,14 @@ def _updates(profiles: Mapping[int, Profile], apart: set[str]) -> Iterator[Findi
     meant = (pulled * rate > SLOW_SHARE) | ~np.isfinite(gradients).any(0)
     still = (known.sum(0) >= ENOUGH) & (far == 0) & meant
     names = next(iter(profiles.values())).names
-    which = [name for name, stands in zip(names, still, strict=True) if stands and name not in apart]
-    if which:
-        yield finding(
-            findings.STILL, f"not moving: {several(which)}: in {counted:,} measured steps no update changed the weight"
-        )
+    frozen = ~np.isfinite(gradients).any(0)  # one that wants a gradient and gets none is told apart
+    for some, why in ((still & ~frozen, ""), (still & frozen, " (frozen: no gradient is asked for)")):
+        which = [name for name, stands in zip(names, some, strict=True) if stands and name not in apart]
+        if which:
+            yield finding(
+                findings.STILL,
+                f"not moving: {several(which)}{why}: in {counted:,} measured steps no update changed the weight",
+            )
 
 
 def _fast(steps: Sequence[int], moved: Numbers) -> Iterator[Finding]:

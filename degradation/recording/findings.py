@@ -21,7 +21,7 @@ TRY = {
     PILING: "call optimizer.zero_grad() in every step, before backward",
     SLOW: "a larger learning rate: weights usually move by about a thousandth of their norm in a step",
     FAST: "a learning rate ten times smaller, or a warmup: weights usually move by about a thousandth of their norm",
-    STILL: "where this is not meant: requires_grad_(True), and give the optimizer all parameters of the network",
+    STILL: "if it is not meant: requires_grad_(True), all parameters of this network in the optimizer, and its step()",
 }
 
 

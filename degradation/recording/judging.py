@@ -18,7 +18,7 @@ more for that: what a mean explains is set aside, once for each number of positi
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -29,8 +29,7 @@ from degradation.recording.findings import Found
 from degradation.recording.notes import several
 from degradation.recording.uses import Numbers
 
-FAR, END = 1000.0, 3
-DEAD = 0.95
+FAR, END, DEAD = 1000.0, 3, 0.95
 LOST, HUGE = 1e-7, 1e6
 ALONE = "stands out"
 Places = NDArray[np.intp]
@@ -59,6 +58,11 @@ class Profile:
     """Share of the response that is at most zero."""
     silent: Numbers
     """Share of the gradient of the response that is exactly zero."""
+
+    def silenced(self) -> "Profile":
+        """The same without gradients: those of an empty batch are zero."""
+        unknown = np.full(len(self.names), np.nan)
+        return replace(self, gradient=unknown, weight_gradient=unknown, relative=unknown)
 
     def anything(self) -> bool:
         """Whether there is a number at all."""

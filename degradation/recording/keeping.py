@@ -21,6 +21,8 @@ class Beside:
     """What is kept of a measured step beside its numbers."""
 
     examples: int
+    empty: bool
+    """Whether the batch was: its gradients are zero, and say nothing."""
     statistics: list[str]
     """Of each layer that has a response."""
     silent: Numbers
@@ -49,13 +51,16 @@ class Kept:
         self._beside: dict[int, Beside] = {}
         self._idle: set[str] | None = None
 
-    def begin(self, step: int, examples: int, heard: Heard, idle: set[str]) -> None:
-        """A measured step, whose numbers ``add`` completes, and the layers that took no part in it."""
+    def begin(self, step: int, examples: int, heard: Heard, idle: set[str], *, empty: bool) -> None:
+        """A measured step, whose numbers ``add`` completes, and the layers that took no part in it.
+
+        ``empty``: it had no response with values, and one without.
+        """
         if heard.used.any():  # else the forward ran where nothing is heard
             self._idle = idle if self._idle is None else self._idle & idle
         statistics = [str(word) for word in heard.statistics[self._answering]]
         self._beside[step] = Beside(
-            examples=examples, statistics=statistics, silent=heard.silent, channels=heard.channels
+            examples=examples, empty=empty, statistics=statistics, silent=heard.silent, channels=heard.channels
         )
 
     def add(self, step: int, heard: Heard, every: int) -> int:
@@ -102,4 +107,7 @@ class Kept:
         names = [layer.name for layer in self.layout.layers]
         beside = [self._beside[step] for step in steps]
         found = profiles(self.frames, names, [one.silent for one in beside], [one.channels for one in beside])
-        return dict(zip(steps, found, strict=True))
+        return {
+            step: profile.silenced() if one.empty else profile
+            for step, profile, one in zip(steps, found, beside, strict=True)
+        }

@@ -90,17 +90,27 @@ class Listener:
             self._hooked.remove()
 
     def _there(self) -> dict[str, Module]:
-        """The modules of the responses that the network has now."""
-        names = [layer.response for layer in self.layout.layers if layer.response is not None]
+        """The modules of the weights and of the responses that the network has now."""
+        layers = [(layer.name, layer.response) for layer in self.layout.layers]
+        names = {name for pair in layers if pair[1] is not None for name in pair if name is not None}
         return {name: module for name in names if (module := module_at(self._network, name)) is not None}
 
     def follow(self, modules: Mapping[str, Module]) -> None:
         """Listen to the modules that took these places."""
         for layer in self.layout.layers:
-            module = None if layer.response is None else modules.get(layer.response)
-            if module is not None:
-                self._modules[layer.name] = module
-                self._hooked.add(layer.name, module, Hook(self._responded, layer))
+            with self.unread.instead("response", layer.name):  # a scripted module takes no hook
+                self._listen_to(layer, modules)
+
+    def _listen_to(self, layer: Layer, modules: Mapping[str, Module]) -> None:
+        module = None if layer.response is None else modules.get(layer.response)
+        if module is not None:
+            self._modules[layer.name] = module
+            self._hooked.add(layer.name, module, Hook(self._responded, layer))
+        # With a norm behind it, the response's module is not the first that an input comes to. (The projection
+        # within an attention comes later than the attention, and is never called.)
+        weighted = modules.get(layer.name)
+        if weighted is not None and not layer.name.startswith(str(layer.response)):
+            self._hooked.add(f"input of {layer.name}", weighted, Hook(self._entered, layer))
 
     @property
     def idle(self) -> set[str]:
@@ -130,6 +140,13 @@ class Listener:
             self._forwards += 1
             if torch.is_grad_enabled():
                 self._calls.passed()
+
+    def _entered(self, layer: Layer, _module: Module, inputs: Any, _returned: Any) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused or current() >= 0:
+            return
+        with self.unread.instead("input", layer.name):
+            if self.first is None and all(plain(one) for one in inputs if isinstance(one, Tensor)):
+                self.first, self._input = layer.name, finite_of(inputs)
 
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
         # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
@@ -267,20 +284,3 @@ class Listener:
         found = torch.cat(parts).cpu().numpy().astype(np.float64)
         count = 2 * len(layers)
         return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), bool(found[count])
-
-
-def why_unheard(listener: Listener, *, reentrant: bool, again: bool) -> str:
-    """Why a backward came without the responses of its forward; ``again``: it went through one of an earlier step."""
-    if reentrant:
-        return (
-            "reentrant checkpointing: its layers have no response, and each of its parts counts as a step; "
-            "use_reentrant=False has neither"
-        )
-    if again:
-        return (
-            "a backward through a forward that an earlier step had been through (retain_graph): the responses "
-            "stand at that step"
-        )
-    if listener.empty:
-        return "no response was seen: the batch was empty"
-    return "no response was seen: does the forward run in a compiled graph?"

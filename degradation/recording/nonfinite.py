@@ -34,10 +34,11 @@ class Place:
 def first_place(step: int, names: Sequence[str], heard: Heard, entry: str | None) -> Place | None:
     """What was not finite first: in forward order the input, a weight or a response, else in backward order a gradient.
 
-    ``entry`` is the layer that was called first where its input was not finite. None where all is finite.
+    ``entry`` is the layer that was called first where its input was not finite. None where all is finite. Where weights
+    are broken too, an earlier step broke them, and what comes to a layer behind an embedding need not be the data.
     """
     weights = ~np.isfinite(heard.gradients[:, GRADIENTS.columns.index("weight_norm")]) & heard.weighted
-    if entry is not None:
+    if entry is not None and not weights.any():
         return Place(what="input", layer=entry, step=step)
     forward = weights | (heard.used & ~np.isfinite(heard.responses).all(axis=1) & heard.measured)
     if forward.any():

@@ -16,17 +16,22 @@ class Notes:
         self.step = 0
         """The step that runs."""
         self._steps: dict[str, list[int]] = {}
+        self._names: dict[str, dict[str, None]] = {}
 
-    def add(self, line: str) -> None:
-        """The line holds for the step that runs; it is a warning the first time."""
+    def add(self, line: str, names: Sequence[str] = ()) -> None:
+        """The line holds for the step that runs; it is a warning the first time.
+
+        ``names`` stand at its ``{}``: lines that differ in them alone are one.
+        """
         if line not in self._steps and len(self._steps) >= LINES:
             line = "more that could not be measured"
         new = line not in self._steps
+        self._names.setdefault(line, {}).update(dict.fromkeys(names))
         first, count = self._steps.get(line, [self.step, 0])
         self._steps[line] = [first, count + 1]
         if new:
             with contextlib.suppress(Warning):  # where warnings are errors, the loop goes on all the same
-                warnings.warn(f"{line} (step {self.step:,})", stacklevel=4)
+                warnings.warn(f"{self._whole(line)} (step {self.step:,})", stacklevel=4)
 
     def failed(self, what: str, error: Exception) -> None:
         """Something of a step could not be read: the loop is not ended by it."""
@@ -35,9 +40,15 @@ class Notes:
     def lines(self) -> list[str]:
         """Each line once, with its first step and its number of steps."""
         return [
-            f"{line} (step {first:,})" if count == 1 else f"{line} ({count:,} steps, the first is {first:,})"
+            f"{self._whole(line)} (step {first:,})"
+            if count == 1
+            else f"{self._whole(line)} ({count:,} steps, the first is {first:,})"
             for line, (first, count) in self._steps.items()
         ]
+
+    def _whole(self, line: str) -> str:
+        names = list(self._names[line])
+        return line.replace("{}", several(names), 1) if names else line
 
 
 class Unread:
@@ -58,10 +69,30 @@ class Unread:
         except Exception as error:
             self.add(what, layer, shown(error))
 
-    def lines(self) -> list[str]:
+    def tell(self, notes: Notes) -> None:
         """One line for each cause."""
-        each = self._layers.items()
-        return [f"the {what} of {several(list(names))} is not measured: {why}" for (what, why), names in each]
+        for (what, why), names in self._layers.items():
+            notes.add(f"the {what} of {{}} is not measured: {why}", list(names))
+
+
+def why_unheard(*, reentrant: bool, again: bool, empty: bool) -> str:
+    """Why a backward came without the responses of its forward.
+
+    ``again``: it went through one of an earlier step; ``empty``: the batch was.
+    """
+    if reentrant:
+        return (
+            "reentrant checkpointing: each of its parts counts as a step, its layers have no response, and numbers of "
+            "the others are missing; use_reentrant=False has none of this"
+        )
+    if again:
+        return (
+            "a backward through a forward that an earlier step had been through (retain_graph): the responses "
+            "stand at that step"
+        )
+    if empty:
+        return "no response was seen: the batch was empty"
+    return "no response was seen: does the forward run in a compiled graph?"
 
 
 def shown(error: Exception) -> str:

@@ -21,9 +21,9 @@ from degradation.recording.course import Course
 from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
 from degradation.recording.keeping import Kept
-from degradation.recording.listening import Calls, Listener, why_unheard
+from degradation.recording.listening import Calls, Listener
 from degradation.recording.nonfinite import Place, Watch, first_place
-from degradation.recording.notes import Notes, several
+from degradation.recording.notes import Notes, several, why_unheard
 from degradation.recording.scaling import Scales
 from degradation.recording.spans import Log
 from degradation.recording.summary import Told, findings_of, summary
@@ -197,8 +197,10 @@ class Recorder:
         heard = heard.take([before.index(layer.name) for layer in layers])
         if not heard.used.any() or listener.repeated:
             self._reentrant = self._reentrant or listener.repeated
-            self._notes.add(why_unheard(listener, reentrant=self._reentrant, again=self._again == backward))
-        self._kept.begin(self.step, listener.examples, heard, listener.idle)
+            again = self._again == backward
+            self._notes.add(why_unheard(reentrant=self._reentrant, again=again, empty=listener.empty))
+        empty = listener.empty and not heard.used.any()
+        self._kept.begin(self.step, listener.examples, heard, listener.idle, empty=empty)
         self._updates.hold(self.step, heard, layers, listener.weights)
         self._note_unread(listener)
         self._arrivals.expect(listener)
@@ -206,11 +208,10 @@ class Recorder:
         return first_place(self.step, [layer.name for layer in layers], heard, entry)
 
     def _note_unread(self, listener: Listener) -> None:
-        for line in listener.unread.lines():
-            self._notes.add(line)
+        listener.unread.tell(self._notes)
         gone = [name for name, weight in listener.weights.of.items() if weight is None and name in self._weighted]
         if gone:
-            self._notes.add(f"no weight is left in {several(gone)}: the layer was removed or changed")
+            self._notes.add("no weight is left in {}: the layer was removed or changed", gone)
 
     def _settle(self, moved: bool = True, ends: bool = False) -> None:
         """Complete the last measured step by what its update was: how far the weights have moved since."""
@@ -278,7 +279,7 @@ class Recorder:
             log=self._log,
             notes=self.notes,
             uncovered=self._uncovered,
-            course=Course(self._arrivals.cut, kept.idle if kept is not None else (), self._arrivals.piled),
+            course=Course(self._arrivals.cut, kept.idle if kept else (), self._updates.unmoved, self._arrivals.piled),
         )
 
     def plot(self) -> "Figure":

@@ -105,9 +105,11 @@ def _few(now: Sequence[Found]) -> list[Found]:
 
 def _nothing(told: Told) -> list[str]:
     last = list(told.profiles)[-1]
+    broken = any(last in steps for steps in told.log.steps)
     if not told.profiles[last].anything():
-        return [f"at step {last:,}: no number is finite, so nothing can be judged"]
-    return [] if any(last in steps for steps in told.log.steps) else [f"at step {last:,}: {NOTHING}"]
+        why = "no number is finite" if broken else "no response and no gradient was read"
+        return [f"at step {last:,}: {why}, so nothing can be judged"]
+    return [] if broken else [f"at step {last:,}: {NOTHING}"]
 
 
 def _said(one: Found) -> str:

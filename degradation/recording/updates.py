@@ -10,7 +10,7 @@ from torch.nn import Module
 from degradation.layout import Layer
 from degradation.probes import GRADIENTS
 from degradation.recording.following import weight_at
-from degradation.recording.notes import Notes, several
+from degradation.recording.notes import Notes
 from degradation.recording.tensors import norm_of, real, version_of
 from degradation.recording.uses import Heard, Numbers
 from degradation.recording.weights import Before, Weights
@@ -62,10 +62,11 @@ class Updates:
     @torch.no_grad()
     def _measure(self, step: int, heard: Heard, held: Mapping[int, tuple[str, Before]], ends: bool) -> None:
         now = {name: weight_at(self._network, self._layers[name]) for name, _ in held.values()}
-        replaced = [name for name, before in held.values() if now[name] is not before.weight]
+        changed = [name for name, before in held.values() if now[name] is not before.weight]
+        replaced = [name for name in changed if now[name] is not None]  # of those that are gone the next step tells
         if replaced:
-            self._notes.add(f"no update_norm of {several(replaced)}: the weight was replaced")
-        there = {place: before for place, (name, before) in held.items() if name not in replaced}
+            self._notes.add("no update_norm of {}: the weight was replaced", replaced)
+        there = {place: before for place, (name, before) in held.items() if name not in changed}
         if not there:
             return
         distances = torch.stack([_distance(before).cpu() for before in there.values()])
@@ -74,6 +75,11 @@ class Updates:
             self._moved = True
         elif not ends:
             self._still.append(step)
+
+    @property
+    def unmoved(self) -> int:
+        """The measured steps without an update, where no step had one."""
+        return 0 if self._moved else len(self._still)
 
     def lines(self) -> list[str]:
         """That updates are missing, where there are others."""
