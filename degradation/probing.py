@@ -1,6 +1,7 @@
 """A network with trained weights and a data set -> its test error, responses and gradients, without training."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -67,6 +68,15 @@ def normalization(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What was measured of a network: the frames ``curves`` (split test), ``gradients`` and ``responses``."""
+
+    frames: Mapping[str, pd.DataFrame]
+    not_finite: Mapping[str, int]
+    """Kind of statistics -> of how many test images an output is NaN or infinite; with any, the error is NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probing:
     """What a trained network is probed with: ``batch`` training images, and ``examples`` test images for its error."""
 
@@ -78,30 +88,43 @@ class Probing:
     batch: int = 128
     examples: int | None = None
 
-    def __call__(self, network: CifarNetwork) -> dict[str, pd.DataFrame]:
-        """The frames ``curves`` (split test), ``gradients`` and ``responses`` of a network, which is left as it was.
+    def __call__(self, network: CifarNetwork) -> Probed:
+        """Measure a network, which is left as it was.
 
         Responses are of the first ``batch`` training images, clean, with running and with batch statistics; gradients
         of their mean loss, with batch statistics, as in training.
         """
         network = network.to(self.environment.torch_device).eval()
         by_statistics = {statistics: self._inside(network, statistics) for statistics in STATISTICS}
-        return {
-            "curves": self._errors(network),
+        curves, not_finite = self._errors(network)
+        measured = {
+            "curves": curves,
             "gradients": by_statistics["batch"]["gradients"],
             "responses": pd.concat([found["responses"] for found in by_statistics.values()], ignore_index=True),
         }
+        return Probed(frames=measured, not_finite=not_finite)
 
-    def _errors(self, network: CifarNetwork) -> pd.DataFrame:
+    def _errors(self, network: CifarNetwork) -> tuple[pd.DataFrame, dict[str, int]]:
+        """The frame ``curves``; and of how many images the outputs are not finite, by kind of statistics."""
         evaluate = Evaluator(network, self.environment, lambda message: None)
         part = Watched(batches=ScaledBatches(self.images.test, self.normalization, self.batch), examples=self.examples)
-        rows = []
+        rows, not_finite = [], {}
         for statistics in STATISTICS:
             found = evaluate(part, statistics)
-            row = {"loss": found.loss, "error": found.error, "examples": found.examples}
+            lost = 0 if math.isfinite(found.loss) else self._not_finite(network, part, statistics)
+            not_finite[statistics] = lost
+            error = math.nan if lost else found.error  # a NaN has no largest output: whatever is counted is no error
+            row = {"loss": found.loss, "error": error, "examples": found.examples}
             unknown = {"epoch": float("nan"), "learning_rate": float("nan")}
             rows.append({"step": self.step, "split": "test", "statistics": statistics} | row | unknown)
-        return frames.frame("curves", rows)
+        return frames.frame("curves", rows), not_finite
+
+    @torch.inference_mode()
+    def _not_finite(self, network: CifarNetwork, part: Watched, statistics: str) -> int:
+        """Of how many images an output is NaN or infinite."""
+        with statistics_of(network, statistics):
+            outputs = (forward(network, images, self.environment) for images, _ in part.batches(part.examples))
+            return sum(int((~logits.isfinite()).any(1).sum()) for logits in outputs)
 
     def _inside(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
         images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))

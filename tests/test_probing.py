@@ -190,14 +190,14 @@ def broken(tmp_path):
         "cut.pt": "cut.pt",
         "plain.pkl": "plain.pkl",
         "text.pt": "text.pt",
-        "empty.pt": "empty.pt",
+        "empty.pt": "empty.pt is empty",
         "none.pt": "holds no tensors by name",
         "cut.safetensors": "damaged or cut short",
         "missing.pt": "fc.bias 10 is missing",
         "more.pt": "extra.weight 2x3 is unknown",
         "shape.pt": "conv1.weight is 32x3x3x3, expected 16x3x3x3",
         "deeper.pt": "these look like depth 14: try --depth 14 --network residual --shortcut A (or --network plain)",
-        ".": "Is a directory",
+        ".": ". is a directory, not a file of weights",
     }
 
 
@@ -208,6 +208,102 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(command, tmp_path):  # 
         assert expected in said.err, (file, said.err)
         assert len(said.err.splitlines()) == 1, file
         assert not (tmp_path / "probes").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "why"),
+    [
+        ("afile", "afile is no directory"),
+        ("afile/tables", "afile is no directory"),
+        ("loop", "loop is no directory"),
+        ("/proc/none", "nothing can be made in /proc ("),
+        ("/proc/self", "nothing can be made in /proc/self ("),
+        ("taken", "taken/responses.parquet is a directory"),
+        ("x" * 300, "File name too long"),
+        ("", "probes is no directory"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
+    command,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    out,
+    why,
+):
+    monkeypatch.setattr("degradation.probing.Probing.__call__", lambda *_: pytest.fail("computed"))
+    torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
+    for name in ("afile", "probes"):
+        (tmp_path / name).touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "taken" / "responses.parquet").mkdir(parents=True)
+    said = command(*PROBE, "--weights", "good.pt", *(["--out", out] if out else []))
+    assert (said.status, said.err.count("\n")) == (2, 1), said.err
+    assert f"cannot write {(out or 'probes/good')[:50]}" in said.err  # a long word is cut
+    assert why in said.err
+    assert "kept" not in said.err
+
+
+def test_a_store_that_nobody_knows_is_said_before_anything_is_computed(command, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("degradation.probing.Probing.__call__", lambda *_: pytest.fail("computed"))
+    torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
+    said = command(*PROBE, "--weights", "good.pt", "--out", "nope://x/y")
+    assert (said.status, said.err.count("\n")) == (2, 1), said.err
+
+
+def test_trying_a_folder_leaves_nothing_of_it(command, tmp_path):  # noqa: F811
+    state = networks.network("plain", 8, seed=0).state_dict()
+    (tmp_path / "big.safetensors").write_bytes(encode_weights(state, torch.zeros(32, 32, 3), {"step": 1}))
+    (tmp_path / "there").mkdir()
+    asked = [*PROBE, "--network", "plain", "--depth", "8", "--weights", "big.safetensors"]
+    for out in ("a/b/c", "there"):
+        assert "mean image" in command(*asked, "--out", out).err
+    assert {path.name for path in tmp_path.rglob("*")} == {"big.safetensors", "there"}
+
+
+def overflowing(images):
+    """A state whose outputs overflow for some of these images alone."""
+    network = networks.network("residual", 8, seed=0).eval()
+    with torch.no_grad():
+        network.layer3[0].bn2.weight *= 1e6
+        size = (network(images) - network.fc.bias).abs().max(1).values
+        network.fc.weight *= 3.0e38 / size.median()
+    return network.state_dict()
+
+
+def test_outputs_that_are_not_finite_have_no_test_error(command, tmp_path):  # noqa: F811
+    images = make(DATA)
+    pixels = (torch.from_numpy(images.test.images[:64]) / 255 - torch.from_numpy(images.mean_image)).permute(0, 3, 1, 2)
+    state = overflowing(pixels)
+    network = networks.network("residual", 8, seed=0).eval()
+    network.load_state_dict(state)
+    with torch.no_grad():
+        lost = int((~network(pixels).isfinite()).any(1).sum())
+    assert 0 < lost < 64
+    torch.save(state, tmp_path / "big.pt")
+    said = command(*PROBE, "--weights", "big.pt", "--eval-examples", "64", "--batch", "64", "--format", "csv")
+    assert said.status == 0, said.err
+    assert f"with running statistics its outputs are not finite (NaN or infinite) for {lost} of 64 images" in said.out
+    assert "test error none with running statistics" in said.out
+    curves = pd.read_csv("probes/big/curves.csv").set_index("statistics")
+    assert np.isnan(curves.loc["running", "error"])
+
+
+def test_the_layer_is_named_from_which_on_responses_are_not_finite(command, tmp_path):  # noqa: F811
+    state = networks.network("residual", 8, seed=0).state_dict()
+    torch.save(state | {"layer2.0.conv1.weight": state["layer2.0.conv1.weight"] * 1e37}, tmp_path / "big.pt")
+    said = command(*PROBE, "--weights", "big.pt", "--eval-examples", "64", "--batch", "64")
+    assert said.status == 0, said.err
+    assert "with batch statistics its outputs are not finite (NaN or infinite) for 64 of 64 images" in said.out
+    assert "responses are not finite from layer2.0." in said.out
+
+
+def test_a_loss_that_overflows_is_said_where_the_outputs_are_finite(command, tmp_path):  # noqa: F811
+    state = networks.network("residual", 8, seed=0).state_dict()
+    torch.save(state | {"fc.bias": torch.tensor([-3e38] * 9 + [0.0])}, tmp_path / "big.pt")
+    said = command(*PROBE, "--weights", "big.pt", "--eval-examples", "64", "--batch", "64")
+    assert said.status == 0, said.err
+    assert "with running statistics its loss is not finite" in said.out
+    assert "outputs are not finite" not in said.out
 
 
 def test_counters_of_batches_may_be_missing(command, tmp_path):  # noqa: F811

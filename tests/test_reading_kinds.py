@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import pickle
+import socket
 import struct
 import tarfile
 import zipfile
@@ -235,6 +237,43 @@ def test_a_file_of_another_kind_is_said_to_be_of_it(make, named):
     assert named in said
     assert "damaged" not in said
     assert "save model.state_dict()" in said
+
+
+def connected():
+    socket.socket(socket.AF_UNIX).bind("x.pt")
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: os.mkfifo("x.pt"), "x.pt is a pipe, not a file of weights"),
+        (lambda: (os.mkfifo("pipe"), Path("x.pt").symlink_to("pipe")), "x.pt is a pipe, not a file of weights"),
+        (lambda: Path("x.pt").symlink_to("/dev/zero"), "x.pt is a character device, not a file of weights"),
+        (lambda: Path("x.pt").symlink_to("/proc"), "x.pt is a directory, not a file of weights"),
+        (connected, "x.pt is a socket, not a file of weights"),
+        (lambda: Path("x.pt").touch(), "x.pt is empty"),
+        (lambda: Path("x.pt").symlink_to("x.pt"), "cannot read x.pt: Too many levels of symbolic links"),
+        (lambda: Path("x.pt").symlink_to("nowhere"), "cannot read x.pt: No such file"),
+    ],
+)
+def test_what_is_no_file_is_refused_by_its_kind_without_being_opened(make, named, monkeypatch):
+    make()
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("opened"))
+    said = refused_file()
+    assert said.startswith(named)
+    assert "damaged" not in said
+
+
+def test_a_pipe_of_an_open_file_is_refused_and_a_link_to_a_file_read():
+    out, into = os.pipe()
+    try:
+        assert "is a pipe" in refused_file(Path(f"/dev/fd/{out}"))
+    finally:
+        os.close(out)
+        os.close(into)
+    torch.save(STATE, "whole.pt")
+    Path("x.pt").symlink_to("whole.pt")
+    assert network_of(read_weights(Path("x.pt")), Asked()).what == "residual-8 with shortcut A"
 
 
 def legacy(state):

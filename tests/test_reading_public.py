@@ -324,6 +324,75 @@ def test_names_of_the_file_stand_beside_those_expected_where_nothing_fits(asked)
     assert "conv1.weight" in said
 
 
+OPTIONS = ({}, {"network": "residual", "depth": "20"})
+
+
+@pytest.mark.parametrize("asked", OPTIONS)
+@pytest.mark.parametrize("kind", ["plain", "residual"])
+def test_a_network_without_norms_is_said_to_have_none(kind, asked):
+    from degradation import networks
+
+    without = networks.network(kind, 20, norm="none").state_dict()
+    left = {name: t for name, t in networks.network(kind, 20).state_dict().items() if "bn" not in name}
+    for state in (without, left, without | {"layer1.0.scale": torch.ones(1), "layer1.0.act.weight": torch.ones(1)}):
+        said = refused(state, **asked)
+        assert "x.pt is of no network that can be probed: it has no norm layers" in said
+        assert "missing" not in said
+
+
+def test_norms_without_running_statistics_are_said_to_have_none():
+    from degradation import networks
+
+    state = networks.network("residual", 8).state_dict()
+    grouped = {name: tensor for name, tensor in state.items() if "running" not in name}
+    assert "its norm layers have no running mean and variance" in refused(grouped)
+
+
+def test_what_a_file_holds_is_said_where_it_is_nearly_no_network_of_ours():
+    said = refused(torchvision.models.vgg11_bn(num_classes=10).state_dict())
+    assert "it holds 8 convolutions (8 of 3x3), 8 batch norms and 3 linear layers; its names begin features.0" in said
+    assert "--depth" not in said
+    assert "it holds 5 convolutions (3 of 3x3, 1 of 11x11, 1 of 5x5), no batch norms and 3 linear layers" in refused(
+        torchvision.models.alexnet(num_classes=10).state_dict()
+    )
+    said = refused(torchvision.models.vgg11_bn(num_classes=10).state_dict(), network="residual", depth="20")
+    assert "it holds 8 convolutions (8 of 3x3), 8 batch norms and 3 linear layers" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "held"),
+    [
+        ("conv1.weight", (16, 3, 3, 3), "1 convolution (1 of 3x3), no batch norms and no linear layers"),
+        ("weight", (16, 3, 3, 3), "1 convolution (1 of 3x3), no batch norms and no linear layers"),
+        (".weight", (16, 3, 3, 3), "1 convolution (1 of 3x3), no batch norms and no linear layers"),
+        ("module.conv1.weight", (2**40, 0, 3, 3), "1 convolution (1 of 3x3), no batch norms and no linear layers"),
+        ("a.weight", (4, 3), "no convolutions, no batch norms and 1 linear layer"),
+        ("w", (4, 3), "no convolutions, no batch norms and no linear layers"),
+    ],
+)
+def test_of_a_file_with_one_tensor_it_is_said_what_it_is(name, shape, held):
+    said = refused({name: torch.zeros(()).expand(shape) if 0 not in shape else torch.zeros(shape)})
+    assert f"it holds {held}; its names begin {name}" in said
+    assert "--depth" not in said
+
+
+@pytest.mark.parametrize(("prefix", "width"), [("", 1), ("module.", 2)])
+@pytest.mark.parametrize(("stray", "shape"), [("teacher.conv.weight", (7, 7, 3, 3)), ("proj.weight", (7, 7, 1, 1))])
+def test_a_foreign_tensor_in_a_network_is_named_at_once(prefix, width, stray, shape):
+    from degradation import networks
+
+    state = networks.network("residual", 20, "B", width=width).state_dict() | {stray: torch.zeros(shape)}
+    sizes = "x".join(map(str, shape))
+    assert refused({prefix + name: tensor for name, tensor in state.items()}) == (
+        "x.pt shows no network of 6n+2 layers; the nearest is residual-20 with shortcut B, but "
+        f"{prefix}{stray} {sizes} is unknown"
+    )
+    state.pop(stray)
+    state.pop("layer1.1.conv2.weight")
+    said = refused(state, network="residual")
+    assert said.endswith(f"but layer1.1.conv2.weight {16 * width}x{16 * width}x3x3 is missing")
+
+
 def test_a_network_with_more_than_the_layers_that_are_read_is_refused():
     for extra in (nn.PReLU(), nn.Linear(64, 64), nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3)):
         network = sequential("B")

@@ -106,6 +106,19 @@ def test_a_tensor_that_is_not_finite_is_named_and_the_network_left_as_it_was():
     assert torch.equal(made.fc.bias, state(seed=1)["fc.bias"])
 
 
+def test_a_negative_variance_is_named_and_the_network_left_as_it_was():
+    tensors = state() | {"layer2.0.bn1.running_var": torch.tensor([1.0] * 31 + [-1e-3])}
+    assert "negative is module.layer2.0.bn1.running_var:" in refused(public(tensors))
+    torch.save(tensors, "x.pt")
+    made = networks.network("residual", 8, seed=1)
+    with pytest.raises(UseError):
+        fill(made, read_weights(Path("x.pt")), "this")
+    assert torch.equal(made.fc.bias, state(seed=1)["fc.bias"])
+    refused(state() | {"layer2.0.bn1.running_var": torch.zeros(31)})  # another shape is said before
+    torch.save(state() | {"layer2.0.bn1.running_var": torch.zeros(32)}, "x.pt")
+    fill(made, read_weights(Path("x.pt")), "this")
+
+
 # What stands beside the tensors
 
 
@@ -169,7 +182,7 @@ def test_what_is_passed_over_is_not_made_at_all():
 # Files that are none
 
 
-@pytest.mark.parametrize("content", [b"hello, these are no weights", b"# readme", b"", b"\x00" * 40])
+@pytest.mark.parametrize("content", [b"hello, these are no weights", b"# readme", b"\x00" * 40])
 def test_a_file_of_another_kind_is_said_to_be_none(content):
     Path("text.th").write_bytes(content)
     with pytest.raises(UseError) as caught:

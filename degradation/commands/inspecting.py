@@ -3,7 +3,10 @@
 import hashlib
 import json
 import math
+import os
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+    from degradation.probing import Probed
     from degradation.store import Place
 
 Channels = tuple[float, float, float]
@@ -31,6 +35,7 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
 """Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
 ASKED = "asked.json"
 """Beside the frames: of which weights they are, and how they were measured."""
+FIGURES = ("probe.png", "probe.svg")
 SUSPECT = 0.5  # a test error above this makes one doubt that the file was read rightly
 
 
@@ -89,6 +94,7 @@ def probe(
     options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
     asked = _identity(weights, options)
     folder = out or _default_folder(weights, asked)
+    _can_be_written(folder, format)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
     images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
@@ -103,12 +109,12 @@ def probe(
     )
     found = probing(made.network)
     screen = console()
-    screen.print(table_of(found))
+    screen.print(table_of(found.frames))
     for line in (*made.notes, *said(found)):
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
     title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
-    for path in write(found, facts, format, folder, title):
+    for path in write(found.frames, facts, format, folder, title):
         screen.print(str(path), soft_wrap=True)
     store_at(folder).write(ASKED, asked)
     return DONE
@@ -128,6 +134,49 @@ def _default_folder(weights: Path, asked: bytes) -> Path:
             f"{folder} holds what was measured of other weights or with other options: name another by --out"
         )
     return folder
+
+
+def _can_be_written(folder: str | Path, format: str) -> None:
+    """UseError where the folder cannot be made and written, or has folders in place of the files: before all computing.
+
+    One behind a URL is asked for alone; what it refuses to have written it says when it is written.
+    """
+    from degradation.store import store_at
+
+    store = store_at(folder)
+    if not isinstance(store.root, Path):
+        store.exists(ASKED)
+        return
+    files = (*(f"{name}.{format}" for name in ("curves", "gradients", "responses")), *FIGURES, ASKED)
+    try:
+        why = _tried(store.root, files)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise UseError(f"cannot write {store.root}: {why}: name another directory by --out")
+
+
+def _tried(root: Path, files: tuple[str, ...]) -> str:
+    """Why files cannot be written in a folder, which is tried; empty where they can. Nothing stays of it."""
+    from degradation.store import WRITING
+
+    ways = (root, *root.parents)
+    absent = [path for path in ways if not os.path.lexists(path)]
+    there = next((path for path in ways if path not in absent), Path())
+    if not there.is_dir():
+        return f"{there} is no directory"
+    if taken := [name for name in files if (root / name).is_dir()]:
+        return f"{root / taken[0]} is a directory"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.NamedTemporaryFile(prefix=WRITING, dir=root).close()
+    except OSError as error:
+        return f"nothing can be made in {there} ({error.strerror or error})"
+    finally:
+        for path in absent:
+            with suppress(OSError):  # another may have begun to write into it
+                path.rmdir()
+    return ""
 
 
 def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
@@ -154,14 +203,24 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
-    """The test error, and a doubt where it is large."""
+def said(probed: "Probed") -> list[str]:
+    """The test error, where there is none why, and a doubt where it is large."""
+    found = probed.frames
     errors = found["curves"].set_index("statistics")["error"]
     examples = found["curves"]["examples"].iloc[0]
-    lines = [
-        f"test error {100 * errors['running']:.2f} % with running statistics, {100 * errors['batch']:.2f} % with those "
-        f"of each batch, {examples:,} images"
-    ]
+    running, batch = (
+        "none" if probed.not_finite[kind] else f"{100 * errors[kind]:.2f} %" for kind in ("running", "batch")
+    )
+    lines = [f"test error {running} with running statistics, {batch} with those of each batch, {examples:,} images"]
+    losses = found["curves"].set_index("statistics")["loss"]
+    for kind, number in probed.not_finite.items():
+        if number:
+            lines.append(
+                f"with {kind} statistics its outputs are not finite (NaN or infinite) for {number:,} of {examples:,} "
+                f"images: a test error of them would mean nothing{_from_where(found['responses'], kind)}"
+            )
+        elif not math.isfinite(losses[kind]):
+            lines.append(f"with {kind} statistics its loss is not finite: the outputs are too large to add it up")
     if errors.min() > SUSPECT:
         lines.append(
             "an error so large is rare in a trained network: do --network, --shortcut, --normalize and --dataset fit "
@@ -170,6 +229,13 @@ def said(found: Mapping[str, "pd.DataFrame"]) -> list[str]:
     if silent := sorted(set(found["gradients"]["name"]) - set(found["responses"]["name"])):
         lines.append(f"{', '.join(silent)}: no response, which is what a convolution puts out behind its norm")
     return lines
+
+
+def _from_where(responses: "pd.DataFrame", kind: str) -> str:
+    """The first layer whose responses to the training images are not finite; empty where all are."""
+    own = responses[responses["statistics"] == kind].sort_values("layer")
+    broken = [str(name) for name, std in zip(own["name"], own["std"], strict=True) if not math.isfinite(std)]
+    return f"; responses are not finite from {broken[0]} on" if broken else ""
 
 
 def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
@@ -207,10 +273,10 @@ def write(
     }
     with styled():
         figure, _ = recorded(found, title, steps=False)
-        for kind, metadata in (("png", {}), ("svg", {"Date": None})):
+        for name, metadata in zip(FIGURES, ({}, {"Date": None}), strict=True):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, metadata=metadata)
-            files[f"probe.{kind}"] = buffer.getvalue()
+            figure.savefig(buffer, format=name.rpartition(".")[2], metadata=metadata)
+            files[name] = buffer.getvalue()
     store = store_at(folder)
     for name, content in files.items():
         store.write(name, content)

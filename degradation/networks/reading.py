@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, get_args
 
 import torch
@@ -9,13 +10,17 @@ import torch
 from degradation import networks
 from degradation.errors import UseError
 from degradation.networks.cifar import CifarNetwork
-from degradation.networks.recognition import Looks, layers_of, looks, of_another_family
-from degradation.networks.states import Matched, fill, matched
+from degradation.networks.recognition import Looks, held, layers_of, looks, of_another_family, weight_of, without_norms
+from degradation.networks.states import Matched, fill, listed, matched, misfits
 from degradation.networks.weight_files import Weights, shown
+from degradation.plan import filters
 from degradation.spec import Network, Shortcut, valid_depth
 
 BUILT = ("norm", "width", "initialization", "block")
 """What a file of ours says besides of its network."""
+DEEPEST = 1202  # of the networks that a file is compared with where it shows none; the deepest of the paper
+WIDEST = 100  # times the paper's filters
+NEARLY = 4  # a file is nearly of a network where at most one in so many of its tensors does not fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +48,10 @@ def network_of(weights: Weights, asked: Asked) -> Read:
     tensor does not fit; nothing is built before.
     """
     kind, depth, shortcut, built = _settled(weights, _checked(asked))
-    what = f"{kind}-{depth}" + (f" with shortcut {shortcut}" if kind == "residual" else "")
+    what = _words(kind, depth, shortcut)
     fields: Any = (kind, depth, shortcut)  # checked there
     try:
-        with torch.device("meta"):  # shapes without memory: a file may say any width
-            shapes = networks.network(*fields, seed=None, **built).state_dict()
+        shapes = _shapes(kind, depth, shortcut, built)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UseError(f"{weights.file} cannot be read as {shown(what)}: {shown(str(error))}") from error
     matched(shapes, weights, what)
@@ -81,6 +85,8 @@ def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, di
     seen = looks(weights.tensors)
     if reason := of_another_family(weights.tensors):
         raise UseError(f"{weights.file} is of no network that can be probed: {reason}")
+    if seen and not weights.run and (reason := without_norms(weights.tensors)):
+        raise UseError(f"{weights.file} is of no network that can be probed: {reason}")
     shows = {"depth": seen.depth, "shortcut": seen.shortcut} if seen else {}
     says = {name: weights.run[name] for name in ("network", "depth", "shortcut") if name in weights.run}
     meant = {"network": "residual"} | shows | says | asked
@@ -88,7 +94,7 @@ def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, di
         meant["shortcut"] = "none"
     _agreeing(weights, meant, says, seen)
     if "depth" not in meant:
-        raise UseError(_unknown(weights))
+        raise UseError(_unknown(weights, meant["network"]))
     built = {name: weights.run[name] for name in BUILT if name in weights.run}
     if not weights.run and seen:
         built["width"] = seen.width
@@ -102,7 +108,7 @@ def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any
         raise UseError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
     if seen is None:
         if weights.run:
-            raise UseError(_unknown(weights))
+            raise UseError(_unknown(weights, meant["network"]))
         return
     if weights.run.get("width", seen.width) != seen.width:
         width = shown(str(weights.run["width"]))[:20]
@@ -114,14 +120,49 @@ def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any
         )
 
 
-def _unknown(weights: Weights) -> str:
-    """That no network can be told from the tensors."""
+def _unknown(weights: Weights, kind: str) -> str:
+    """That no network can be told from the tensors: what keeps them from one, or what they are of where none is near.
+
+    Options could not help: with them the same tensors would be missing or unknown.
+    """
+    refused = f"{weights.file} shows no network of 6n+2 layers"
+    candidates = _candidates(weights, kind)
+    what, wrong, tensors = min(candidates, key=lambda candidate: len(candidate[1]), default=("", [], 0))
+    if 0 < len(wrong) * NEARLY <= tensors:
+        return f"{refused}; the nearest is {what}, but {listed(wrong)}"
     names = ", ".join([weights.own(name) for name in weights.tensors][:3])
-    found = len(layers_of(weights.tensors).convolutions)
     return (
-        f"{weights.file} shows no network of 6n+2 layers: expected 6n+1 convolutions of 3x3 such as conv1.weight, "
-        f"found {found}; its names begin {names}: try --network and --depth"
+        f"{refused}: expected 6n+1 convolutions of 3x3 such as conv1.weight, each with a batch norm, and a linear "
+        f"layer; it holds {held(weights.tensors)}; its names begin {names}"
     )
+
+
+def _candidates(weights: Weights, kind: str) -> list[tuple[str, list[str], int]]:
+    """Networks of about as many convolutions, in words; what does not fit each; and how many tensors it has."""
+    convolutions = layers_of(weights.tensors).convolutions
+    if not convolutions:
+        return []
+    if kind != "plain":
+        kind = "residual"  # a file of ours may say anything
+    fewer, width = (len(convolutions) - 1) // 6, weight_of(weights.tensors, convolutions[0]).shape[0] // filters(1)[0]
+    depths = [depth for depth in (6 * fewer + 2, 6 * fewer + 8) if 8 <= depth <= DEEPEST]
+    shortcuts: tuple[Any, ...] = ("none",) if kind == "plain" else ("A", "B", "C")
+    found = []
+    for depth, shortcut in product(depths, shortcuts):
+        state = _shapes(kind, depth, shortcut, {"width": min(max(width, 1), WIDEST)})
+        found.append((_words(kind, depth, shortcut), misfits(state, weights), len(state)))
+    return found
+
+
+def _shapes(kind: Any, depth: int, shortcut: Any, built: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a network without memory: a file may say any width."""
+    with torch.device("meta"):
+        made: CifarNetwork = networks.network(kind, depth, shortcut, seed=None, **built)
+        return made.state_dict()
+
+
+def _words(kind: str, depth: int, shortcut: str) -> str:
+    return f"{kind}-{depth}" + (f" with shortcut {shortcut}" if kind == "residual" else "")
 
 
 def _notes(weights: Weights, found: Matched, certain: bool) -> list[str]:

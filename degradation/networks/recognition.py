@@ -126,14 +126,44 @@ def looks(tensors: Mapping[str, Tensor]) -> Looks | None:
     options: dict[int, Shortcut] = {0: "A", 2: "B", blocks: "C"}
     if (shortcut := options.get(len(projections))) is None:
         return None
-    width = min(tensors[f"{name}.weight"].shape[0] for name in found.convolutions) // filters(1)[0]
+    width = min(weight_of(tensors, name).shape[0] for name in found.convolutions) // filters(1)[0]
     return Looks(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
+
+
+def weight_of(tensors: Mapping[str, Tensor], module: str) -> Tensor:
+    """The weight of a module; that of the outermost has no name before it."""
+    return tensors[name if (name := f"{module}.weight") in tensors else "weight"]
+
+
+def without_norms(tensors: Mapping[str, Tensor]) -> str:
+    """Why tensors with convolutions are of no network with batch norms; empty where they are of one."""
+    if any(name.endswith(("running_mean", "running_var")) for name in tensors):
+        return ""
+    scales = (tensor for name, tensor in tensors.items() if f".{name}".endswith(".weight") and tensor.numel() > 1)
+    if any(tensor.dim() in (1, 3) for tensor in scales):  # a PReLU has one number
+        return "its norm layers have no running mean and variance, as batch norms have, which alone are read"
+    return "it has no norm layers; a network without them is read of a file of ours alone, which says how it is built"
+
+
+def held(tensors: Mapping[str, Tensor]) -> str:
+    """How many layers of each kind tensors are of, in words."""
+    shapes = [tensor.shape for name, tensor in tensors.items() if f".{name}".endswith(".weight")]
+    kernels = Counter(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
+    sizes = ", ".join(f"{number} of {kernel}" for kernel, number in kernels.most_common(3))
+    convolutions = _several(kernels.total(), "convolution") + (f" ({sizes})" if sizes else "")
+    norms = sum(name.endswith("running_var") for name in tensors)
+    linear = sum(len(shape) == 2 for shape in shapes)
+    return f"{convolutions}, {_several(norms, 'batch norm')} and {_several(linear, 'linear layer')}"
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def of_another_family(tensors: Mapping[str, Tensor]) -> str:
     """Why tensors are of no network of the CIFAR family; empty where nothing says so."""
     found = layers_of(tensors)
-    shapes = [tensors[f"{name}.weight"].shape for name in found.convolutions]
+    shapes = [weight_of(tensors, name).shape for name in found.convolutions]
     times = Counter(shape[0] for shape in shapes if shape[1] != 3)
     widths = sorted(width for width, several in times.items() if several > 1)
     probed = "the CIFAR family 6n+2, which alone is probed, has"

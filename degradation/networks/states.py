@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from degradation.errors import UseError
-from degradation.networks.recognition import Layers, layers_of, looks, of_another_family
+from degradation.networks.recognition import Layers, held, layers_of, looks, of_another_family
 from degradation.networks.weight_files import Weights
 
 RENAMED = {"linear": "fc", "shortcut": "downsample"}
@@ -35,19 +35,30 @@ def matched(state: Mapping[str, Tensor], weights: Weights, what: str) -> Matched
     Raises UseError where any is missing, unknown, or of another shape: it lists some by their names in the file, and
     says what network the file looks like.
     """
+    found, wrong = _best(state, weights)
+    if wrong:
+        raise UseError(f"{weights.file} does not fit {what}: {listed(wrong)}{_hint(state, weights, wrong)}")
+    return found
+
+
+def misfits(state: Mapping[str, Tensor], weights: Weights) -> list[str]:
+    """What keeps the tensors of a file from being those of a network, in words; nothing where they fit."""
+    return _best(state, weights)[1]
+
+
+def _best(state: Mapping[str, Tensor], weights: Weights) -> tuple[Matched, list[str]]:
+    """The match by name, or that by shape and order where it alone is one; and what does not fit."""
     expected = {name: tensor for name, tensor in state.items() if not name.endswith(COUNTER)}
     ours, theirs = layers_of(expected), layers_of(weights.tensors)
     named = {name: own for own, name in _renamed(weights.tensors).items()}
     by_name = _with_biases({n: own for n, own in named.items() if n in expected}, ours, named)
     wrong = _wrong(expected, weights, by_name)
-    if not wrong:
-        return by_name
-    if not weights.run and ours.norms and theirs.norms and ours.counts == theirs.counts:
+    if wrong and not weights.run and ours.norms and theirs.norms and ours.counts == theirs.counts:
         by_order = _by_order(expected, weights, ours, theirs)
         if not (instead := _wrong(expected, weights, by_order)):
-            return by_order
+            return by_order, []
         wrong = min(instead, wrong, key=len)
-    raise UseError(f"{weights.file} does not fit {what}: {_listed(wrong)}{_hint(expected, weights)}")
+    return by_name, wrong
 
 
 def _renamed(names: Mapping[str, Tensor]) -> dict[str, str]:
@@ -89,11 +100,13 @@ def _wrong(expected: Mapping[str, Tensor], weights: Weights, found: Matched) -> 
     return [item for items in zip_longest(shapes, missing, unknown) for item in items if item]
 
 
-def _hint(expected: Mapping[str, Tensor], weights: Weights) -> str:
-    """What network the file looks like instead; empty where it cannot be told."""
+def _hint(state: Mapping[str, Tensor], weights: Weights, wrong: list[str]) -> str:
+    """What network the file looks like instead, or what it holds where that is none; empty where little is wrong."""
     if another := of_another_family(weights.tensors):
         return f": {another}"
-    found, asked = looks(weights.tensors), looks(expected)
+    found, asked = looks(weights.tensors), looks(state)
+    if found is None and len(wrong) > LISTED:
+        return f": it holds {held(weights.tensors)}"
     return f": these look like depth {found.depth}: try {found.options()}" if found and found != asked else ""
 
 
@@ -101,14 +114,19 @@ def _hint(expected: Mapping[str, Tensor], weights: Weights) -> str:
 def fill(network: Module, weights: Weights, what: str) -> Matched:
     """Put the weights into the network, ``what`` in words; says which tensor went where.
 
-    Raises UseError, and changes nothing, where they do not fit or any is no finite real number.
+    Raises UseError, and changes nothing, where they do not fit, or any is no finite real number or a variance below 0.
     """
     state = network.state_dict()
     found = matched(state, weights, what)
     values = {own: _values(weights, own) for own in chain(found.names.values(), found.biases.values())}
     if broken := [weights.own(own) for own, value in values.items() if not value.isfinite().all()]:
         raise UseError(
-            f"{weights.file}: not finite (NaN or infinite) is {_listed(broken)}: did this network's training diverge?"
+            f"{weights.file}: not finite (NaN or infinite) is {listed(broken)}: did this network's training diverge?"
+        )
+    variances = [own for name, own in found.names.items() if name.endswith("running_var")]
+    if negative := [weights.own(own) for own in variances if (values[own] < 0).any()]:
+        raise UseError(
+            f"{weights.file}: expected variances of at least 0, negative is {listed(negative)}: was the file damaged?"
         )
     for name, own in found.names.items():
         bias = found.biases.get(name)
@@ -142,7 +160,8 @@ def _dequantized(tensor: Tensor) -> Tensor:
     return (tensor.int_repr() - zeros) * scales
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: list[str]) -> str:
+    """The first of them, and how many more there are."""
     rest = f"; and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return f"{'; '.join(items[:LISTED])}{rest}"
 

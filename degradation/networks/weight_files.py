@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import stat
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,16 @@ ZIPPED = (
 """The name of a file in a zip archive -> what the archive is."""
 
 
+NO_FILES = (
+    (stat.S_ISDIR, "a directory, not a file of weights: name the file in it"),
+    (stat.S_ISFIFO, "a pipe, not a file of weights: write what comes out of it to a file first"),
+    (stat.S_ISCHR, "a character device, not a file of weights"),
+    (stat.S_ISBLK, "a block device, not a file of weights"),
+    (stat.S_ISSOCK, "a socket, not a file of weights"),
+)
+"""What a path may lead to besides a file -> what is said of it. It is not opened: it may never begin, or never end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """What a file holds: the tensors of a network by their names behind ``prefix``, in the order of the file.
@@ -81,11 +92,7 @@ def read_weights(file: Path) -> Weights:
     A state dict may be nested, and beside it may stand numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
     which are passed over. Raises UseError where the file cannot be read or holds no tensors.
     """
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(512)
-    except OSError as error:
-        raise UseError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
+    head = _head(file)
     if head[8:9] == b"{":
         return _read_safetensors(file)
     if kind := _other_kind(file, head):
@@ -93,6 +100,20 @@ def read_weights(file: Path) -> Weights:
     if not head.startswith(SAVED_BY_TORCH):
         raise UseError(f"cannot read {file} as weights: it is neither safetensors nor a file that torch saved")
     return _weights(file, dict(_flat(_unpickled(file), set())))
+
+
+def _head(file: Path) -> bytes:
+    """How a file begins. UseError where it is none, is empty, or cannot be read."""
+    try:
+        about = file.stat()
+        if kind := next((kind for is_one, kind in NO_FILES if is_one(about.st_mode)), ""):
+            raise UseError(f"{file} is {kind}")
+        if not about.st_size:  # as files of /proc are too, some of which can be waited for without end
+            raise UseError(f"{file} is empty: expected a file of trained weights")
+        with file.open("rb") as opened:
+            return opened.read(512)
+    except OSError as error:
+        raise UseError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
 
 
 def _other_kind(file: Path, head: bytes) -> str:

@@ -55,7 +55,8 @@ def _network_of(tensors: Mapping[str, Tensor]) -> tuple[str, list[str]]:
     sees_images = [name for name, tensor in weights.items() if tensor.dim() == 4 and tensor.shape[1] == 3]
     networks = {next((scope for scope in scopes(name) if scope in linear), ""): 0 for name in sees_images}
     if not networks or not linear:  # a network that lacks something: the refusal says what
-        networks = {_common([name for name, tensor in weights.items() if tensor.dim() == 4] or list(tensors)): 0}
+        held = [name for name, tensor in weights.items() if tensor.dim() == 4] or list(tensors)
+        networks = {_common([name.rpartition(".")[0] for name in held]): 0}
     own = {name: max((n for n in networks if name.startswith(n)), key=len, default=None) for name in tensors}
     sizes = Counter(own.values())
     prefix = max(networks, key=lambda network: (sizes[network], not AVERAGED.search(network)))
@@ -69,10 +70,10 @@ def scopes(name: str) -> Iterator[str]:
         yield name and f"{name}."
 
 
-def _common(names: list[str]) -> str:
-    """The innermost module that all are in."""
-    around = scopes(names[0]) if names else iter(())
-    return next((scope for scope in around if all(name.startswith(scope) for name in names)), "")
+def _common(modules: list[str]) -> str:
+    """The innermost module that all of these are in; a single one is in the module around it."""
+    around = scopes(modules[0]) if modules else iter(())
+    return next((scope for scope in around if all(module.startswith(scope) for module in modules)), "")
 
 
 def _normalization(colours: Mapping[str, Tensor]) -> Channels | None:
