@@ -3,7 +3,6 @@
 The public names are loaded when they are first used, so that reading a study never imports torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from degradation.version import __version__
@@ -28,10 +27,12 @@ _HOMES = {
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'degradation' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

@@ -180,6 +180,35 @@ def _check_processes(started: processes.Processes, options: Options, device: str
             )
 
 
+MOST_SHARED = 1024
+"""Processors that no node of a cluster has more of."""
+
+
+def most(launcher: LauncherName) -> tuple[int, str]:
+    """How many threads of a run, runs at a time or processes of a run there may be, and why no more.
+
+    Far more than help: but thousands of threads never end a step, and as many processes fill the memory.
+    """
+    if launcher == "ray":
+        return MOST_SHARED, "no node has as many processors"
+    there = os.cpu_count() or 1
+    return max(64, 4 * there), f"this machine has {there} processor{'s' if there > 1 else ''}"
+
+
+COUNTED = {"threads": 1, "jobs": 1, "workers": 0}
+"""Options that are whole numbers -> the least."""
+
+
+def check_counts(options: Options) -> None:
+    """UseError for a number of threads, runs or processes that cannot be meant."""
+    for name, least in COUNTED.items():
+        value, (bound, why) = getattr(options, name), most(options.launcher)
+        if name == "jobs" and options.launcher == "ray":
+            continue  # as many as the cluster has room for are carried out, the others wait
+        if value is not None and (not isinstance(value, int) or not least <= value <= bound):
+            raise UseError(f"--{name}: expected a whole number from {least} to {bound:,} ({why}), not {value!r}")
+
+
 CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
 
 

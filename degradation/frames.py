@@ -66,9 +66,6 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
 }
 
-EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
-"""The frames of the experiments on trained networks; each names its own columns, in ``mechanisms``."""
-
 KEYS = ("study", "run_id", "network", "depth", "seed")
 """Columns that `load` puts before the measured ones, with every further axis that varies in the study."""
 

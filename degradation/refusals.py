@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -117,7 +118,7 @@ def _expected(entry: Any) -> str:
     kind = entry["type"]
     if kind in BOUNDS:
         words, key = BOUNDS[kind]
-        return f"a number {words} {entry['ctx'][key]:,g}"
+        return f"a number {words} {_number(entry['ctx'][key])}"
     if kind == "literal_error":
         return str(entry["ctx"]["expected"]).replace("'", "")
     return KINDS.get(kind.split("_")[0], str(entry["msg"]).lower())
@@ -131,3 +132,47 @@ def shown(value: Any) -> str:
     """A value as a TOML file shows it, cut where it is long: booleans in lower case, texts in quotes."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def check_kind(option: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
+    """UseError where what Python code gave is of another kind than ``words`` say."""
+    if not isinstance(value, kind):
+        raise UseError(f"{option}: expected {words}, not {shown(value)}")
+
+
+def _number(value: float) -> str:
+    """All digits of a whole number, with commas: 4,294,967,296."""
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
+
+
+BITS = 14_000  # 4,214 decimal digits: of 4,300 on, Python refuses to print a number
+TOO_LONG = "a whole number of too many digits"
+
+
+def endless(fields: Any) -> Path | None:
+    """The names down to a whole number too long to be printed, as hexadecimal digits may be; None without one."""
+    waiting: list[tuple[Path, Any]] = [((), fields)]  # dotted keys nest deeper than functions may call each other
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, int) and value.bit_length() > BITS:
+            return path
+        if isinstance(value, Mapping):
+            waiting += [((*path, str(name)), item) for name, item in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(path, item) for item in value]
+    return None
+
+
+NO_FILES = {
+    "a directory": stat.S_ISDIR,
+    "a pipe": stat.S_ISFIFO,
+    "a character device": stat.S_ISCHR,
+    "a block device": stat.S_ISBLK,
+    "a socket": stat.S_ISSOCK,
+}
+"""What a path may lead to besides a file, which is not opened: it may never begin, or never end."""
+
+
+def no_file(mode: int) -> str:
+    """What has this mode (``st_mode``); empty for a file."""
+    return next((kind for kind, is_one in NO_FILES.items() if is_one(mode)), "")

@@ -1,6 +1,6 @@
 """Run folders -> long frames: `load` reads a study, finished or not, without torch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,18 +12,19 @@ from pydantic import ValidationError
 from degradation import frames, joining, plan
 from degradation.errors import DamagedError, DamagedRun, UseError
 from degradation.parquet import column_names, read_table
-from degradation.spec import RunSpec, flatten, leaves, upgrade, upgrade_study
-from degradation.store import SPEC, STUDY, Place, StudyFolder, folder_at, frame_file
+from degradation.refusals import check_kind, shown, suggestion
+from degradation.spec import RunSpec, flatten, leaves, upgrade_study
+from degradation.store import EXPERIMENTS, SPEC, STUDY, Place, StudyFolder, folder_at, frame_file
 from degradation.survey import Survey, damage, damaged_experiments, each, surveyed
 
 T = TypeVar("T")
-NAMES = ("runs", *frames.SCHEMAS, *frames.EXPERIMENTS)
+NAMES = ("runs", *frames.SCHEMAS, *EXPERIMENTS)
 
 
 class Results(Mapping[str, pd.DataFrame]):
     """The frames of a study by name: ``runs`` and those of ``degradation.frames``; read when first asked for.
 
-    Only done runs are in them; in those of ``frames.EXPERIMENTS`` the runs that were experimented on. ``study`` is the
+    Only done runs are in them; in those of ``EXPERIMENTS`` the runs that were experimented on. ``study`` is the
     StudySpec, ``provenance`` what made the runs, ``arms`` the name of each run's arm (empty in a study without arms).
     Of a large study ``frame`` reads only the columns that are asked for.
     """
@@ -51,11 +52,11 @@ class Results(Mapping[str, pd.DataFrame]):
         notes = dict(zip(ended, each(lambda run_id: damage(self.folder, run_id), ended), strict=True))
         found = {run_id: note for run_id, note in notes.items() if note}
         self.folder.damaged |= found
-        return found | damaged_experiments(self.folder, frames.EXPERIMENTS)
+        return found | damaged_experiments(self.folder, EXPERIMENTS)
 
     def _spec(self, run_id: str) -> RunSpec:
         try:
-            run = _checked(lambda: upgrade(self.folder.spec(run_id)), self.folder.run_path(run_id) / SPEC)
+            run = _checked(lambda: self.folder.run(run_id), self.folder.run_path(run_id) / SPEC)
         except DamagedError as error:
             raise DamagedRun(str(error)) from None
         self.folder.require(run_id, run)
@@ -78,13 +79,18 @@ class Results(Mapping[str, pd.DataFrame]):
     def __len__(self) -> int:
         return len(NAMES)
 
-    def frame(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    def frame(self, name: str, columns: str | Sequence[str]) -> pd.DataFrame:
         """``run_id`` and some measured columns of a frame; no other is read from disk, and each of them only once.
 
         Texts are categories in the order of the alphabet: a tenth of the memory, and of the time to group by them.
-        KeyError for a column that no run has; without rows the columns are there, empty.
+        UseError for a column that no run has; without rows the columns are there, empty.
         """
+        if name not in NAMES:
+            raise UseError(f"frame: expected {', '.join(NAMES)}, not {shown(name)}{suggestion(str(name), NAMES)}")
+        check_kind("columns", columns, Iterable, "names of columns")
+        columns = (columns,) if isinstance(columns, str) else tuple(columns)
         if name == "runs":
+            self._check(name, columns, tuple(self[name].columns))
             return self[name][list(dict.fromkeys(("run_id", *columns)))]
         there = self._columns.setdefault(name, {})
         missing = [column for column in columns if column not in there]
@@ -94,8 +100,16 @@ class Results(Mapping[str, pd.DataFrame]):
             there |= joining.compact(tables) if tables else {}
         wanted = ("run_id", *columns)
         if not len(there["run_id"]):
+            self._check(name, columns, frames.SCHEMAS.get(name, columns))
             return pd.DataFrame(columns=list(wanted))
+        self._check(name, columns, there)
         return pd.DataFrame({column: there[column] for column in wanted}, copy=False)
+
+    def _check(self, name: str, columns: Sequence[str], there: Collection[str]) -> None:
+        if odd := [column for column in columns if column not in ("run_id", *there)]:
+            known = self.columns(name) or tuple(there)
+            hint = suggestion(str(odd[0]), known)
+            raise UseError(f"frame {name} has no column {shown(odd[0])}: expected {', '.join(known)}{hint}")
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The measured columns of a frame, in order, as its first run has them; none without a run."""
@@ -162,7 +176,7 @@ class Results(Mapping[str, pd.DataFrame]):
 
     def _having(self, name: str) -> tuple[Survey, list[str]]:
         """Where the files of a frame lie, and the runs that have one."""
-        folder = self.folder.of_experiment(name) if name in frames.EXPERIMENTS else self.folder
+        folder = self.folder.of_experiment(name) if name in EXPERIMENTS else self.folder
         return folder, [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
 
     def _has(self, folder: Survey, run_id: str, name: str) -> bool:
@@ -207,4 +221,5 @@ def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
     ``skip_damaged`` leaves out the runs of which a file is not what was written; ``skipped`` of what is returned names
     them. Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
     """
+    check_kind("folder", folder, (str, Path), "the path or the URL of a study")
     return Results(folder_at(folder), skip_damaged=skip_damaged)

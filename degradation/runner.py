@@ -10,17 +10,17 @@ from pydantic import ValidationError
 
 from degradation import plan
 from degradation.costs import Costs
-from degradation.environment import Options
+from degradation.environment import Options, check_counts
 from degradation.errors import Interrupted, UseError
 from degradation.launchers import launcher
 from degradation.processes import check_shares, here
 from degradation.progress import Progress, Report, silent
-from degradation.refusals import refusal
+from degradation.refusals import check_kind, refusal
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, leaves
 from degradation.standing import known
 from degradation.stopping import interruptible, stop_requests
 from degradation.store import StudyFolder, Url
-from degradation.studies import stored, with_images
+from degradation.studies import check_name, stored, with_images
 from degradation.survey import Survey, damage, each, surveyed
 from degradation.together import leading
 
@@ -113,6 +113,7 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
     """
     from degradation.launchers.work import Work  # torch comes in here, not with the reading half
 
+    check_counts(options)
     study = _keep_study(folder, study)
     survey = surveyed(folder)
     survey.sweep()
@@ -198,6 +199,10 @@ def run(
     """
     from degradation.results import Results
 
+    check_kind("study", study, StudySpec, 'a StudySpec, such as degradation.studies.resolve("quickstart").study')
+    check_name(name, "name")
+    check_kind("root", root, (str, Path), "a path or a URL")
+    check_kind("options", options, (Options, type(None)), "degradation.environment.Options(...)")
     folder, options = Survey(StudyFolder(root, name)), options or Options(jobs=1)
     with leading() as leads:
         outcome = Outcome()

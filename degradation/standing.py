@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from degradation import plan
 from degradation.errors import DamagedError, UseError
-from degradation.spec import RunSpec, StudySpec, upgrade
+from degradation.spec import RunSpec, StudySpec
 from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
 from degradation.survey import Survey, damage, each, surveyed
 
@@ -51,6 +51,14 @@ def standings(
     )
 
 
+def strays(folder: StudyFolder, planned: Iterable[Standing]) -> dict[str, str]:
+    """Folders of runs that cannot be read and stand for no planned run -> why: copies and renamed ones."""
+    survey = surveyed(folder)
+    others = sorted(set(survey.run_ids()) - {standing.run_id for standing in planned})
+    notes = each(lambda run_id: damage(survey, run_id, verify=False), others)
+    return {run_id: note for run_id, note in zip(others, notes, strict=True) if note}
+
+
 def known(folder: StudyFolder) -> dict[RunSpec, str]:
     """The readable runs on disk by their spec: ids on disk are read, never computed again.
 
@@ -64,7 +72,7 @@ def known(folder: StudyFolder) -> dict[RunSpec, str]:
 
 def _readable(survey: Survey, run_id: str) -> RunSpec | None:
     try:
-        return upgrade(survey.spec(run_id))
+        return survey.run(run_id)
     except (UseError, ValidationError):
         return None
 

@@ -122,6 +122,10 @@ def signals_held() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    from multiprocessing import resource_tracker
+
+    # It comes with the first process that is spawned, and lets both signals through, whoever holds them back.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -133,3 +137,11 @@ def release_signals() -> None:
     """Deliver the signals that were held back when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def pass_over_interrupts() -> None:
+    """Let a SIGINT that nobody collects change nothing: the process ends for another reason, as its starter says.
+
+    Not SIG_IGN: that drops one which was held back until now.
+    """
+    signal.signal(signal.SIGINT, lambda _number, _frame: None)

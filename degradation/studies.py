@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from degradation.data.listing import UNNAMED, listed, same
 from degradation.errors import DamagedError, UnknownStudy, UseError
+from degradation.refusals import TOO_LONG, check_kind, endless, no_file, refusal, shown, suggestion
 from degradation.refusals import Path as FieldPath
-from degradation.refusals import refusal, shown, suggestion
 from degradation.spec import Folder, StudySpec, leaves, upgrade_study
 from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
 
@@ -122,11 +122,16 @@ def read(path: str | Path) -> StudySpec:
     try:
         fields = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
-        why = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
+        why = "nested too deeply" if isinstance(error, RecursionError) else TOO_LONG
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else why
         raise UseError(f"{path} is not TOML: {why}") from None
+    if (field := endless(fields)) is not None:
+        raise UseError(f"{_at(path, text, field, '')}: {TOO_LONG}")
     wrong = []
     if not re.match(r"question\s*=", text):
         wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
+    elif isinstance(asked := fields.get("question"), str) and not asked.strip():
+        wrong.append(f"{path} line 1: question: expected what the study asks, not {shown(asked)}")
     try:
         study = StudySpec.model_validate(fields)
     except ValidationError as error:
@@ -143,6 +148,8 @@ def question(path: str | Path) -> str:
 
 def _text(path: Path) -> str:
     try:
+        if kind := no_file(path.stat().st_mode):
+            raise UseError(f"cannot read {path}: it is {kind}, not a study file")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UseError(f"no file {path}: {_known(ROOT, path.stem)}") from None
@@ -199,7 +206,26 @@ def resolve(
             "into a study file, or vary a study without arms"
         )
     study = override(base, options, said or {field: field for field in options})
+    if name is not None:
+        check_name(name, "--name")
     return Resolved(name=name or (Path(target).stem if target else study.dataset.name), study=study)
+
+
+LONGEST = 255
+"""Bytes of a name of a folder, on most file systems."""
+
+
+def check_name(name: object, option: str) -> None:
+    """UseError where a new study cannot be called so; ``option`` is where the name was given."""
+    check_kind(option, name, str, "a text")
+    text = str(name)
+    if text[:1] in ("", ".", "-") or not all(letter.isalnum() or letter in "-_." for letter in text):
+        raise UseError(
+            f"{option}: a study's name has letters, digits, '-', '_' and '.' only, the first neither '-' nor '.', "
+            f"not {shown(name)}"
+        )
+    if (length := len(text.encode())) > LONGEST:
+        raise UseError(f"{option}: expected a name of at most {LONGEST} bytes, not of {length:,}: {shown(name)}")
 
 
 def _base(target: str, root: str | Path) -> StudySpec:

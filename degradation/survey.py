@@ -7,8 +7,22 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from degradation.errors import DamagedError, DamagedRun, UseError
-from degradation.spec import RunSpec, upgrade
-from degradation.store import DONE, FACTS, LEASE, LOCK, MECHANISMS, SPEC, WRITING, StudyFolder, frame_file, is_sealed
+from degradation.spec import SCHEMA, RunSpec, upgrade
+from degradation.store import (
+    CHECKPOINT,
+    DONE,
+    FACTS,
+    LEASE,
+    LOCK,
+    MECHANISMS,
+    PARTS,
+    RUN_ID,
+    SPEC,
+    WRITING,
+    StudyFolder,
+    frame_file,
+    is_sealed,
+)
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -17,6 +31,10 @@ THREADS = 8
 """Reads at a time: hashing and arrow let go of Python's lock, and the answers of a far store overlap."""
 HEAVY = ".safetensors"
 """How weights end, most of a study's bytes: they are hashed where they are read, or where they are asked for."""
+
+
+class Misplaced(DamagedError):
+    """A folder that has another name than the run in it: a copy, or one that was renamed or exchanged."""
 
 
 class Survey(StudyFolder):
@@ -45,10 +63,27 @@ class Survey(StudyFolder):
 
     def ended(self) -> tuple[str, ...]:
         """The runs that are done, sorted."""
-        return tuple(run_id for run_id, files in self.files.items() if DONE in files)
+        return tuple(filter(self.is_done, self.files))
 
     def is_done(self, run_id: str) -> bool:
-        return DONE in self.files.get(run_id, ())
+        """Also of a run whose done.json was lost: what was written just before it is there, and no sign of a commit."""
+        files = self.files.get(run_id, frozenset())
+        return DONE in files or (FACTS in files and not files & {CHECKPOINT, PARTS})
+
+    def run(self, run_id: str) -> RunSpec:
+        """The specification of a run on disk. DamagedError where it is not that of the run whose name the folder has.
+
+        An id is a hash of the fields of its schema: of one that an older schema made the readable part is compared.
+        """
+        fields = self.spec(run_id)
+        run = upgrade(fields)
+        older = fields.get("schema_number") != SCHEMA and RUN_ID.fullmatch(run_id) is not None
+        there, own = (name.rpartition("-")[0] if older else name for name in (run_id, run.run_id))
+        if there != own:
+            raise Misplaced(
+                f"{self.run_path(run_id)} holds the run {run.run_id}: give it that name again, or move it elsewhere"
+            )
+        return run
 
     def is_empty(self, run_id: str) -> bool:
         """Whether nothing but its lock is left in a run's folder."""
@@ -148,7 +183,7 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
     if run_id not in survey.run_ids():
         return ""
     try:
-        run = upgrade(survey.spec(run_id))
+        run = survey.run(run_id)
         if survey.is_done(run_id):
             survey.require(run_id, run)
             survey.verify(run_id, frames=verify, weights=weights)

@@ -13,12 +13,11 @@ from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.figures import FIGURES, draw
 from degradation.figures.curves import curves
-from degradation.frames import EXPERIMENTS
 from degradation.progress import silent
 from degradation.results import Results, load
 from degradation.spec import Measure, Order, StudySpec, flatten
 from degradation.standing import final_errors, standings
-from degradation.store import StudyFolder
+from degradation.store import EXPERIMENTS, StudyFolder
 from tests.calling import SHIPPED, Command, command, trained  # noqa: F401
 from tests.made import study_spec
 from tests.made_frames import make_study

@@ -46,10 +46,15 @@ FILES = {
     "deep.toml": f'question = "q"\nx = {DEEP}\n',
     "dotted.toml": f'question = "q"\n{".".join(["a"] * 5000)} = 1\n',
     "unasked.toml": "depths = [8]\n",
+    "mute.toml": 'question = ""\ndepths = [8]\n',
+    "blank.toml": 'question = """\n  """\ndepths = [8]\n',
+    "hexadecimal.toml": f'question = "q"\n[arms.a]\nrecipe.batch = 0x{"F" * 5000}\n',
     "afile": "a file",
 }
 
 
+COUNTS = ("--threads", "--jobs", "--workers")
+TOO_MANY = [("mechanism made", "--threads"), *(("plan --depths 8", each) for each in COUNTS)]
 BIG = ("--seeds ", "--steps ", "--set recipe.batch=", "--set measure.snapshots=", "--set recipe.learning_rate=")
 
 # The undisturbed study, and what every refusal has in common
@@ -169,15 +174,39 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
         *((f"plan --depths 8 {option}{LONG}", ("expected", "999")) for option in BIG[:-1]),
         ("plan --depths 2147483648", ("--depths: expected a depth of at most 10,000 layers, not 2147483648",)),
         (f"plan --depths {LONG}", ("--depths: expected a depth of at most 10,000 layers",)),
-        (f"run quickstart --threads {LONG}", ("--threads: expected a whole number of at most 1,048,576",)),
-        (f"run quickstart --jobs {LONG}", ("--jobs: expected auto or a whole number of at most 1,048,576",)),
+        (f"run quickstart --threads {LONG}", ("--threads: expected a whole number of at most",)),
+        (f"run quickstart --jobs {LONG}", ("--jobs: expected auto or a whole number of at most",)),
         (f"plan --depths 8 --budget {'9' * 300}h", ("--budget: expected a time such as 90s", "at most 8,784h")),
         (f"plan --depths 8 --set arms={DEEP}", ("nested too deeply",)),
         ("plan huge.toml", ("huge.toml is not TOML", "digits")),
         ("plan deep.toml", ("deep.toml is not TOML: nested too deeply",)),
         ("plan dotted.toml", ("dotted.toml", "a is not a field of a study")),
         *((f"{command} {'n' * 300}", ("no study 'nnn",)) for command in ("status", "load", "plan", "clean")),
-        (f"run {GRID} {MACHINE} --name {'n' * 300}", ("nnn", "File name too long")),
+        (
+            f"run {GRID} {MACHINE} --name {'n' * 300}",
+            ("--name: expected a name of at most 255 bytes, not of 300", "nnn"),
+        ),
+        ("plan --depths 8 --seeds 4294967296", ("--seeds: expected a number below 4,294,967,296, not 4294967296",)),
+        ("plan --depths 8 --steps 10000001", ("--steps: expected a number of at most 10,000,000, not 10000001",)),
+        *(
+            (f"plan {name}.toml", (f"{name}.toml line 1: question: expected what", "not "))
+            for name in ("mute", "blank")
+        ),
+        ("plan hexadecimal.toml", ("hexadecimal.toml line 3: arms.a.recipe.batch: a whole number of too many digits",)),
+        (f"plan --depths 8 --set seeds=0x{LONG}{LONG[:800]}", ("0x999", "a whole number of too many digits")),
+        (f"plan --depths 8 --vary width=0x{LONG}{LONG[:800]},1", ("0x999", "a whole number of too many digits")),
+        ("plan --depths 8 --set dataset=digits", ('expected a table such as {name = "digits"}', "Digits(), not ")),
+        ("plan --depths 8 --set dataset=mnist", ("expected a table such as", "Cifar10() or Digits()", "not 'mnist'")),
+        ("plan --depths 8 --set question=", ("--set: expected KEY=VALUE", "not 'question='")),
+        ("plan --depths 8 --vary norm=", ("--vary: expected KEY=VALUE", "not 'norm='")),
+        ("run pipe.toml", ("cannot read pipe.toml: it is a pipe, not a study file",)),
+        ("plan pipe.toml", ("cannot read pipe.toml: it is a pipe, not a study file",)),
+        ("plan null.toml", ("cannot read null.toml: it is a character device, not a study file",)),
+        *(
+            (f"{line} {count} 99999", (f"{count}: expected", "at most", "(this machine has "))
+            for line, count in TOO_MANY
+        ),
+        ("plan --depths 8 --launcher ray --threads 1025", ("--threads: expected a whole number of at most 1,024",)),
         ("plan --networks plain mymlp", ("no study 'mymlp'", "is it meant for --networks?")),
         ("plan --probes gradients mine --depths 8", ("no study 'mine'", "is it meant for --probes?")),
         ("plan --network plain", ("plan has no option --network; did you mean --networks?",)),
@@ -197,7 +226,41 @@ def test_what_cannot_be_done_is_refused_in_one_line(command: Command, line: str,
         Path(name).write_text(text)
     Path("latin.toml").write_bytes('question = "é"'.encode("latin-1"))
     Path("folder.toml").mkdir()
+    os.mkfifo("pipe.toml")
+    Path("null.toml").symlink_to(os.devnull)
     assert_refused(command, line, *words)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("clean made --yes --run EMPTY", "--run"),
+        ("clean EMPTY --yes", "NAME"),
+        ("run --depths 8 --name EMPTY", "--name"),
+        ("run --depths 8 --root=EMPTY", "--root"),
+        ("plan EMPTY", "STUDY"),
+        ("plan --dataset EMPTY", "--dataset"),
+        ("plan --depths 8 --vary EMPTY", "--vary"),
+        ("plan --depths 8 --set EMPTY", "--set"),
+        ("plan --depths 8 --data-dir EMPTY", "--data-dir"),
+        ("plan --depths 8 EMPTY", "STUDY"),
+        ("plan --networks plain EMPTY --depths 8", "STUDY"),
+        ("load made EMPTY", "FRAME"),
+        ("load made curves step EMPTY", "COLUMN"),
+        ("plot made EMPTY", "FIGURE"),
+        ("export made --out EMPTY", "--out"),
+        ("compare made EMPTY", "OTHER"),
+        ("probe --weights EMPTY", "--weights"),
+        ("status EMPTY", "NAME"),
+    ],
+)
+def test_an_empty_value_is_not_taken_for_none(command: Command, line: str, option: str, empty: str) -> None:
+    make_study(Path("runs"), depths=(8,), seeds=(0,))
+    before = on_disk()
+    said = command(*[word.replace("EMPTY", empty) for word in line.split()])
+    assert_lines(said, 2, (f"{option}: expected a value, not {empty!r}",))
+    assert on_disk() == before
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

@@ -8,7 +8,7 @@ import pytest
 
 from degradation.analysis.claims import claims
 from degradation.analysis.verdicts import FAMILIES, UNITS, judge
-from degradation.frames import EXPERIMENTS
+from degradation.store import EXPERIMENTS
 from tests.made_estimates import DEEP, made
 
 BY_ID = {claim.id: claim for claim in claims()}

@@ -12,7 +12,7 @@ import pytest
 from degradation import commands, frames, runner, studies
 from degradation.commands import main
 from degradation.spec import StudySpec
-from degradation.store import StudyFolder
+from degradation.store import EXPERIMENTS, StudyFolder
 from degradation.version import __version__
 from tests import calling
 from tests.calling import CHECKOUT, SHIPPED, Command
@@ -244,7 +244,7 @@ def test_export_writes_one_file_for_each_frame(command: Command, format: str) ->
     make_study(Path("runs"), depths=(8,), seeds=(0,))
     said = command("export", "made", "--format", format, "--out", "tables")
     paths = {Path(line).stem: Path(line) for line in said.out.split()}
-    assert set(paths) == {"runs", *frames.SCHEMAS, *frames.EXPERIMENTS}
+    assert set(paths) == {"runs", *frames.SCHEMAS, *EXPERIMENTS}
     read = pd.read_csv if format == "csv" else pd.read_parquet
     assert set(read(paths["curves"])["network"]) == {"plain", "residual"}  # type: ignore[operator]
     assert len(read(paths["runs"])) == 2  # type: ignore[operator]

@@ -7,8 +7,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from degradation.errors import DamagedError
 from degradation.execute import execute
 from degradation.results import load
 from degradation.store import CHECKPOINT, DONE, FACTS, SPEC, STUDY, WEIGHTS, StudyFolder, frame_file, local
@@ -176,3 +179,104 @@ def test_a_hostile_checkpoint_costs_the_steps_behind_it_and_nothing_else(
     assert execute(run, folder, tiny.CPU, lambda progress: said.append(progress.message)) == "finished"
     assert any("starts again at step 0" in line for line in said)
     assert {path.name for path in folder.run_path(run.run_id).iterdir() if path.suffix == ".safetensors"} == {WEIGHTS}
+
+
+# Folders that are not what their names say
+
+
+def exchange(one: Path, other: Path) -> None:
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def replace_by(one: Path, other: Path) -> None:
+    shutil.rmtree(one)
+    shutil.copytree(other, one)
+
+
+def copy_beside(one: Path, other: Path) -> None:
+    shutil.copytree(one, one.with_name(f"{one.name}.bak"))
+
+
+def rename(one: Path, other: Path) -> None:
+    one.rename(one.with_name(f"{one.name[:-8]}00000000"))
+
+
+def forget_the_end(one: Path, other: Path) -> None:
+    (one / DONE).unlink()
+
+
+WRONG: dict[Callable[[Path, Path], None], tuple[int, str]] = {
+    exchange: (2, "holds the run"),
+    replace_by: (1, "holds the run"),
+    copy_beside: (1, "holds the run"),
+    rename: (1, "holds the run"),
+    forget_the_end: (1, f"{DONE} is missing"),
+}
+"""What is done to two runs -> how many folders are wrong then, and what is said of them."""
+
+
+@pytest.mark.parametrize("act", WRONG, ids=lambda act: act.__name__)
+def test_a_folder_that_is_not_the_run_of_its_name_is_named_and_never_read(
+    folder: StudyFolder, command: Command, act: Callable[[Path, Path], None]
+) -> None:
+    one, other, *_ = [folder.path / run_id for run_id in folder.run_ids()]
+    was = dict(iter(load(folder.path)["curves"].groupby("run_id")["error"]))
+    act(one, other)
+    count, words = WRONG[act]
+    before = untouched(folder)
+    for line in ("status", "status --verify"):
+        said = call(command, line)
+        assert (said.out + said.err).replace("\n", " ").count(words) == count
+    assert said.status == 1
+    for line in ("load", "export"):
+        said = call(command, line)
+        assert said.status == 2
+        assert said.err.count("\n") == 1
+        assert words in said.err
+        assert "--skip-damaged" in said.err
+    found = load(folder.path, skip_damaged=True)
+    assert len(found.skipped) == count
+    for run_id, errors in found["curves"].groupby("run_id")["error"]:
+        assert list(errors) == list(was[str(run_id)])  # under each name its own numbers
+    assert ("holds the run" in call(command, "clean").out.replace("\n", " ")) == (words == "holds the run")
+    assert untouched(folder) == before
+
+
+@pytest.mark.parametrize("act", [lambda path: path.write_text("x"), os.mkfifo, lambda path: path.symlink_to(path)])
+def test_what_is_no_folder_under_a_runs_name_is_damaged(
+    folder: StudyFolder, command: Command, act: Callable[[Path], object]
+) -> None:
+    one, *others = folder.run_ids()
+    shutil.rmtree(folder.run_path(one))
+    act(folder.path / one)
+    states = {run["run_id"]: run["state"] for run in json.loads(call(command, "status --json").out)["runs"]}
+    assert states == {one: "damaged"} | dict.fromkeys(others, "done")
+
+
+def test_a_file_that_is_larger_than_what_it_holds_is_not_read(
+    folder: StudyFolder, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = victim(folder, frame_file("curves"))
+    monkeypatch.setattr(local, "SMALL", 2**10)
+    assert call(command, "status --verify").status == 0  # as it is, it is read
+    with path.open("r+b") as grown:
+        grown.truncate(2**30)
+    said = call(command, "status --verify")
+    assert said.status == 1
+    assert "curves.parquet is too large for what it holds (1,073,741,824 bytes)" in said.out.replace("\n", "")
+
+
+def test_weights_are_read_only_where_their_header_says_how_many_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "SMALL", 2**8)
+    data, store = save({"a": np.zeros((30, 30))}), local.LocalStore(tmp_path)
+    store.write(WEIGHTS, data)
+    assert store.read(WEIGHTS) == data
+    for wrong in (data + b"x", data[:-1], b"\xff" * 8 + data[8:], b"x" * 1000):
+        store.write(WEIGHTS, wrong)
+        with pytest.raises(DamagedError, match="too large for what it holds"):
+            store.read(WEIGHTS)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from degradation import plan
 from degradation.commands.options import MachineOptions
 from degradation.environment import Options
 from degradation.errors import UseError
+from degradation.launchers.local import Crew
 from degradation.launchers.shares import Share, share_of
-from degradation.launchers.work import Attempt, Books
+from degradation.launchers.work import Attempt, Books, Work
 from degradation.progress import Progress
 from degradation.spec import RunSpec
 from degradation.store import StudyFolder
@@ -116,6 +118,50 @@ def test_doubling_a_share_ends_at_a_whole_gpu():
     for _ in range(3):
         shares.append(shares[-1].doubled())
     assert [share.gpus for share in shares] == [0.3, 0.6, 1.0, 1.0]
+
+
+# Workers
+
+
+class Ending:
+    """A worker that Ctrl-C reached before its run began: its connection is closed."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        theirs.close()
+        self.run, self.asked = RUN, False
+
+    def ask_to_stop(self) -> None:
+        self.asked = True
+
+    def receive(self) -> Attempt:
+        return Attempt(ending="stopped") if self.asked else failure("its worker process died", "died")
+
+
+def test_a_worker_that_ends_by_the_signal_that_stops_the_study_was_stopped_and_did_not_die(tmp_path):
+    said: list[Progress] = []
+    work = Work(root=str(tmp_path), study="s", options=Options())
+    crew = Crew(work, said.append, lambda: True)
+    assert list(crew._messages([Ending()])) == [RUN]
+    assert (said, crew.books.failed) == ([], {})
+
+
+def test_a_second_ctrl_c_at_the_end_of_a_worker_is_no_traceback(tmp_path):
+    ended = python(f"""
+import signal
+from degradation.environment import Options
+from degradation.launchers.local import work_loop
+from degradation.launchers.work import Work
+
+class Closed:
+    def recv(self):
+        raise EOFError
+
+work_loop(Closed(), Work(root={str(tmp_path)!r}, study="s", options=Options()))
+signal.raise_signal(signal.SIGINT)
+print("ended")
+""")
+    assert (ended.stdout, ended.stderr) == ("ended\n", "")
 
 
 # Books

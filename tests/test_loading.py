@@ -9,7 +9,7 @@ import pytest
 import degradation
 from degradation import frames
 from degradation.spec import StudySpec
-from degradation.store import StudyFolder
+from degradation.store import EXPERIMENTS, StudyFolder
 from tests import calling
 from tests.calling import Command
 from tests.made_frames import make_study
@@ -27,7 +27,7 @@ def test_load_counts_the_rows_and_runs_of_every_frame(made: Command) -> None:
     said = made("load", "made", "--json")
     rows = {row["frame"]: row for row in json.loads(said.out)}
     results = degradation.load("runs/made")
-    assert set(rows) == {"runs", *frames.SCHEMAS, *frames.EXPERIMENTS}
+    assert set(rows) == {"runs", *frames.SCHEMAS, *EXPERIMENTS}
     for name, frame in results.items():
         assert (rows[name]["rows"], rows[name]["runs"]) == (len(frame), frame["run_id"].nunique()), name
         assert rows[name]["columns"] == list(frame.columns)[-len(rows[name]["columns"]) :], name

@@ -202,6 +202,30 @@ def test_a_signal_within_an_exec_of_text_leaves_the_exit_status_as_it_is(tmp_pat
     assert subprocess.run([sys.executable, "-m", "executing"], env=environment).returncode == 143
 
 
+def test_a_process_started_while_signals_are_held_has_them_held(tmp_path: Path) -> None:
+    # In a process of its own: what lets the signals through comes with the first process that is spawned.
+    (tmp_path / "starting.py").write_text(
+        "import multiprocessing, signal\n"
+        "from degradation.stopping import signals_held\n"
+        "def say(connection): connection.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    here, there = context.Pipe()\n"
+        "    process = context.Process(target=say, args=(there,))\n"
+        "    with signals_held():\n"
+        "        process.start()\n"
+        "        own = signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "    after = signal.pthread_sigmask(signal.SIG_BLOCK, ())\n"
+        "    print(*map(sorted, (here.recv(), own, after)), sep='\\n')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"}
+    said = subprocess.run(
+        [sys.executable, "-m", "starting"], env=environment, capture_output=True, text=True, check=True
+    )
+    held = str(sorted((signal.SIGINT, signal.SIGTERM)))
+    assert said.stdout.splitlines() == [held, held, "[]"]
+
+
 def test_a_lost_exception_of_a_signal_prints_no_traceback_and_any_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[type[BaseException]] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: said.append(lost.exc_type))

@@ -18,7 +18,7 @@ from degradation.report.contents import contents
 from degradation.results import NAMES, Results
 from degradation.spec import RunSpec, StudyRecipe, StudySpec
 from degradation.standing import final_errors, standings
-from degradation.store import FACTS, SPEC, WEIGHTS, StudyFolder, frame_file
+from degradation.store import EXPERIMENTS, FACTS, SPEC, WEIGHTS, StudyFolder, frame_file
 from degradation.store.local import LocalStore
 from degradation.studies import stored
 from degradation.survey import Survey, each
@@ -224,7 +224,7 @@ def one_by_one(results: Results, name: str) -> pd.DataFrame:
     """The frame joined run by run, as a slow and obvious reader would."""
     parts = []
     for run_id in results.run_ids:
-        place = results.folder.of_experiment(name) if name in frames.EXPERIMENTS else results.folder
+        place = results.folder.of_experiment(name) if name in EXPERIMENTS else results.folder
         if place.is_done(run_id) and frame_file(name) in place.done(run_id)["files"]:
             part = frames.from_parquet(place.file(run_id, frame_file(name)))
             parts.append(pd.DataFrame(results._keys(run_id), index=part.index).join(part))

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pydantic import ValidationError
+
 from degradation import logs
 from degradation.errors import UseError
-from degradation.frames import EXPERIMENTS
 from degradation.refusals import suggestion
-from degradation.store import CHECKPOINT, DAMAGED, LOGS, StudyFolder
-from degradation.survey import HEAVY, Survey, damage, each, surveyed
+from degradation.store import CHECKPOINT, DAMAGED, EXPERIMENTS, LOGS, StudyFolder
+from degradation.survey import HEAVY, Misplaced, Survey, damage, each, surveyed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +35,23 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     for run_id, note in zip(free, notes, strict=True):
         empty = survey.is_empty(run_id)
         if empty or note:
-            what = "empty folder of a run" if empty else "damaged run; it will be trained again"
-            items.append(_whole_run(folder, run_id, what))
+            items.append(_whole_run(folder, run_id, "empty folder of a run" if empty else _why(survey, run_id)))
         else:
             items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
     for name in EXPERIMENTS:
         items += _of_experiment(survey, survey.of_experiment(name))
     items += _temporary(folder, "", half_written)
     return (*items, *_logs(folder, [run_id for run_id in logs.logged(folder) if not survey.is_locked(run_id)]))
+
+
+def _why(survey: Survey, run_id: str) -> str:
+    try:
+        survey.run(run_id)
+    except Misplaced as error:
+        return str(error).removeprefix(f"{survey.run_path(run_id)} ")
+    except (UseError, ValidationError):
+        pass
+    return "damaged run; it will be trained again"
 
 
 def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
@@ -86,7 +96,7 @@ def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
 
 def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
     ended = folder.is_done(run_id)
-    lost = "checkpoint that a done run left" if ended else "checkpoint: starts again at step 0"
+    lost = "checkpoint that a done run left" if ended else "checkpoint: without it the run starts again at step 0"
     found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
     names = {file: f"{folder.name}/{run_id}/{file}" for file in found if file in folder.files[run_id]}
     return tuple(

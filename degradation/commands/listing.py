@@ -65,23 +65,24 @@ def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
     from degradation.commands.console import console, say_error, say_status
     from degradation.commands.documents import print_json, status_document
     from degradation.mechanisms import MECHANISMS
-    from degradation.standing import last_rows
+    from degradation.standing import last_rows, strays
     from degradation.survey import Survey, damaged_experiments
 
     study, survey = studies.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)
     experiments = damaged_experiments(survey, MECHANISMS) if verify else {}
     unprotected = _without_digest(survey, rows) if verify else []
+    others = strays(survey, [standing for standing, _ in rows])
     if as_json:
         checked = {"damaged_experiments": experiments, "without_digest": unprotected}
-        print_json(status_document(folder, study, rows) | (checked if verify else {}))
+        print_json(status_document(folder, study, rows) | {"strays": others} | (checked if verify else {}))
     else:
         say_status(console(), folder.name, study, rows)
         if unprotected:
             console().print(UNPROTECTED.format(count=len(unprotected), first=unprotected[0]), soft_wrap=True)
-        for why in experiments.values():
+        for why in (*others.values(), *experiments.values()):
             say_error(why)
-    damaged = experiments or any(standing.state == "damaged" for standing, _ in rows)
+    damaged = experiments or others or any(standing.state == "damaged" for standing, _ in rows)
     return RUN_FAILED if verify and damaged else DONE
 
 

@@ -10,8 +10,8 @@ import typer
 from degradation import studies
 from degradation.commands.settings import arms, setting
 from degradation.commands.tokens import FORMATS, NO_PROBE, SHORTCUTS, is_integer
-from degradation.commands.values import one_of, positive, ray_options
-from degradation.environment import DEVICES, LAUNCHERS, Options
+from degradation.commands.values import MOST, one_of, positive, ray_options
+from degradation.environment import DEVICES, LAUNCHERS, Options, most
 from degradation.errors import UseError
 from degradation.refusals import suggestion
 from degradation.spec import NETWORKS, PROBES
@@ -261,17 +261,20 @@ class MachineOptions:
         """The options as the runner takes them, ``folder`` that of the images. UseError names the impossible one."""
         if folder is not None and self.data_dir is not None:
             raise UseError(f"--data-dir {self.data_dir}: --dataset names a folder of images: leave one out")
+        launcher = one_of("--launcher", self.launcher, LAUNCHERS)
+        bound = most(launcher)
+        at_a_time = bound if launcher == "local" else (MOST, "")
         return Options(
             device=one_of("--device", self.device, DEVICES),
-            threads=positive("--threads", self.threads),
-            jobs=None if self.jobs == "auto" else positive("--jobs", self.jobs),
+            threads=positive("--threads", self.threads, most=bound),
+            jobs=None if self.jobs == "auto" else positive("--jobs", self.jobs, most=at_a_time),
             deterministic=self.deterministic,
             capture=self.capture,
             compile=self.compile,
             sync_batch_norm=self.sync_batch_norm,
             data_dir=folder or self.data_dir,
-            workers=positive("--workers", self.workers, least=0),
-            launcher=one_of("--launcher", self.launcher, LAUNCHERS),
+            workers=positive("--workers", self.workers, least=0, most=bound),
+            launcher=launcher,
             **ray_options(self.launcher, self.address, self.gpus_per_run),
         )
 

@@ -6,12 +6,13 @@ from itertools import product
 from typing import Any
 
 from degradation.errors import UseError
+from degradation.refusals import TOO_LONG, endless
 
 
 def setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.8") -> tuple[str, Any, str]:
     """``recipe.momentum=0.8`` -> its field, its value as TOML (a bare word is a text), the option."""
     field, equals, value = text.partition("=")
-    if not equals or not field.strip():
+    if not equals or not field.strip() or not value.strip():
         raise UseError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
     return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
 
@@ -40,8 +41,11 @@ def _values(text: Any) -> list[Any]:
 
 def _toml(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
     except RecursionError:
         raise UseError(f"{text[:20]}...: nested too deeply") from None
+    if endless(value) is not None:
+        raise UseError(f"{text[:20]}...: {TOO_LONG}")
+    return value

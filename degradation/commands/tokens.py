@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from typer.core import TyperCommand
 
+from degradation.errors import UseError
 from degradation.spec import NETWORKS, PROBES
 
 SHORTCUTS = ("A", "B", "C")
@@ -67,10 +68,25 @@ def behind(tokens: Sequence[str], name: str) -> str:
 
 
 class MultiValueCommand(TyperCommand):
-    """A command whose multi-value options take several values after one name."""
+    """A command whose multi-value options take several values after one name, and that refuses empty values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, expand(args))
+        tokens = expand(args)
+        if not ctx.resilient_parsing:  # as for what the shell completes
+            given, _, order = self.make_parser(ctx).parse_args(args=list(tokens))
+            for parameter in order:
+                _not_empty(parameter, given.get(parameter.name))
+        return super().parse_args(ctx, tokens)
+
+
+def _not_empty(parameter: Any, value: Any) -> None:
+    """UseError for a text without a letter: a variable of the shell that is unset, not an option that is not given."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    for text in texts:
+        if isinstance(text, str) and not text.strip():
+            argument = re.sub(r"[\[\]. ]", "", parameter.metavar or parameter.name)
+            option = parameter.opts[0] if parameter.param_type_name == "option" else argument
+            raise UseError(f"{option}: expected a value, not {text!r}")
 
 
 def spread(command: Callable[..., int]) -> Callable[..., int]:

@@ -9,7 +9,7 @@ from degradation.errors import UseError
 from degradation.refusals import shown, suggestion
 
 MOST = 2**20
-"""What no machine has as many of: examples of a batch, processes, threads."""
+"""What nothing has as many of: examples of a batch, runs of a cluster at a time."""
 LONGEST = 366 * 24 * 3600
 """Seconds: nobody waits longer for a study."""
 Word = TypeVar("Word", bound=str)
@@ -36,12 +36,17 @@ def share(option: str, value: str | None) -> float | None:
     return share
 
 
-def positive(option: str, value: str | None, *, least: int = 1) -> int | None:
-    """The whole number of an option, None where it was not given; UseError where it is not in ``least`` to ``MOST``."""
-    if value is None or (is_integer(value) and least <= int(value) <= MOST):
+def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int, str] = (MOST, "")) -> int | None:
+    """The whole number of an option, None where it was not given.
+
+    UseError where it is below ``least``, or above ``most``, behind which stands why.
+    """
+    greatest, why = most
+    if value is None or (is_integer(value) and least <= int(value) <= greatest):
         return None if value is None else int(value)
     also = "auto or " if option == "--jobs" else ""
-    bound = f"at most {MOST:,}" if is_integer(value) and int(value) > MOST else f"at least {least}"
+    above = is_integer(value) and int(value) > greatest
+    bound = f"at most {greatest:,}{f' ({why})' if why else ''}" if above else f"at least {least}"
     raise UseError(f"{option}: expected {also}a whole number of {bound}, not {shown(value)}")
 
 

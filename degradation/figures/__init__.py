@@ -28,10 +28,10 @@ from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.shatter import shatter
 from degradation.figures.style import styled
-from degradation.frames import EXPERIMENTS, to_csv
+from degradation.frames import to_csv
 from degradation.refusals import suggestion
 from degradation.results import Results
-from degradation.store import Place, as_place, store_at
+from degradation.store import EXPERIMENTS, Place, as_place, store_at
 
 Draw = Callable[..., tuple[Figure, pd.DataFrame]]
 """Results -> a figure and its data; those of ``MARKED`` take marks as well."""

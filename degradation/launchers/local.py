@@ -16,7 +16,7 @@ from degradation.launchers.transcript import captured, last_words
 from degradation.launchers.work import HELD_SECONDS, Attempt, Books, Stop, Work
 from degradation.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
-from degradation.stopping import release_signals, signals_held, stop_requests
+from degradation.stopping import pass_over_interrupts, release_signals, signals_held, stop_requests
 
 WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
 
@@ -89,6 +89,9 @@ class Crew:
     def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec]:
         """Pass on what the workers say; yields the runs that another process holds."""
         ready = wait([worker.connection for worker in workers if worker.run], timeout=WAKE_SECONDS)
+        if self.stop():  # Ctrl-C reaches the workers, too: one that ends by it was stopped, it did not die
+            for worker in workers:
+                worker.ask_to_stop()
         for worker in workers:
             if worker.connection in ready and worker.run:
                 run, message = worker.run, worker.receive()
@@ -166,6 +169,7 @@ def work_loop(connection: Connection, work: Work) -> None:
         except OSError:
             orphaned = True
 
+    pass_over_interrupts()  # before and behind the block below: at its end, a second Ctrl-C is no traceback
     with stop_requests() as stop:
         release_signals()
         while not orphaned and not stop():

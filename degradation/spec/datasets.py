@@ -1,8 +1,9 @@
 """The data sets: which images a study trains on, as frozen data."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from degradation.spec.fields import Frozen, Seed
 
@@ -148,7 +149,20 @@ class Folder(Frozen):
         return self
 
 
-Dataset = Annotated[Cifar10 | Digits | Synthetic | Folder, Field(discriminator="name")]
+KINDS = (Cifar10, Digits, Synthetic, Folder)
+
+
+def no_lone_name(value: Any) -> Any:
+    """What is a table of fields, or made of one; ValueError for a name alone, which says how it is written."""
+    if isinstance(value, Mapping | Frozen):
+        return value
+    kind = next((kind for kind in KINDS if value == kind().name or value is kind), None)
+    calls = " or ".join(f"{each.__name__}()" for each in ([kind] if kind else KINDS))
+    name = (kind or KINDS[0])().name
+    raise ValueError(f'expected a table such as {{name = "{name}"}}, in Python {calls}, not {value!r:.40}')
+
+
+Dataset = Annotated[Cifar10 | Digits | Synthetic | Folder, Field(discriminator="name"), BeforeValidator(no_lone_name)]
 
 
 def default_padding(dataset: Dataset) -> int:

@@ -90,7 +90,7 @@ class StudyFolder:
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""
         name = self._file(run_id, SPEC)
-        return self._parsed(name, self.file(run_id, SPEC)) if self.is_done(run_id) else self._json(name)
+        return self._parsed(name, self.file(run_id, SPEC) if self.is_done(run_id) else self._there(name))
 
     def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
         self.store.write(self._file(run_id, SPEC), sealed(fields))
@@ -111,8 +111,8 @@ class StudyFolder:
 
         DamagedError where it says anything else, or knows of no spec.json.
         """
-        name = self._file(run_id, DONE)
-        found = self._json(name, self.restore(run_id))
+        name, remedy = self._file(run_id, DONE), self.restore(run_id)
+        found = self._parsed(name, self._there(name, remedy), remedy)
         if not _says_how_it_ended(found):
             raise DamagedError(f"{self.store.place(name)} does not say how the run ended: {self.restore(run_id)}")
         if SPEC not in found["files"]:
@@ -127,8 +127,10 @@ class StudyFolder:
         kept = {file: expected for file, expected in self._kept(run_id).items() if file not in parts}
         for file, expected in kept.items():
             if _sha256(self._found(self._file(run_id, file)) or b"") != expected:
-                place = self.run_path(run_id) / file
+                place = self.store.place(self._file(run_id, file))
                 raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
+        # This tells a run that is being committed from one whose done.json was lost.
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id)))
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
         hashes = kept | {file: _sha256(data) for file, data in files.items()}
@@ -179,9 +181,9 @@ class StudyFolder:
             raise UseError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
         if expected is None:
             raise FileNotFoundError(name)
-        data = self._found(name) or b""
-        if _sha256(data) != expected:
-            what = "does not hold what was written to it" if data else "is missing"
+        data = self._found(name)
+        if data is None or _sha256(data) != expected:
+            what = "is missing" if data is None else "does not hold what was written to it" if data else "is empty"
             raise DamagedError(
                 f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): {self.restore(run_id)}"
             )
@@ -244,17 +246,17 @@ class StudyFolder:
 
     def _found(self, name: str) -> bytes | None:
         """A file, asked for once; None where there is none."""
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             return self.store.read(name)
-        return None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except MemoryError:
+            raise DamagedError(f"{self.store.place(name)} is too large for the memory here: restore it") from None
 
-    def _there(self, name: str) -> bytes:
+    def _there(self, name: str, remedy: str = "restore it") -> bytes:
         if (data := self._found(name)) is None:
-            raise DamagedError(f"{self.store.place(name)} is missing: restore it")
+            raise DamagedError(f"{self.store.place(name)} is missing: {remedy}")
         return data
-
-    def _json(self, name: str, remedy: str = "restore it or delete it") -> dict[str, Any]:
-        return self._parsed(name, self._there(name), remedy)
 
     def _parsed(self, name: str, data: bytes, remedy: str = "restore it or delete it") -> dict[str, Any]:
         try:

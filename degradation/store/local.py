@@ -1,18 +1,23 @@
 """A folder on a disk of this machine, or one that it has mounted, as a store."""
 
+import json
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
 from degradation.errors import DamagedError, UseError
-from degradation.store.names import LOCK, SPEC, WRITING
+from degradation.store.names import LOCK, RUN_ID, SPEC, WRITING
 from degradation.store.store import Store
+
+SMALL = 2**24
+"""Bytes of a file that is read without a look at its size."""
 
 
 class LocalStore(Store):
@@ -31,8 +36,10 @@ class LocalStore(Store):
                 about = os.fstat(file.fileno())
                 if not stat.S_ISREG(about.st_mode):
                     raise DamagedError(f"{path} is no file: delete it")
-                if about.st_size > _largest(path):
-                    raise DamagedError(f"{path} is too large for what it holds ({about.st_size:,} bytes): delete it")
+                if not _fits(file, path.suffix, about.st_size):
+                    raise DamagedError(
+                        f"{path} is too large for what it holds ({about.st_size:,} bytes): restore it or delete it"
+                    )
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
             raise
@@ -65,7 +72,9 @@ class LocalStore(Store):
             raise UseError(f"{folder} cannot be read: {error.strerror}") from error
 
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
-        below = [path for path in map((self.root / name).joinpath, self.list(name)) if path.is_dir()]
+        # What has a run's name and is no folder is listed too: its reader says so.
+        paths = map((self.root / name).joinpath, self.list(name))
+        below = [path for path in paths if path.is_dir() or RUN_ID.fullmatch(path.name)]
         return {path.name: _children(path) for path in below}
 
     def below(self, name: str = "") -> Mapping[str, int]:
@@ -121,9 +130,26 @@ def _children(folder: Path) -> frozenset[str]:
         return frozenset((SPEC,))
 
 
-def _largest(path: Path) -> int:
-    """How many bytes a file may have: a description of a study with a million seeds has less than 64 MB."""
-    return 2**26 if path.suffix == ".json" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
+    """Whether a file is as large as what it holds, before all of it is read: a few bytes of it say so."""
+    if suffix == ".json":
+        return size <= 2**26  # the description of a study with a million seeds is smaller
+    if size <= SMALL:
+        return True
+    try:
+        if suffix == ".parquet":
+            file.seek(-4, os.SEEK_END)
+            return file.read(4) == b"PAR1"
+        if suffix == ".safetensors":
+            header = int.from_bytes(file.read(8), "little")
+            named = json.loads(file.read(header)) if header <= 2**27 else {}
+            ends = [each["data_offsets"][1] for name, each in named.items() if name != "__metadata__"]
+            return size == 8 + header + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return False
+    finally:
+        file.seek(0)
+    return size <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _without_waiting(path: str, flags: int) -> int:

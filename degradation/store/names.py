@@ -1,5 +1,7 @@
 """What the files of a study are called."""
 
+import re
+
 DONE, SPEC, FACTS, CHECKPOINT = "done.json", "spec.json", "facts.json", "checkpoint.safetensors"
 WEIGHTS = "final.safetensors"
 DAMAGED = "damaged.safetensors"
@@ -7,8 +9,11 @@ PARTS = "parts.json"
 STUDY = "study.json"
 LOCK, LEASE = ".lock", ".lease-"
 WRITING = ".writing-"
+RUN_ID = re.compile(r"(plain|residual-[ABC])-\d+-s\d+-[0-9a-f]{8}")
 FIGURES = "figures"
 MECHANISMS = "mechanisms"
+EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
+"""The experiments on trained networks: a folder below ``MECHANISMS`` and a frame of this name each."""
 LOGS = "logs"
 
 

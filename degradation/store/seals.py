@@ -41,7 +41,8 @@ def unsealed(data: bytes, *, always: bool = False) -> dict[str, Any]:
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise DamagedError(f"is not JSON ({why})") from error
     if not isinstance(fields, dict):
-        raise DamagedError(f"is not JSON with named fields but a {type(fields).__name__}")
+        kind = {list: "a list", str: "a text", type(None): "null"}.get(type(fields), "a number or true or false")
+        raise DamagedError(f"is not JSON with named fields but {kind}")
     if not always and not fields.keys() & {CONTENT, DIGEST}:
         return fields
     content = fields.get(CONTENT)
