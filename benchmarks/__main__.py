@@ -13,7 +13,7 @@ from benchmarks.drawing import draw
 from benchmarks.floors import ceilings
 from benchmarks.sections import SECTIONS, Bench
 from benchmarks.subjects import data
-from degradation.environment import Options, choose_environment, cores, provenance
+from degradation.runtime.environment import Options, choose_environment, cores, provenance
 
 OUT = Path(__file__).parent / "results"
 STEPS = {"cpu": 2, "cuda": 100}  # of one turn

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from degradation import networks, plan
-from degradation.spec import RunSpec
+from degradation import networks
+from degradation.spec import RunSpec, grid
 
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the square matrices multiplied
 COPIED = {"cpu": 256 * 2**20, "cuda": 2**30}  # bytes
@@ -50,7 +50,7 @@ def _launch_seconds(device: torch.device) -> float:
 
     if device.type != "cuda":
         return _seconds(launches, device) / LAUNCHES
-    from degradation.training.capture import cuda_graph
+    from degradation.training.cuda_graph import cuda_graph
 
     def work() -> torch.Tensor:
         launches()
@@ -83,7 +83,7 @@ def _seconds(work: Callable[[], object], device: torch.device, calls: int = 7) -
 
 def arithmetic(run: RunSpec, ceiling: Ceilings, precision: str) -> float:
     """Seconds of a step if it were arithmetic alone: 3 x 2 x multiply-adds x batch (forward, and twice backward)."""
-    operations = 6 * plan.multiply_adds(run.depth, run.shortcut, run.dataset.size) * run.recipe.batch
+    operations = 6 * grid.multiply_adds(run.depth, run.shortcut, run.dataset.size) * run.recipe.batch
     return operations / ceiling.flops[precision]
 
 

@@ -9,14 +9,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from degradation import plan
-from degradation.environment import Options
-from degradation.execute import Ending
 from degradation.launchers import launcher
-from degradation.launchers.work import Execute, Stop, Work, carry_out
-from degradation.progress import Progress, Report
-from degradation.spec import Measure, RunSpec, StudyRecipe, StudySpec, Synthetic
+from degradation.launchers.attempts import Execute, Stop, Work, carry_out
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress, Report
+from degradation.spec import Measure, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
 from degradation.store import StudyFolder
+from degradation.training.execute import Ending
 
 EMPTY_RUNS, TINY_RUNS = 1000, 60
 TURNS = 3
@@ -102,7 +101,7 @@ def launched(way: Way, asked: StudySpec, execute: Execute) -> Launched:
     with tempfile.TemporaryDirectory() as root:
         folder = StudyFolder(root, "tiny")
         folder.write_study(asked.model_dump(mode="json"))
-        runs = plan.runs(asked)
+        runs = grid.runs(asked)
         chosen = launcher(way.options)
         work = Work(root=root, study="tiny", options=chosen.settled(way.options, len(runs)), execute=execute)
         started, processor = time.perf_counter(), time.process_time()

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Lambda, PILToTensor, RandomCrop, RandomHorizontalFlip, functional
 
 from degradation.data.folder import load
-from degradation.data.listing import listed
+from degradation.data.manifest import listed
 from degradation.data.streaming import StreamedBatches
 from degradation.spec import Folder, Recipe
 

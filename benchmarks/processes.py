@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.subjects import Ours, data, run_spec
 from benchmarks.timing import alternate
-from degradation.environment import Environment
+from degradation.runtime.environment import Environment
 from degradation.spec import Network
 
 Subject = tuple[Network, int, int]  # network, depth, batch

@@ -17,11 +17,11 @@ from benchmarks.reference import NaiveProbe, Reference
 from benchmarks.requests import requests
 from benchmarks.subjects import Ours, run_spec, whole_run
 from benchmarks.timing import Timed, alternate
-from degradation import plan, schedules, studies
 from degradation.data import load_images
 from degradation.data.images import Images
-from degradation.environment import Environment
-from degradation.spec import Dataset, Network
+from degradation.runtime.environment import Environment
+from degradation.spec import Dataset, Network, grid, schedules
+from degradation.study import library
 
 NETS: tuple[tuple[Network, int], ...] = (("residual", 20), ("plain", 56))
 DEPTHS = (8, 20, 32, 56, 110)
@@ -150,10 +150,10 @@ def with_naive_probe(ours: Ours) -> None:
 
 def cadence(bench: Bench) -> list[Row]:
     """Whole runs of the quickstart, probes at the default cadence against none; nothing else is evaluated."""
-    study = studies.read(studies.shipped()["quickstart"])
+    study = library.read(library.shipped()["quickstart"])
     images = load_images(study.dataset, None)
     rows = []
-    for run in (run for run in plan.runs(study) if run.depth == 20 and run.seed == 0):
+    for run in (run for run in grid.runs(study) if run.depth == 20 and run.seed == 0):
         works = {}
         for name, names in (("with", run.measure.probes), ("without", ())):
             measure = run.measure.model_copy(update={"probes": names, "eval_every": run.recipe.steps})

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from degradation import plan
 from degradation.data import load_images, resident
 from degradation.data.images import Images
-from degradation.environment import Environment
 from degradation.errors import UseError
-from degradation.progress import silent
-from degradation.spec import Cifar10, Dataset, Network, RunSpec, StudyRecipe, StudySpec, Synthetic
-from degradation.training.loop import Host, Training
+from degradation.runtime.environment import Environment
+from degradation.runtime.progress import silent
+from degradation.spec import Cifar10, Dataset, Network, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
+from degradation.training.trainer import Host, Training
 
 NEVER = 1_000_000  # steps: the schedule's end is out of sight
 
@@ -27,7 +26,7 @@ def data(data_dir: Path | None) -> tuple[Dataset, Images]:
 def run_spec(dataset: Dataset, network: Network, depth: int, batch: int = 128) -> RunSpec:
     """One run of the paper's recipe with all probes."""
     recipe = StudyRecipe(steps=NEVER, batch=batch, warmup_steps=NEVER)
-    return plan.runs(StudySpec(depths=(depth,), networks=(network,), dataset=dataset, recipe=recipe))[0]
+    return grid.runs(StudySpec(depths=(depth,), networks=(network,), dataset=dataset, recipe=recipe))[0]
 
 
 class Ours:

@@ -5,24 +5,24 @@ The public names are loaded when they are first used, so that reading a study ne
 
 from typing import TYPE_CHECKING, Any
 
-from degradation.version import __version__
+from degradation._version import __version__
 
 if TYPE_CHECKING:
+    from degradation.launchers.runner import run
     from degradation.networks import network
     from degradation.recording import record
-    from degradation.results import load
-    from degradation.runner import run
     from degradation.spec import RunSpec, StudySpec
+    from degradation.study.results import load
 
 __all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "record", "run"]
 
 _HOMES = {
     "RunSpec": "degradation.spec",
     "StudySpec": "degradation.spec",
-    "load": "degradation.results",
+    "load": "degradation.study.results",
     "network": "degradation.networks",
     "record": "degradation.recording",
-    "run": "degradation.runner",
+    "run": "degradation.launchers.runner",
 }
 
 

@@ -1,6 +1,6 @@
 """``python -m degradation``: the command."""
 
-from degradation.commands import main
+from degradation.cli import main
 
 if __name__ == "__main__":
     main()

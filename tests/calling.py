@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from degradation import plan, runner
-from degradation.commands import main
-from degradation.environment import Options
-from degradation.progress import Progress, Report
-from degradation.runner import Outcome
-from degradation.spec import RunSpec, StudySpec
+from degradation.cli import main
+from degradation.launchers import runner
+from degradation.launchers.runner import Outcome
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress, Report
+from degradation.spec import RunSpec, StudySpec, grid
 from degradation.store import StudyFolder
 from tests.made_frames import write_run
 
@@ -87,7 +87,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
             report(Progress(run_id=run.run_id, phase="evaluate", step=2, steps=steps, loss=1.5, error=0.25))
             write_run(folder, run)
             report(Progress(run_id=run.run_id, phase="finished", step=steps, steps=steps))
-        return Outcome(finished=tuple(run.run_id for run in plan.runs(study)))
+        return Outcome(finished=tuple(run.run_id for run in grid.runs(study)))
 
     monkeypatch.setattr(runner, "carry_out", carry_out)
     monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(1.0))

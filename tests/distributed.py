@@ -10,12 +10,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from degradation import networks
 from degradation.data.batches import Batches
-from degradation.environment import Options, choose_environment
-from degradation.progress import silent
+from degradation.runtime.environment import Options, choose_environment
+from degradation.runtime.progress import silent
 from degradation.spec import BlockSpec, Measure, RunSpec
-from degradation.training.loop import Host, Training
-from degradation.training.recipe import learning_rate
-from degradation.training.team import ALONE, Team, connect
+from degradation.training.lr_schedule import learning_rate
+from degradation.training.process_group import ALONE, Team, connect
+from degradation.training.trainer import Host, Training
 from tests import made
 
 QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from degradation.data.images import Images, Split
-from degradation.environment import Environment
+from degradation.runtime.environment import Environment
 from degradation.spec import Measure, Recipe, RunSpec, StudyRecipe, StudySpec, Synthetic
 
 CPU = Environment(device="cpu", precision="fp32", threads=1)

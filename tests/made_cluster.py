@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from degradation.environment import Options
-from degradation.execute import Ending
-from degradation.launchers.work import Stop, Work, carry_out
-from degradation.progress import Progress, Report
+from degradation.launchers.attempts import Stop, Work, carry_out
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
 from degradation.store import StudyFolder
+from degradation.training.execute import Ending
 from tests import made
 
 NODES = 3

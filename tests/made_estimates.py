@@ -1,6 +1,6 @@
 """Made-up estimates, as an analysis would find them, so that claims are judged without a study."""
 
-from degradation.analysis.findings import Estimate
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.intervals import in_factors, of_values
 from degradation.analysis.verdicts import UNITS
 from degradation.spec import PAPER_STEPS

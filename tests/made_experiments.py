@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from degradation import frames
-from degradation.mechanisms import MECHANISMS, named
+from degradation.experiments import MECHANISMS, named
+from degradation.frames import schemas
 from degradation.spec import RunSpec
 from degradation.store import ExperimentFolder, StudyFolder, frame_file
 from tests.made_estimators import ESTIMATORS
@@ -26,7 +26,7 @@ def write_experiment(place: ExperimentFolder, name: str, run: RunSpec, run_id: s
     columns = named(name).columns
     rows = pd.DataFrame(list(ROWS[name](run)))
     place.write_spec(run_id, {"experiment": name, "settings": {}, "weights": weights})
-    data = frames.to_parquet(rows[list(columns)].astype(dict(columns)), {})
+    data = schemas.to_parquet(rows[list(columns)].astype(dict(columns)), {})
     place.commit(run_id, "finished", {frame_file(name): data})
 
 

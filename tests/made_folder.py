@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from degradation.data.folder import StreamedImages, load
-from degradation.data.listing import listed
+from degradation.data.manifest import listed
 from degradation.spec import Folder, Measure, Recipe, RunSpec
 
 CLASSES = ("ant", "bee", "cat")

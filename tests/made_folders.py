@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save
 
-from degradation import frames, plan
-from degradation.spec import RunSpec, StudyRecipe, StudySpec
+from degradation.frames import schemas
+from degradation.spec import RunSpec, StudyRecipe, StudySpec, grid
 from degradation.store import DONE, FACTS, SPEC, WEIGHTS, StudyFolder, frame_file, sealed
 from tests.made_frames import PROVENANCE, ROWS, facts
 
@@ -28,7 +28,7 @@ def make_folders(root: Path, name: str, study: StudySpec) -> StudyFolder:
     folder.write_study(study.begun().model_dump(mode="json"))
     (root / ".weights").mkdir()
     for network in _networks(study):
-        tables = {each: frames.frame(each, list(ROWS[each](network[0]))) for each in ("curves", *study.measure.probes)}
+        tables = {each: schemas.frame(each, list(ROWS[each](network[0]))) for each in ("curves", *study.measure.probes)}
         weights = _weights(root / ".weights", network[0])
         for run in network:
             _write(folder, run, tables, weights)
@@ -38,14 +38,14 @@ def make_folders(root: Path, name: str, study: StudySpec) -> StudyFolder:
 def _networks(study: StudySpec) -> Iterator[list[RunSpec]]:
     """The runs of each network, by seed."""
     groups: dict[tuple[str, int, str], list[RunSpec]] = {}
-    for run, arm in plan.arms(study).items():
+    for run, arm in grid.arms(study).items():
         groups.setdefault((arm, run.depth, run.shortcut), []).append(run)
     yield from groups.values()
 
 
 def _weights(folder: Path, run: RunSpec) -> Path:
     """As many random numbers as the network has parameters."""
-    numbers = np.random.default_rng(run.depth).standard_normal(plan.parameters_of(run), dtype=np.float32)
+    numbers = np.random.default_rng(run.depth).standard_normal(grid.parameters_of(run), dtype=np.float32)
     file = folder / f"{run.network}-{run.depth}.safetensors"
     file.write_bytes(save({"weights": numbers}))
     return file
@@ -58,7 +58,7 @@ def _write(folder: StudyFolder, run: RunSpec, tables: dict[str, pd.DataFrame], w
     files = {SPEC: sealed(run.model_dump(mode="json")), FACTS: sealed(facts(run, diverged=False))}
     noise = np.random.default_rng([run.seed, run.depth, run.network == "plain"])
     for name, table in tables.items():
-        files[frame_file(name)] = frames.to_parquet(_scattered(table, noise), PROVENANCE)
+        files[frame_file(name)] = schemas.to_parquet(_scattered(table, noise), PROVENANCE)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     hashes[WEIGHTS] = hashlib.sha256((place / WEIGHTS).read_bytes()).hexdigest()
     files[DONE] = sealed({"status": "finished", "files": dict(sorted(hashes.items()))})

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from degradation import frames, plan, schedules
-from degradation.spec import BlockSpec, RunSpec, StudyRecipe, StudySpec, flatten, nest
+from degradation.frames import schemas
+from degradation.spec import BlockSpec, RunSpec, StudyRecipe, StudySpec, flatten, grid, nest, schedules
 from degradation.store import FACTS, StudyFolder, frame_file
 from tests.made_experiments import write_experiments
 
@@ -50,7 +50,7 @@ def make_study(
     study = StudySpec(recipe=StudyRecipe(steps=steps), **fields)
     folder = StudyFolder(root, name)
     folder.write_study(study.begun().model_dump(mode="json"))
-    for run in plan.runs(study):
+    for run in grid.runs(study):
         lost = (run.network, run.depth, run.seed) in diverged
         write_run(folder, run, diverged=lost)
         if experiments and not lost:
@@ -65,7 +65,7 @@ def write_run(folder: StudyFolder, run: RunSpec, *, diverged: bool = False, old_
     files = {FACTS: json.dumps(facts(run, diverged=diverged)).encode()}
     for name in ("curves", *run.measure.probes):
         rows = [row for row in ROWS[name](run) if not diverged or row["step"] < STEP_DIVERGED]
-        files[frame_file(name)] = frames.to_parquet(frames.frame(name, rows), PROVENANCE)
+        files[frame_file(name)] = schemas.to_parquet(schemas.frame(name, rows), PROVENANCE)
     folder.commit(run_id, "diverged" if diverged else "finished", files)
 
 
@@ -83,7 +83,7 @@ def older(run: RunSpec) -> dict[str, Any]:
 def facts(run: RunSpec, *, diverged: bool) -> dict[str, Any]:
     """What a run's facts.json holds; the pair shares its weight hash and its order checksum."""
     return {
-        "parameters": plan.parameters_of(run),
+        "parameters": grid.parameters_of(run),
         "weight_hash": f"{run.depth:04x}{run.seed:04x}",
         "extra_weights": "",
         "order_checksum": f"{1_000_003 * (run.seed + 1):016x}",

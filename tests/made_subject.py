@@ -3,8 +3,8 @@
 import torch
 
 from degradation import networks
-from degradation.layout import norms
-from degradation.mechanisms.subject import Subject
+from degradation.experiments.trained_run import Subject
+from degradation.networks.layout import norms
 from degradation.spec import Synthetic
 from tests.made import CPU, images, run_spec
 

@@ -4,9 +4,9 @@ import pandas as pd
 import torch
 
 from degradation import networks
-from degradation.mechanisms import named
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.subject import Subject
+from degradation.experiments import named
+from degradation.experiments.experiment import Settings
+from degradation.experiments.trained_run import Subject
 from tests.made import CPU, images, run_spec
 
 SETTINGS = Settings(examples=20, draws=2, points=3)

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 import degradation
-from degradation import plan
 from degradation.analysis.arms import best_rate, more_steps, variants
 from degradation.analysis.duration import duration
 from degradation.analysis.runs import Run, Runs, runs
-from degradation.spec import StudyRecipe, StudySpec
+from degradation.spec import StudyRecipe, StudySpec, grid
 from tests.made_frames import make_study
 
 ERRORS = {"train": "batch", "test": "running"}
@@ -29,7 +28,7 @@ class Trained:
     def __post_init__(self):
         every = []
         for arm, each in self.study.each_arm.items():
-            for spec in plan.runs(each):
+            for spec in grid.runs(each):
                 self.specs[spec.run_id] = spec
                 every.append(self._run(spec, arm))
                 self.rows += self._rows(spec, arm)

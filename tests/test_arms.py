@@ -8,16 +8,17 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from degradation import plan, runner, studies
-from degradation.environment import Options
 from degradation.errors import UseError
 from degradation.figures import FIGURES, draw
 from degradation.figures.curves import curves
-from degradation.progress import silent
-from degradation.results import Results, load
-from degradation.spec import Measure, Order, StudySpec, flatten
-from degradation.standing import final_errors, standings
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import Measure, Order, StudySpec, flatten, grid
 from degradation.store import EXPERIMENTS, StudyFolder
+from degradation.study import library
+from degradation.study.results import Results, load
+from degradation.study.status import final_errors, standings
 from tests.calling import SHIPPED, Command, command, trained  # noqa: F401
 from tests.made import study_spec
 from tests.made_frames import make_study
@@ -36,7 +37,7 @@ def study(arms: object, **fields: object) -> StudySpec:
 
 def test_every_arm_has_the_whole_grid_and_only_its_own_fields_differ():
     by_arm = {name: [] for name in OPTIMIZERS}
-    for run, arm in plan.arms(study(OPTIMIZERS, seeds=(0, 1))).items():
+    for run, arm in grid.arms(study(OPTIMIZERS, seeds=(0, 1))).items():
         by_arm[arm].append(run)
     assert [len(runs) for runs in by_arm.values()] == [8, 8]
     for one, other in zip(by_arm["sgd"], by_arm["adam"], strict=True):
@@ -45,7 +46,7 @@ def test_every_arm_has_the_whole_grid_and_only_its_own_fields_differ():
 
 
 def test_matched_pairs_are_made_within_an_arm():
-    pairs = plan.pairs(plan.runs(study(OPTIMIZERS | {"bare": {"norm": "none"}})))
+    pairs = grid.pairs(grid.runs(study(OPTIMIZERS | {"bare": {"norm": "none"}})))
     assert len(pairs) == 6
     for pair in pairs:
         plain, residual = flatten(pair.plain), flatten(pair.residual)
@@ -53,12 +54,12 @@ def test_matched_pairs_are_made_within_an_arm():
 
 
 def test_an_arm_that_changes_nothing_has_the_runs_of_the_study_without_arms():
-    assert set(plan.runs(study({}))) < set(plan.runs(study({"same": {}, "wide": {"width": 2}})))
+    assert set(grid.runs(study({}))) < set(grid.runs(study({"same": {}, "wide": {"width": 2}})))
 
 
 def test_an_arm_turns_its_own_warmup_rule_into_a_number():
     arms = {"paper": {"recipe.warmup_steps": "paper"}, "none": {"recipe.warmup_steps": 0}}
-    runs = plan.arms(study(arms, depths=(110,), recipe={"steps": 7000}))
+    runs = grid.arms(study(arms, depths=(110,), recipe={"steps": 7000}))
     assert {(arm, run.recipe.warmup_steps) for run, arm in runs.items()} == {("paper", 400), ("none", 0)}
 
 
@@ -116,7 +117,7 @@ def test_what_a_file_gets_wrong_in_an_arm_is_said_with_its_line(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("x.toml").write_text(f'question = "q"\n{text}\n')
     with pytest.raises(UseError) as refused:
-        studies.read("x.toml")
+        library.read("x.toml")
     assert str(refused.value).startswith(f"x.toml line {line}: {message}")
     assert "\n" not in str(refused.value)
 
@@ -124,10 +125,10 @@ def test_what_a_file_gets_wrong_in_an_arm_is_said_with_its_line(tmp_path, monkey
 def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too():
     base = study(LONGER)
     with pytest.raises(UseError, match=r"^--steps: arm thrice has recipe.steps = 480 itself; --set arms.thrice"):
-        studies.override(base, {"recipe.steps": 100}, {"recipe.steps": "--steps"})
+        library.override(base, {"recipe.steps": 100}, {"recipe.steps": "--steps"})
     both = {"recipe.steps": 100, "arms.thrice.recipe.steps": 300}
-    changed = studies.override(base, both, {field: field for field in both})
-    assert {run.recipe.steps for run in plan.runs(changed)} == {100, 300}
+    changed = library.override(base, both, {field: field for field in both})
+    assert {run.recipe.steps for run in grid.runs(changed)} == {100, 300}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too()
 )
 def test_an_option_for_an_arm_that_there_is_not_begins_none(arms, field, message):
     with pytest.raises(UseError) as refused:
-        studies.override(study(arms), {field: 0.01}, {field: "--set"})
+        library.override(study(arms), {field: 0.01}, {field: "--set"})
     assert str(refused.value) == f"--set: {message}"
 
 
@@ -198,7 +199,7 @@ def test_a_budget_is_refused_where_an_arm_gives_its_own_steps(command: Command, 
 
 def test_arms_may_be_added_to_a_study_on_disk_and_none_changes(tmp_path):
     folder = make_study(tmp_path, depths=(8,), seeds=(0,), steps=160, arms=OPTIMIZERS)
-    kept = studies.stored(folder)
+    kept = library.stored(folder)
     grown = runner.grow(folder, kept.model_copy(update={"arms": {"bare": {"norm": "none"}}}))
     assert list(grown.arms) == ["sgd", "adam", "bare"]
     assert {run.norm for run in runner.pending(folder, grown)} == {"none"}
@@ -225,14 +226,14 @@ def test_growth_that_makes_two_arms_one_run_is_refused(tmp_path):
     arms = {"none": {"recipe.warmup_steps": 0}, "paper": {"recipe.warmup_steps": "paper"}}
     folder = make_study(tmp_path, depths=(110,), seeds=(0,), networks=("plain",), arms=arms)
     with pytest.raises(UseError, match=r"cannot grow so: arms none and paper are the same run at depth 8"):
-        runner.grow(folder, studies.stored(folder).model_copy(update={"depths": (8,)}))
+        runner.grow(folder, library.stored(folder).model_copy(update={"depths": (8,)}))
 
 
 def test_final_errors_are_means_within_an_arm(tmp_path):
     folder = make_study(tmp_path, depths=(8,), seeds=(0, 1), networks=("plain",), steps=160, arms=OPTIMIZERS)
-    found = final_errors(folder, studies.stored(folder))
+    found = final_errors(folder, library.stored(folder))
     assert [(error.arm, error.seeds) for error in found if error.statistics == "batch"] == [("sgd", 2), ("adam", 2)]
-    assert {standing.arm for standing in standings(folder, studies.stored(folder))} == {"sgd", "adam"}
+    assert {standing.arm for standing in standings(folder, library.stored(folder))} == {"sgd", "adam"}
 
 
 # results and figures
@@ -430,12 +431,12 @@ def test_the_plan_has_a_line_for_each_row_in_80_columns_whatever_ships(command: 
 def test_the_plan_says_which_plain_runs_are_trained_again(command: Command):  # noqa: F811
     said = " ".join(command("plan", "activation-order").out.split())
     assert "40 plain runs of these train the network of another arm again, to the same bits" in said
-    again = plan.repeated(plan.runs(studies.read(studies.shipped()["activation-order"])))
+    again = grid.repeated(grid.runs(library.read(library.shipped()["activation-order"])))
     assert {(run.network, run.block.order == "original") for run in again} == {("plain", False)}
     for other in ("quickstart", "shortcut-variants", "batch-norm"):
         assert "same bits" not in command("plan", other).out
     arms = {"batch": {}, "none": {"norm": "none", "block.order": "relu-before-addition"}}
-    assert plan.repeated(plan.runs(study(arms))) == ()
+    assert grid.repeated(grid.runs(study(arms))) == ()
 
 
 def test_plain_networks_of_every_order_end_with_the_same_bits_and_residual_ones_do_not(tmp_path):
@@ -451,7 +452,7 @@ def test_plain_networks_of_every_order_end_with_the_same_bits_and_residual_ones_
     assert (len(ends["plain"]), len(ends["residual"])) == (1, len(arms))
     losses = results["curves"].groupby(["network", "run_id"], observed=True)["loss"].agg(tuple)
     assert (losses["plain"].nunique(), losses["residual"].nunique()) == (1, len(arms))
-    assert len(plan.repeated(plan.runs(made))) == len(arms) - 1
+    assert len(grid.repeated(grid.runs(made))) == len(arms) - 1
 
 
 # trained
@@ -462,9 +463,9 @@ def test_arms_of_every_kind_are_trained_and_their_pairs_match(tmp_path):
     made = study_spec(arms=arms, recipe={"steps": 4})
     results = runner.run(made, name="arms", root=tmp_path)
     runs = results["runs"].set_index("run_id")
-    for pair in plan.pairs(plan.runs(made)):
+    for pair in grid.pairs(grid.runs(made)):
         assert runs.loc[pair.plain.run_id, "weight_hash"] == runs.loc[pair.residual.run_id, "weight_hash"]
-        assert runs.loc[pair.plain.run_id, "parameters"] == plan.parameters_of(pair.plain)
+        assert runs.loc[pair.plain.run_id, "parameters"] == grid.parameters_of(pair.plain)
     assert runs["weight_hash"].nunique() == 4
     assert set(runs["status"]) == {"finished"}
     for name in ("responses", "branches"):

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from degradation import results
-from degradation.commands import main
+from degradation.cli import main
 from degradation.data import cifar10
-from degradation.results import Results
 from degradation.store import CHECKPOINT, DONE, SPEC, STUDY, WEIGHTS
-from degradation.training import loop
+from degradation.study import results
+from degradation.study.results import Results
+from degradation.training import trainer
 from tests import calling, test_data
 from tests.calling import Command, Said
 from tests.made_frames import make_study
@@ -319,15 +319,15 @@ def test_a_full_disk_fails_with_a_line_and_the_same_command_completes_the_study(
 @pytest.fixture
 def half_done(command: Command, monkeypatch: pytest.MonkeyPatch) -> str:
     """The command stopped by SIGINT at step 5 of the first run: its id."""
-    real = loop.Training._step
+    real = trainer.Training._step
 
-    def stopping(training: loop.Training) -> None:
+    def stopping(training: trainer.Training) -> None:
         real(training)
         if training.position == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(loop.Training, "_step", stopping)
+        stopped.setattr(trainer.Training, "_step", stopping)
         assert_lines(call(command, RUN), 130, ("interrupted; the same command continues it: degradation run",))
     [checkpoint] = STUDY_PATH.glob(f"*/{CHECKPOINT}")
     return checkpoint.parent.name

@@ -9,15 +9,14 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from degradation import plan
 from degradation.networks import network
 from degradation.networks.variants import kept
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Taps
-from degradation.progress import silent
-from degradation.spec import BlockSpec, Measure, RunSpec, StudySpec
+from degradation.runtime.progress import silent
+from degradation.spec import BlockSpec, Measure, RunSpec, StudySpec, grid
 from degradation.training.checkpoint import decode, encode
-from degradation.training.loop import Host, Stopped, Training
+from degradation.training.trainer import Host, Stopped, Training
 from tests import made
 
 ORDERS = ["original", "norm-after-addition", "relu-before-addition", "relu-only", "full"]
@@ -133,7 +132,7 @@ def test_a_projection_of_full_pre_activation_takes_the_pre_activated_input():
 def test_the_weights_of_a_pair_are_equal_in_every_order_and_as_many_as_in_the_original(order):
     pair = [shared_weights(built(kind, 14, order=order)) for kind in ("plain", "residual")]
     assert weight_hash(pair[0]) == weight_hash(pair[1])
-    assert sum(weight.numel() for _, weight in pair[0]) == plan.parameters(14, "A")
+    assert sum(weight.numel() for _, weight in pair[0]) == grid.parameters(14, "A")
 
 
 # What is done to the shortcut
@@ -348,8 +347,8 @@ def test_counts_are_the_closed_forms(block, shortcut):
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, _i, out: counted.append(out[0].numel() * m.weight[0].numel()))
     net(torch.zeros(2, 3, 32, 32))
-    assert sum(weight.numel() for weight in net.parameters()) == plan.parameters(14, shortcut, block=spec)
-    assert sum(counted) == plan.multiply_adds(14, shortcut, block=spec)
+    assert sum(weight.numel() for weight in net.parameters()) == grid.parameters(14, shortcut, block=spec)
+    assert sum(counted) == grid.multiply_adds(14, shortcut, block=spec)
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
@@ -440,9 +439,9 @@ def test_a_plain_run_has_no_variant_of_the_shortcut():
 def test_orders_are_matched_and_variants_of_the_shortcut_stand_alone():
     arms = {"original": {}, "full": {"block.order": "full"}, "gated": {"block.gate": "exclusive"}}
     study = made.study_spec(arms=arms)
-    planned = plan.arms(study)
+    planned = grid.arms(study)
     assert [(arm, run.network) for run, arm in planned.items()] == [
         ("original", "plain"), ("original", "residual"), ("full", "plain"), ("full", "residual"), ("gated", "residual"),
     ]  # fmt: skip
-    assert {planned[pair.residual] for pair in plan.pairs(planned)} == {"original", "full"}
+    assert {planned[pair.residual] for pair in grid.pairs(planned)} == {"original", "full"}
     assert any("gated: not the paper's networks: gate exclusive" in label for label in study.labels)

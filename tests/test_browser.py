@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from degradation.report.files import write
-from degradation.results import Results
+from degradation.study.results import Results
 from tests.made_frames import make_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

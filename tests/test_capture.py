@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from degradation.environment import Environment
-from degradation.progress import silent
+from degradation.runtime.environment import Environment
+from degradation.runtime.progress import silent
 from degradation.spec import Measure
-from degradation.training import capture
-from degradation.training.capture import REHEARSALS, Capture
-from degradation.training.loop import Host, Training
+from degradation.training import cuda_graph
+from degradation.training.cuda_graph import REHEARSALS, Capture
+from degradation.training.trainer import Host, Training
 from tests import made
 
 QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
@@ -34,7 +34,7 @@ def refused(work):
 def training(environment, record=None, say=None, monkeypatch=None, **fields):
     run = made.run_spec(steps=6, measure=Measure(probe_every=2, eval_every=3), **fields)
     if record is not None:
-        monkeypatch.setattr(capture, "cuda_graph", record)
+        monkeypatch.setattr(cuda_graph, "cuda_graph", record)
     return Training(run, made.images(), environment, say or silent)
 
 

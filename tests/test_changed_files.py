@@ -9,17 +9,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from degradation import plan, runner
-from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.execute import Execution, execute
-from degradation.progress import silent
-from degradation.results import NAMES, Results
-from degradation.spec import Measure
-from degradation.standing import last_rows
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import Measure, grid
 from degradation.store import LOGS, SPEC, StudyFolder, snapshot_file
-from degradation.studies import stored
+from degradation.study.library import stored
+from degradation.study.results import NAMES, Results
+from degradation.study.status import last_rows
 from degradation.training.checkpoint import Checkpoint, decode
+from degradation.training.execute import Execution, execute
 from tests import made
 
 CHANGES = 150
@@ -58,7 +58,7 @@ def made_half(root: Path) -> StudyFolder:
     """The first run of a pair stopped when it has its snapshot."""
     folder = StudyFolder(root, "s")
     study_of_a_pair(folder)
-    run = plan.runs(stored(folder))[0]
+    run = grid.runs(stored(folder))[0]
     kept = snapshot_file(SNAPSHOT)
     assert execute(run, folder, made.CPU, silent, lambda: folder.kept(run.run_id, kept) is not None) == "stopped"
     return folder
@@ -178,7 +178,7 @@ def silent_changes_of_done(folder: StudyFolder, count: int) -> tuple[list[str], 
 
 def silent_changes_of_half(folder: StudyFolder, count: int) -> tuple[list[str], int]:
     """A half run either continues from what it saved, to the bit, or sets it aside and begins anew."""
-    run, before = plan.runs(stored(folder))[0], states(folder)
+    run, before = grid.runs(stored(folder))[0], states(folder)
     saved = folder.checkpoint(run.run_id) or b""
     found: list[str] = []
     tried = 0
@@ -209,7 +209,7 @@ def shows_other_rows(folder: StudyFolder, allowed: list[Any]) -> bool:
 
 def continues_otherwise(folder: StudyFolder, saved: bytes) -> bool:
     try:
-        run = plan.runs(stored(folder))[0]
+        run = grid.runs(stored(folder))[0]
     except UseError:
         return False  # refused
     found = Execution(run, folder, silent, lambda: False)._checkpoint()

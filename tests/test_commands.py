@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from degradation import commands, frames, runner, studies
-from degradation.commands import main
+from degradation import cli
+from degradation._version import __version__
+from degradation.cli import main
+from degradation.frames import schemas
+from degradation.launchers import runner
 from degradation.spec import StudySpec
 from degradation.store import EXPERIMENTS, StudyFolder
-from degradation.version import __version__
+from degradation.study import library
 from tests import calling
 from tests.calling import CHECKOUT, SHIPPED, Command
 from tests.made_frames import make_study
@@ -114,7 +117,7 @@ def test_reading_commands_import_neither_torch_nor_what_only_figures_and_reports
     make_study(tmp_path / "runs", depths=(8,), seeds=(0,))
     code = (
         "import sys\n"
-        "from degradation.commands import main\n"
+        "from degradation.cli import main\n"
         "try: main(sys.argv[1:])\n"
         "except SystemExit as ended: status = ended.code\n"
         "heavy = {'torch', 'torchvision', 'matplotlib', 'scipy', 'jinja2', 'pandas'}\n"
@@ -244,7 +247,7 @@ def test_export_writes_one_file_for_each_frame(command: Command, format: str) ->
     make_study(Path("runs"), depths=(8,), seeds=(0,))
     said = command("export", "made", "--format", format, "--out", "tables")
     paths = {Path(line).stem: Path(line) for line in said.out.split()}
-    assert set(paths) == {"runs", *frames.SCHEMAS, *EXPERIMENTS}
+    assert set(paths) == {"runs", *schemas.SCHEMAS, *EXPERIMENTS}
     read = pd.read_csv if format == "csv" else pd.read_parquet
     assert set(read(paths["curves"])["network"]) == {"plain", "residual"}  # type: ignore[operator]
     assert len(read(paths["runs"])) == 2  # type: ignore[operator]
@@ -337,13 +340,13 @@ def test_an_installed_package_has_no_reports_and_no_column_of_them(
 ) -> None:
     (tmp_path / "degradation").mkdir()
     shutil.copytree(CHECKOUT / "studies", tmp_path / "degradation" / "studies")
-    monkeypatch.setattr(studies, "PACKAGE", tmp_path / "degradation")
+    monkeypatch.setattr(library, "PACKAGE", tmp_path / "degradation")
     assert "result" not in command("studies").out.splitlines()[1]
     assert {row["report"] for row in command("studies", "--json").json} == {None}
 
 
 def test_ctrl_c_in_a_command_that_only_reads_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "shipped", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(library, "shipped", lambda: signal.raise_signal(signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     said = command("studies")
     signal.signal(signal.SIGINT, before)
@@ -355,11 +358,11 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line(command: Command, monk
     class Interrupting:
         @staticmethod
         def find_spec(name: str, *_: object) -> None:
-            if name == "degradation.commands.app":
+            if name == "degradation.cli.app":
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, "degradation.commands.app")
-    monkeypatch.delattr(commands, "app")
+    monkeypatch.delitem(sys.modules, "degradation.cli.app")
+    monkeypatch.delattr(cli, "app")
     monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
     said = command("studies")
     assert (said.status, said.err) == (130, "degradation: stopped before anything was done\n")

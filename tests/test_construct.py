@@ -6,9 +6,9 @@ import torch
 
 from degradation import network
 from degradation.errors import UseError
-from degradation.mechanisms import construct
-from degradation.mechanisms.construct import CONSTRUCT, deepened
-from degradation.mechanisms.mechanism import Settings
+from degradation.experiments import construct
+from degradation.experiments.construct import CONSTRUCT, deepened
+from degradation.experiments.experiment import Settings
 from tests.made_subject import subject
 
 SETTINGS = Settings(examples=20)

@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 import degradation
-from degradation import plan
 from degradation.analysis.convergence import SHARE, lacking, lacks
-from degradation.spec import StudyRecipe, StudySpec
+from degradation.spec import StudyRecipe, StudySpec, grid
 from tests.made_frames import make_study
 
 GUESSING = math.log(10)
@@ -17,7 +16,7 @@ FLAT = dict.fromkeys(range(100, 1001, 100), 0.5)
 
 def spec(steps=1_000, warmup=100):
     study = StudySpec(depths=(8,), seeds=(0,), recipe=StudyRecipe(steps=steps, warmup_steps=warmup))
-    return plan.runs(study)[0]
+    return grid.runs(study)[0]
 
 
 def rows(losses):

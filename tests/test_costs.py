@@ -2,10 +2,9 @@
 
 import pytest
 
-from degradation import plan
-from degradation.costs import Costs, Line, evaluated_batches
 from degradation.errors import UseError
-from degradation.spec import Measure, StudySpec
+from degradation.spec import Measure, StudySpec, grid
+from degradation.training.cost import Costs, Line, evaluated_batches
 
 STUDY = StudySpec.model_validate({"depths": (8, 20), "recipe": {"steps": 1000}})
 
@@ -16,7 +15,7 @@ def costs(jobs=1, step=0.1, evaluation=0.0):
 
 
 def test_seconds_are_steps_and_evaluations_shared_by_the_jobs():
-    runs = plan.runs(STUDY)
+    runs = grid.runs(STUDY)
     assert costs().seconds(runs) == pytest.approx(3 + 4 * 100)
     assert costs(jobs=2).seconds(runs) == pytest.approx(3 + 2 * 100)
     assert costs(jobs=9).seconds(runs) == pytest.approx(3 + 100)  # no less than the longest
@@ -33,7 +32,7 @@ def test_smaller_evaluations_are_counted_on_the_way_and_at_the_end():
         ({"eval_examples": 1000, "final_examples": 640}, 8 + 8 + 5 + 5),
     ):
         study = STUDY.model_copy(update={"measure": Measure(**measure)})
-        assert evaluated_batches(plan.runs(study)[0]) == 2 * batches
+        assert evaluated_batches(grid.runs(study)[0]) == 2 * batches
 
 
 def test_a_budget_chooses_the_most_steps_that_fit():
@@ -51,7 +50,7 @@ def test_a_budget_chooses_the_most_steps_that_fit():
 )
 def test_a_budget_chooses_no_fewer_steps_than_a_warmup_has(where):
     study = StudySpec.model_validate({"depths": (8, 20)} | where)
-    runs = len(plan.runs(study))
+    runs = len(grid.runs(study))
     assert costs().steps_within(study, 3 + runs * 21.05) == 210
     with pytest.raises(UseError, match=r"^--budget: even 210 steps, as many as the warm-up has, take about \d+ s"):
         costs().steps_within(study, 3 + runs * 20.95)

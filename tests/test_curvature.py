@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from degradation import network
+from degradation.experiments.curvature import CURVATURE
+from degradation.experiments.draws import signs_like
+from degradation.experiments.experiment import Settings
+from degradation.experiments.lanczos import density, lanczos
+from degradation.experiments.objective import Objective
 from degradation.figures.curvature import curvature_data
-from degradation.mechanisms.curvature import CURVATURE
-from degradation.mechanisms.draws import signs_like
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.objective import Objective
-from degradation.mechanisms.spectrum import density, lanczos
 from degradation.training.step import statistics_of
 from tests.made_subject import set_statistics, subject
 

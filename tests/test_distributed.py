@@ -11,12 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from degradation import runner
-from degradation.environment import Options
-from degradation.matching import matches
-from degradation.results import Results, load
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
 from degradation.spec import Measure
 from degradation.store import StudyFolder
+from degradation.study.pairs import matches
+from degradation.study.results import Results, load
 from tests import made
 from tests.test_runner import assert_same_frames
 

@@ -8,10 +8,7 @@ import pytest
 
 import degradation
 from degradation.analysis import analyse
-from degradation.analysis.errors import errors, gap_curve
-from degradation.analysis.estimating import estimates
-from degradation.analysis.gradients import factors, gradients
-from degradation.analysis.quantities import (
+from degradation.analysis.contrasts import (
     Quantity,
     across_arms,
     across_depths,
@@ -20,10 +17,13 @@ from degradation.analysis.quantities import (
     gaps_across_arms,
     levels,
 )
+from degradation.analysis.errors import errors, gap_curve
+from degradation.analysis.estimating import estimates
+from degradation.analysis.gradients import factors, gradients
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Run, Runs, runs
 from degradation.analysis.speed import speed, steps_to
-from degradation.matching import Match
+from degradation.study.pairs import Match
 from tests import made_frames
 from tests.made_frames import make_study
 from tests.test_matching import change

@@ -11,8 +11,8 @@ from degradation.analysis import analyse
 from degradation.analysis import lesion as lesions
 from degradation.analysis.construct import changes
 from degradation.analysis.estimating import estimates
-from degradation.analysis.experiments import path_lengths, roughness
-from degradation.results import load
+from degradation.analysis.experiment_estimates import path_lengths, roughness
+from degradation.study.results import load
 from tests.made_frames import make_study
 
 SURFACE = np.linspace(-1, 1, 9)

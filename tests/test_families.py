@@ -5,10 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from degradation import plan, studies
 from degradation.errors import UseError
 from degradation.networks import cifar_for_run, for_run
-from degradation.spec import BlockSpec, Folder, Recipe, RunSpec, StudySpec
+from degradation.spec import BlockSpec, Folder, Recipe, RunSpec, StudySpec, grid
+from degradation.study import library
 from tests import calling
 from tests.made_folder import make
 
@@ -38,8 +38,8 @@ def run_spec(depth=18, shortcut="A", dataset=IMAGENET, **fields):
 )
 def test_parameters_and_multiply_adds_are_the_published_ones(depth, parameters, billions):
     run = run_spec(depth, "B", block=BlockSpec(stride_on="1x1"))
-    assert plan.parameters_of(run) == parameters
-    assert plan.multiply_adds_of(run) / 1e9 == pytest.approx(billions, abs=0.09)
+    assert grid.parameters_of(run) == parameters
+    assert grid.multiply_adds_of(run) / 1e9 == pytest.approx(billions, abs=0.09)
 
 
 def counted(run):
@@ -60,14 +60,14 @@ def counted(run):
 def test_the_closed_form_is_the_sum_over_the_networks_own_tensors(depth, shortcut, crop, stride_on):
     dataset = IMAGENET.model_copy(update={"crop": crop, "classes": 7})
     run = run_spec(depth, shortcut, dataset, block=BlockSpec(stride_on=stride_on))
-    assert counted(run) == (plan.parameters_of(run), plan.multiply_adds_of(run))
+    assert counted(run) == (grid.parameters_of(run), grid.multiply_adds_of(run))
 
 
 @pytest.mark.parametrize("crop", [32, 33, 30])
 def test_the_cifar_family_takes_any_crop_and_number_of_classes(crop):
     dataset = IMAGENET.model_copy(update={"crop": crop, "classes": 7})
     run = run_spec(20, "B", dataset, family="cifar")
-    assert counted(run) == (plan.parameters_of(run), plan.multiply_adds_of(run))
+    assert counted(run) == (grid.parameters_of(run), grid.multiply_adds_of(run))
 
 
 def test_the_plan_shows_them(command, tmp_path):
@@ -79,7 +79,7 @@ def test_the_plan_shows_them(command, tmp_path):
     assert "random crops of a shorter side of 256 to 480, random flips, random colours (0.1)" in words
     assert "learning rate 0.1, a tenth from 300,000, a hundredth from 450,000; no warm-up" in words
     run = run_spec(34, "B", IMAGENET.model_copy(update={"classes": 2}))
-    assert f"34 residual B 0 {plan.parameters_of(run):,} {plan.multiply_adds_of(run) / 1e6:,.2f} M pending" in words
+    assert f"34 residual B 0 {grid.parameters_of(run):,} {grid.multiply_adds_of(run) / 1e6:,.2f} M pending" in words
     assert "3 runs, 2 matched pairs" in words
 
 
@@ -126,14 +126,14 @@ def test_the_command_names_the_option(command, depth):
 
 def test_residual_networks_alone_go_as_deep_as_the_table():
     study = StudySpec(family="imagenet", depths=(18, 152), networks=("residual",), dataset=IMAGENET)
-    assert [run.depth for run in plan.runs(study)] == [152, 18]
+    assert [run.depth for run in grid.runs(study)] == [152, 18]
 
 
 def test_the_place_of_the_stride_may_be_an_arm():
     study = StudySpec(
         family="imagenet", depths=(50,), dataset=IMAGENET, arms={"3x3": {}, "1x1": {"block.stride_on": "1x1"}}
     )
-    assert len(plan.pairs(plan.runs(study))) == 2
+    assert len(grid.pairs(grid.runs(study))) == 2
 
 
 def test_networks_are_taken_apart_in_the_cifar_family_alone():
@@ -145,7 +145,7 @@ def test_networks_are_taken_apart_in_the_cifar_family_alone():
 
 
 def test_the_study_is_the_papers_recipe_but_for_when_the_learning_rate_is_divided():
-    study = studies.read(studies.shipped()["imagenet"])
+    study = library.read(library.shipped()["imagenet"])
     assert study.labels == ("learning rate divided at fixed steps: the paper divides it when the error plateaus",)
     assert (study.recipe.batch, study.recipe.steps, study.recipe.milestones) == (256, 600_000, (300_000, 450_000))
     assert study.dataset == Folder(crop=224, shorter=(256, 480), clean_shorter=256)

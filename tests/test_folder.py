@@ -10,7 +10,7 @@ from torchvision.datasets import ImageFolder
 
 from degradation.data import decoding
 from degradation.data.decoding import DRAW, clean_draws, colours, decoded
-from degradation.data.listing import listed, read
+from degradation.data.manifest import listed, read
 from degradation.errors import UseError
 from degradation.spec import Folder
 from tests.made_folder import CLASSES, SMALL, images, make

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from degradation.data.batches import generator
 from degradation.data.folder import load
-from degradation.data.listing import listed
+from degradation.data.manifest import listed
 from degradation.data.streaming import PIECE, Loader, StreamedBatches, StreamedCleanBatches, epoch_draws
 from degradation.errors import UseError
 from degradation.spec import Recipe

@@ -13,18 +13,20 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from degradation import costs, runner, studies
-from degradation.commands.rerunning import rerun
+from degradation.cli.reproduce import rerun
 from degradation.data import streaming
-from degradation.data.listing import listed
-from degradation.environment import Environment, Options
+from degradation.data.manifest import listed
 from degradation.errors import UseError
-from degradation.progress import silent
-from degradation.results import load
+from degradation.launchers import runner
+from degradation.runtime.environment import Environment, Options
+from degradation.runtime.progress import silent
 from degradation.spec import Folder, Measure, StudyRecipe, StudySpec
 from degradation.store import StudyFolder
+from degradation.study import library
+from degradation.study.results import load
+from degradation.training import cost
 from degradation.training.checkpoint import decode, encode
-from degradation.training.loop import Host, Stopped, Training
+from degradation.training.trainer import Host, Stopped, Training
 from tests import calling
 from tests.made_folder import SMALL, images, make, run_spec
 from tests.test_folder import own_cache  # noqa: F401
@@ -237,9 +239,9 @@ def test_final_weights_hold_what_is_needed_to_use_them(done):
 
 
 def test_a_budget_counts_the_time_to_decode_where_that_is_longer(folder, tmp_path, monkeypatch):
-    settled = studies.with_images(study(), StudyFolder(tmp_path, "s"), folder)
+    settled = library.with_images(study(), StudyFolder(tmp_path, "s"), folder)
     asked = options(folder, workers=1)
-    quick = costs.time_costs(settled, asked)
+    quick = cost.time_costs(settled, asked)
     decode = streaming.decoded
 
     def slowly(*arguments):
@@ -247,4 +249,4 @@ def test_a_budget_counts_the_time_to_decode_where_that_is_longer(folder, tmp_pat
         return decode(*arguments)
 
     monkeypatch.setattr(streaming, "decoded", slowly)
-    assert costs.time_costs(settled, asked).step.fixed > quick.step.fixed + 0.2
+    assert cost.time_costs(settled, asked).step.fixed > quick.step.fixed + 0.2

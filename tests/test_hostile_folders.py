@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import save
 
 from degradation.errors import DamagedError
-from degradation.execute import execute
-from degradation.results import load
 from degradation.store import CHECKPOINT, DONE, FACTS, SPEC, STUDY, WEIGHTS, StudyFolder, frame_file, local
+from degradation.study.results import load
+from degradation.training.execute import execute
 from tests import calling
 from tests import made as tiny
 from tests.calling import Command, Said

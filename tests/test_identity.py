@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from degradation.mechanisms.identity import cka, cosine
+from degradation.experiments.identity import cka, cosine
 from tests.made_trials import rows, subject
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from degradation.analysis import intervals
-from degradation.analysis.findings import ALL_EQUAL, ONE_SEED
+from degradation.analysis.estimates import ALL_EQUAL, ONE_SEED
 
 SIMULATIONS = 1000
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from degradation import network
-from degradation.mechanisms.draws import normal_like
-from degradation.mechanisms.landscape import LANDSCAPE, axis, filter_normalized, losses
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.objective import Objective
+from degradation.experiments.draws import normal_like
+from degradation.experiments.experiment import Settings
+from degradation.experiments.landscape import LANDSCAPE, axis, filter_normalized, losses
+from degradation.experiments.objective import Objective
 from tests.made_subject import subject
 
 SETTINGS = Settings(examples=20, points=2)

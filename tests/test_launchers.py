@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from degradation import plan
-from degradation.commands.options import MachineOptions
-from degradation.environment import Options
+from degradation.cli.options import MachineOptions
 from degradation.errors import UseError
+from degradation.launchers.attempts import Attempt, Books, Work
 from degradation.launchers.local import Crew
-from degradation.launchers.shares import Share, share_of
-from degradation.launchers.work import Attempt, Books, Work
-from degradation.progress import Progress
-from degradation.spec import RunSpec
+from degradation.launchers.ray_resources import Share, share_of
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress
+from degradation.spec import RunSpec, grid
 from degradation.store import StudyFolder
 from tests import made
 from tests.made_frames import make_study
 
 CHECKOUT = Path(__file__).parent.parent
-RUN = plan.runs(made.study_spec())[0]
+RUN = grid.runs(made.study_spec())[0]
 GPU_NODE = {"CPU": 16.0, "GPU": 8.0}
 
 
@@ -63,8 +62,8 @@ def python(code: str) -> subprocess.CompletedProcess:
 def test_the_default_launcher_imports_no_ray(tmp_path):
     done = python(f"""
 import sys
-from degradation import runner
-from degradation.commands import app, session
+from degradation.launchers import runner
+from degradation.cli import app, train
 from tests import made
 runner.run(made.study_spec(networks=("plain",), recipe={{"steps": 2}}), name="s", root={str(tmp_path)!r})
 assert "torch" in sys.modules
@@ -77,7 +76,7 @@ def test_without_ray_installed_one_line_says_what_to_install(tmp_path):
     done = python(f"""
 import sys
 sys.modules["ray"] = None  # what an import finds where it is not installed
-from degradation.commands import main
+from degradation.cli import main
 main(["run", "quickstart", "--launcher", "ray", "--root", {str(tmp_path)!r}])
 """)
     assert done.returncode == 2
@@ -149,9 +148,9 @@ def test_a_worker_that_ends_by_the_signal_that_stops_the_study_was_stopped_and_d
 def test_a_second_ctrl_c_at_the_end_of_a_worker_is_no_traceback(tmp_path):
     ended = python(f"""
 import signal
-from degradation.environment import Options
+from degradation.runtime.environment import Options
 from degradation.launchers.local import work_loop
-from degradation.launchers.work import Work
+from degradation.launchers.attempts import Work
 
 class Closed:
     def recv(self):
@@ -196,7 +195,7 @@ def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
     kept, _ = books(tmp_path, 3)
     assert kept.ended(RUN, failure("no data", "use")) is not None
     assert kept.ended(RUN, failure("no data", "use")) is None
-    other = plan.runs(made.study_spec())[1]
+    other = grid.runs(made.study_spec())[1]
     assert kept.ended(other, failure("the memory is full", "memory")) is None
 
 
@@ -215,7 +214,7 @@ def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once
 
 def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):
     kept, said = books(tmp_path, 0)
-    other = plan.runs(made.study_spec())[1]
+    other = grid.runs(made.study_spec())[1]
     kept.ended(RUN, Attempt(ending="held"))
     kept.left([RUN.run_id, other.run_id])
     assert [progress.run_id for progress in said] == [RUN.run_id]

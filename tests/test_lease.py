@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from degradation.errors import LockLost
-from degradation.execute import execute
-from degradation.progress import silent
+from degradation.runtime.progress import silent
 from degradation.store import StudyFolder, Url, lease, remote, store_at
 from degradation.store.lease import Lease
 from degradation.store.objects import Objects
+from degradation.training.execute import execute
 from tests import made, made_stores
 
 s3_server, s3_root, memory_root = made_stores.s3_server, made_stores.s3_root, made_stores.memory_root

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import degradation
-from degradation import frames
+from degradation.frames import schemas
 from degradation.spec import StudySpec
 from degradation.store import EXPERIMENTS, StudyFolder
 from tests import calling
@@ -27,7 +27,7 @@ def test_load_counts_the_rows_and_runs_of_every_frame(made: Command) -> None:
     said = made("load", "made", "--json")
     rows = {row["frame"]: row for row in json.loads(said.out)}
     results = degradation.load("runs/made")
-    assert set(rows) == {"runs", *frames.SCHEMAS, *EXPERIMENTS}
+    assert set(rows) == {"runs", *schemas.SCHEMAS, *EXPERIMENTS}
     for name, frame in results.items():
         assert (rows[name]["rows"], rows[name]["runs"]) == (len(frame), frame["run_id"].nunique()), name
         assert rows[name]["columns"] == list(frame.columns)[-len(rows[name]["columns"]) :], name
@@ -48,7 +48,7 @@ def test_load_of_a_frame_says_what_stands_in_each_column(made: Command) -> None:
 
 
 def test_load_of_some_columns_reads_no_other(made: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from degradation import results
+    from degradation.study import results
 
     asked: list[list[str] | None] = []
     real = results.read_table

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from degradation import logs, plan, runner
-from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.launchers import local, transcript
-from degradation.launchers.work import Attempt, Books, Work
-from degradation.progress import Progress, silent
+from degradation.launchers import local, runner, worker_log
+from degradation.launchers.attempts import Attempt, Books, Work
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress, silent
+from degradation.spec import grid
 from degradation.store import StudyFolder
+from degradation.study import run_logs
 from tests import calling, made
 from tests.calling import Command
 from tests.made_cluster import crashes, pretended, says_hello
 from tests.made_frames import make_study
 
 command = calling.command
-RUN = plan.runs(made.study_spec())[0]
+RUN = grid.runs(made.study_spec())[0]
 
 
 @pytest.fixture
@@ -30,11 +31,11 @@ def folder(tmp_path: Path) -> StudyFolder:
     return folder
 
 
-def attempt(folder: StudyFolder, execute, listen=transcript.overheard, **options) -> str:
+def attempt(folder: StudyFolder, execute, listen=worker_log.overheard, **options) -> str:
     """The log of one attempt."""
     work = Work(root=str(folder.store.root), study="s", options=Options(**options), execute=execute)
     work.attempt(RUN, silent, lambda: False, listen)
-    return "".join(list(logs.read(folder, RUN.run_id).values())[-1:])
+    return "".join(list(run_logs.read(folder, RUN.run_id).values())[-1:])
 
 
 def say(report, phase="train", **fields):
@@ -62,13 +63,13 @@ def test_a_log_is_there_before_the_run_ends_and_no_seldomer_than_checkpoints(fol
     def execute(run, folder, options, report, stop):
         for step in range(3):
             say(report, "evaluate", step=step)
-            there.append("".join(logs.read(folder, RUN.run_id).values()).count("evaluate"))
+            there.append("".join(run_logs.read(folder, RUN.run_id).values()).count("evaluate"))
         return "stopped"
 
     attempt(folder, execute, checkpoint_seconds=0)
     attempt(folder, execute, checkpoint_seconds=1e9)
     assert there == [1, 2, 3, 4, 4, 4]  # of the second attempt the first line alone, until its end
-    assert len(logs.read(folder, RUN.run_id)) == 2
+    assert len(run_logs.read(folder, RUN.run_id)) == 2
 
 
 def test_a_failure_leaves_its_traceback_and_a_held_run_leaves_nothing(folder):
@@ -80,7 +81,7 @@ def test_a_failure_leaves_its_traceback_and_a_held_run_leaves_nothing(folder):
 
     assert attempt(folder, held) == ""
     assert "Traceback (most recent call last)" in attempt(folder, fails)
-    assert logs.logged(folder) == (RUN.run_id,)
+    assert run_logs.logged(folder) == (RUN.run_id,)
 
 
 def test_in_this_process_warnings_are_kept_and_shown_all_the_same(folder):
@@ -95,8 +96,8 @@ def test_in_this_process_warnings_are_kept_and_shown_all_the_same(folder):
 
 def test_of_a_worker_process_all_that_it_prints_is_kept_and_nothing_shown(tmp_path, capfd):
     work = pretended(tmp_path, says_hello, jobs=2, threads=1)
-    assert local.launch(work, plan.runs(made.study_spec()), silent, lambda: False) == {}
-    [said] = logs.read(work.folder, RUN.run_id).values()
+    assert local.launch(work, grid.runs(made.study_spec()), silent, lambda: False) == {}
+    [said] = run_logs.read(work.folder, RUN.run_id).values()
     for part in ("hello from Python", "something is odd", "hello from a library"):
         assert f"{part}\n" in said
     assert capfd.readouterr() == ("", "")
@@ -106,10 +107,10 @@ def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(tmp_path
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     work = pretended(tmp_path, crashes, jobs=2, threads=1, checkpoint_seconds=1e9)
-    failed = local.launch(work, plan.runs(made.study_spec())[:2], silent, lambda: False)
+    failed = local.launch(work, grid.runs(made.study_spec())[:2], silent, lambda: False)
     assert all("its worker process died (exit code -11" in why for why in failed.values())
     assert len(failed) == 2
-    [(_, said)] = logs.attempts(logs.read(work.folder, RUN.run_id))
+    [(_, said)] = run_logs.attempts(run_logs.read(work.folder, RUN.run_id))
     started, *_, died = said.splitlines()[2:]
     assert "  started" in started
     assert "    a library says why" in said
@@ -119,19 +120,19 @@ def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(tmp_path
 
 
 def test_on_a_disk_a_log_is_not_behind_by_more_than_a_second(folder, monkeypatch):
-    monkeypatch.setattr(transcript, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(worker_log, "FLUSH_SECONDS", 0)
 
     def execute(run, folder, options, report, stop):
         say(report, "evaluate", step=1)
         say(report, "evaluate", step=2)
-        assert "".join(logs.read(folder, RUN.run_id).values()).count("evaluate") == 2
+        assert "".join(run_logs.read(folder, RUN.run_id).values()).count("evaluate") == 2
         return "stopped"
 
     attempt(folder, execute, checkpoint_seconds=1e9)
 
 
 def test_a_long_log_loses_its_middle(folder, monkeypatch):
-    monkeypatch.setattr(transcript, "MOST_CHARACTERS", 4000)
+    monkeypatch.setattr(worker_log, "MOST_CHARACTERS", 4000)
 
     def execute(run, folder, options, report, stop):
         for step in range(500):
@@ -149,7 +150,7 @@ def test_a_log_that_cannot_be_written_fails_no_run(folder, monkeypatch):
     def refused(*_):
         raise UseError("the disk is full")
 
-    monkeypatch.setattr(logs, "write", refused)
+    monkeypatch.setattr(run_logs, "write", refused)
 
     def execute(run, folder, options, report, stop):
         say(report, "started")
@@ -165,7 +166,7 @@ def test_a_study_that_was_trained_has_a_log_of_every_run_and_folders_of_results_
         grown = study.model_copy(update={"seeds": seeds})
         runner.carry_out(StudyFolder("runs", "s"), grown, Options(jobs=jobs, threads=1), silent)
     folder = StudyFolder("runs", "s")
-    assert logs.logged(folder) == folder.run_ids()
+    assert run_logs.logged(folder) == folder.run_ids()
     for run_id in folder.run_ids():
         assert {file.name for file in folder.run_path(run_id).iterdir()} - {".lock", "done.json"} == set(
             folder.done(run_id)["files"]
@@ -180,11 +181,11 @@ def test_a_study_that_was_trained_has_a_log_of_every_run_and_folders_of_results_
 def test_why_a_worker_died_stands_below_what_it_said(command: Command):
     folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
     run_id = folder.run_ids()[0]
-    logs.write(folder, run_id, "20260101-000000-000-far.away-7", "first\nevaluate\n")
+    run_logs.write(folder, run_id, "20260101-000000-000-far.away-7", "first\nevaluate\n")
     Books(folder, silent, 1).ended(RUN, Attempt(why="its worker process died", cause="died"))
-    for file, text in logs.read(folder, RUN.run_id).items():
-        logs.write(folder, run_id, file, text)
-    logs.write(folder, run_id, "29260101-000000-000-far.away-8", "second\nfinished\n")
+    for file, text in run_logs.read(folder, RUN.run_id).items():
+        run_logs.write(folder, run_id, file, text)
+    run_logs.write(folder, run_id, "29260101-000000-000-far.away-8", "second\nfinished\n")
     lines = [line for line in command("logs", "made", run_id).out.splitlines() if line]
     assert lines == [
         f"2 attempts at {run_id} so far",
@@ -195,13 +196,13 @@ def test_why_a_worker_died_stands_below_what_it_said(command: Command):
 
 def test_a_worker_that_died_before_it_said_anything_has_made_an_attempt():
     said = {"1": "first\n", "2-note": "died\n", "3-note": "died again\n", "4": "last\n"}
-    assert logs.attempts(said) == [("1", "first\ndied\n"), ("3-note", "died again\n"), ("4", "last\n")]
+    assert run_logs.attempts(said) == [("1", "first\ndied\n"), ("3-note", "died again\n"), ("4", "last\n")]
 
 
 def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):
     folder = make_study(Path("runs"), depths=(8,), seeds=(1, 10))
     for run_id in folder.run_ids():
-        logs.write(folder, run_id, logs.attempt_name(), f"this is {run_id}\n")
+        run_logs.write(folder, run_id, run_logs.attempt_name(), f"this is {run_id}\n")
     short = command("logs", "made", "plain-8-s1")
     assert "this is plain-8-s1-" in short.out
     several = command("logs", "made", "plain")
@@ -216,7 +217,7 @@ def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):
 def test_the_arms_of_runs_that_share_a_name_are_shown(folder):
     run_ids = ("plain-8-s0-aaaaaaaa", "plain-8-s0-bbbbbbbb")
     with pytest.raises(UseError, match=r"aaaaaaaa \(sgd\), plain-8-s0-bbbbbbbb \(adam\)"):
-        logs.find(folder, "plain-8-s0", dict(zip(run_ids, ("sgd", "adam"), strict=True)))
+        run_logs.find(folder, "plain-8-s0", dict(zip(run_ids, ("sgd", "adam"), strict=True)))
 
 
 def test_without_a_run_the_runs_that_have_a_log_are_named(command: Command):
@@ -224,8 +225,8 @@ def test_without_a_run_the_runs_that_have_a_log_are_named(command: Command):
     assert "nothing is kept of any run of made" in command("logs", "made").out
     first, second = folder.run_ids()
     for name in ("20260101-000000-000-far.away-7", "20260101-000000-001-near-8", "20260101-000001-001-here-9-note"):
-        logs.write(folder, first, name, "said\n")
-    logs.note(folder, second, "its worker process died\n")
+        run_logs.write(folder, first, name, "said\n")
+    run_logs.note(folder, second, "its worker process died\n")
     assert command("logs", "made").out.splitlines() == [
         f"{first}  attempts 2, the last 20260101-000000-001-near-8",
         f"{second}  attempts 1, of which the workers said nothing",
@@ -233,10 +234,10 @@ def test_without_a_run_the_runs_that_have_a_log_are_named(command: Command):
 
 
 def test_the_name_of_an_attempt_says_node_and_process():
-    assert logs.worker("20260101-000000-000-far-away.org-7") == ("far-away.org", 7)
-    assert logs.worker(logs.attempt_name()) == (os.uname().nodename, os.getpid())
+    assert run_logs.worker("20260101-000000-000-far-away.org-7") == ("far-away.org", 7)
+    assert run_logs.worker(run_logs.attempt_name()) == (os.uname().nodename, os.getpid())
     with pytest.raises(ValueError, match="note"):
-        logs.worker("20260101-000000-000-far-away.org-7-note")
+        run_logs.worker("20260101-000000-000-far-away.org-7-note")
 
 
 def test_a_planned_run_that_nobody_has_begun_has_no_log(command: Command):
@@ -251,11 +252,11 @@ def test_clean_frees_logs_but_those_of_runs_in_training(command: Command):
     folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
     first, second = folder.run_ids()
     for run_id in (first, second):
-        logs.write(folder, run_id, "1", "x" * 1000)
+        run_logs.write(folder, run_id, "1", "x" * 1000)
     with folder.lock(first):
         assert "logs of 1 run: what their workers said" in " ".join(command("clean", "made").out.split())
         assert "1.0 kB freed" in command("clean", "made", "--yes").out
-    assert logs.logged(folder) == (first,)
-    logs.write(folder, second, "1", "x")
+    assert run_logs.logged(folder) == (first,)
+    run_logs.write(folder, second, "1", "x")
     command("clean", "made", "--run", first, "--yes")
-    assert logs.logged(folder) == (second,)
+    assert run_logs.logged(folder) == (second,)

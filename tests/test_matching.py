@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from degradation.matching import matches, sentence
 from degradation.store import FACTS
+from degradation.study.pairs import matches, sentence
 from tests.made_frames import make_study
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def study_of(folder):
-    from degradation.studies import stored
+    from degradation.study.library import stored
 
     return stored(folder)
 

@@ -8,16 +8,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from degradation import frames, runner
-from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
+from degradation.experiments import MECHANISMS
+from degradation.experiments.experiment import Settings
+from degradation.experiments.run import carry_out, prepare, settled
+from degradation.experiments.time_estimate import foreseen
 from degradation.figures import draw
-from degradation.mechanisms import MECHANISMS
-from degradation.mechanisms.foreseeing import foreseen
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.running import carry_out, prepare, settled
-from degradation.results import load
+from degradation.frames import schemas
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
 from degradation.store import WEIGHTS, StudyFolder
+from degradation.study.results import load
 from tests.calling import command  # noqa: F401
 from tests.made import study_spec
 
@@ -108,8 +109,8 @@ def test_a_part_that_was_changed_is_measured_again(folder):
     with pytest.raises(Interrupted):
         carry_out(interrupted)
     [part] = folder.experiment("lesion").path.glob(f"*/part-{first[1][1]}.parquet")
-    rows = frames.from_parquet(part.read_bytes())
-    part.write_bytes(frames.to_parquet(rows.assign(error=0.5), {}))
+    rows = schemas.from_parquet(part.read_bytes())
+    part.write_bytes(schemas.to_parquet(rows.assign(error=0.5), {}))
     again, second = counting(work(folder))
     carry_out(again)
     assert set(first) & set(second) == {first[1]}

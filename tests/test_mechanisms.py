@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from degradation.data.batches import Batches
 from degradation.errors import UseError
-from degradation.frames import EXPERIMENTS
-from degradation.mechanisms import MECHANISMS, named, surgery
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.reorder import exchanged, stages, tau
-from degradation.mechanisms.trials import draws, reestimate, tried
+from degradation.experiments import MECHANISMS, ablation, named
+from degradation.experiments.evaluate import draws, reestimate, tried
+from degradation.experiments.experiment import Settings
+from degradation.experiments.reorder import exchanged, stages, tau
+from degradation.frames.schemas import EXPERIMENTS
 from degradation.spec import BlockSpec
 from tests.made_trials import SETTINGS, rows, subject
 
@@ -145,7 +145,7 @@ def test_a_block_deleted_by_hand_gives_the_error_and_loss_of_the_lesion(network,
 def test_a_deleted_downsampling_block_leaves_its_zero_padded_shortcut():
     of = subject()
     net = of.network()
-    surgery.delete(net, [3])
+    ablation.delete(net, [3])
     x = torch.rand(2, 16, 8, 8)
     out = net.layer2[0](x)
     assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
@@ -154,12 +154,12 @@ def test_a_deleted_downsampling_block_leaves_its_zero_padded_shortcut():
 
 def test_a_plain_block_that_changes_the_shape_is_named_and_not_deleted():
     measured = rows("lesion", subject("plain"))
-    impossible = measured[measured["how"] == surgery.IMPOSSIBLE]
+    impossible = measured[measured["how"] == ablation.IMPOSSIBLE]
     assert sorted(set(impossible["block"])) == [3, 5]
     assert impossible["error"].isna().all()
-    assert measured.loc[measured["how"] != surgery.IMPOSSIBLE, "error"].notna().all()
+    assert measured.loc[measured["how"] != ablation.IMPOSSIBLE, "error"].notna().all()
     with pytest.raises(ValueError, match=r"block 3 .* changes the shape"):
-        surgery.delete(subject("plain").network(), [3])
+        ablation.delete(subject("plain").network(), [3])
 
 
 def test_a_matched_pair_loses_the_same_blocks_and_takes_the_same_orders():
@@ -179,7 +179,7 @@ def test_random_sets_differ_from_draw_to_draw_and_with_the_seed_of_the_experimen
 def test_reordering_puts_a_block_where_the_order_says():
     of = subject()
     net, before = of.network(), of.network()
-    surgery.reorder(net, [2, 1, 3, 4, 5, 6])
+    ablation.reorder(net, [2, 1, 3, 4, 5, 6])
     x = torch.rand(2, 16, 8, 8)
     assert torch.allclose(net.layer1(x), before.layer1[0](before.layer1[1](x)))
 
@@ -187,7 +187,7 @@ def test_reordering_puts_a_block_where_the_order_says():
 def test_three_blocks_in_turn_stand_where_the_order_says_and_not_the_other_way_round():
     of = subject(depth=20)
     net, before = of.network(), of.network()
-    surgery.reorder(net, [2, 3, 1, *range(4, 10)])
+    ablation.reorder(net, [2, 3, 1, *range(4, 10)])
     x, (first, second, third) = torch.rand(2, 16, 8, 8), before.layer1
     assert torch.allclose(net.layer1(x), first(third(second(x))))
 
@@ -195,7 +195,7 @@ def test_three_blocks_in_turn_stand_where_the_order_says_and_not_the_other_way_r
 def test_a_deleted_block_with_a_projection_leaves_what_the_relu_lets_through():
     of = subject(shortcut="C")
     net, before = of.network(), of.network()
-    surgery.delete(net, [2])
+    ablation.delete(net, [2])
     x = torch.rand(2, 16, 8, 8)
     projected = before.layer1[1].downsample(x)
     assert (projected < 0).any()
@@ -205,7 +205,7 @@ def test_a_deleted_block_with_a_projection_leaves_what_the_relu_lets_through():
 @pytest.mark.parametrize("order", [[3, 2, 1, 4, 5, 6], [1, 2, 4, 3, 5, 6], [1, 1, 3, 4, 5, 6]])
 def test_an_order_that_shapes_forbid_is_refused(order):
     with pytest.raises(ValueError, match=r"expected each|does not fit"):
-        surgery.reorder(subject().network(), order)
+        ablation.reorder(subject().network(), order)
 
 
 def test_kendalls_tau_of_known_orders():
@@ -224,7 +224,7 @@ def test_exchanges_stay_within_their_group():
 
 def test_depth_8_has_nothing_to_reorder():
     of = subject(depth=8)
-    assert stages(surgery.keeping_shape(of.network())) == []
+    assert stages(ablation.keeping_shape(of.network())) == []
     assert list(named("reorder").parts(of, SETTINGS)) == ["swaps-0-0"]
 
 

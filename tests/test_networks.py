@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from degradation import plan
 from degradation.networks import for_run, network
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
-from degradation.spec import BlockSpec, StudySpec, Synthetic
+from degradation.spec import BlockSpec, StudySpec, Synthetic, grid
 
 # FACTS: He et al. 2015, Table 6, made exact; multiply-adds of convolutions and linear layer.
 PUBLISHED = {20: (269_722, 40_551_040), 32: (464_154, 68_862_592), 44: (658_586, 97_174_144),
@@ -16,7 +15,7 @@ KINDS = [("plain", "none"), ("residual", "A"), ("residual", "B"), ("residual", "
 
 @pytest.mark.parametrize("depth", PUBLISHED)
 def test_closed_forms_are_the_published_counts(depth):
-    assert (plan.parameters(depth, "A"), plan.multiply_adds(depth, "A")) == PUBLISHED[depth]
+    assert (grid.parameters(depth, "A"), grid.multiply_adds(depth, "A")) == PUBLISHED[depth]
 
 
 @pytest.mark.parametrize(("kind", "shortcut"), KINDS)
@@ -25,7 +24,7 @@ def test_closed_forms_are_the_published_counts(depth):
 def test_parameters_of_the_network_are_the_closed_form(kind, shortcut, depth, norm, width):
     made = network(kind, depth, shortcut, seed=None, norm=norm, width=width)
     counted = sum(weight.numel() for weight in made.parameters())
-    assert counted == plan.parameters(depth, shortcut, norm=norm, width=width)
+    assert counted == grid.parameters(depth, shortcut, norm=norm, width=width)
 
 
 @pytest.mark.parametrize(("kind", "shortcut"), KINDS)
@@ -40,15 +39,15 @@ def test_multiply_adds_counted_by_hooks_are_the_closed_form(kind, shortcut, norm
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             module.register_forward_hook(count)
     made(torch.zeros(1, 3, 32, 32))
-    assert sum(counted) == plan.multiply_adds(14, shortcut, width=width)
+    assert sum(counted) == grid.multiply_adds(14, shortcut, width=width)
 
 
 def test_the_counts_of_a_run_are_those_of_its_network():
     study = StudySpec(depths=(8,), shortcuts=("B",), norm="none", width=2, dataset=Synthetic(size=16))
-    for run in plan.runs(study):
+    for run in grid.runs(study):
         made = for_run(run)
-        assert sum(weight.numel() for weight in made.parameters()) == plan.parameters_of(run)
-        assert plan.multiply_adds_of(run) == plan.multiply_adds(8, run.shortcut, 16, width=2)
+        assert sum(weight.numel() for weight in made.parameters()) == grid.parameters_of(run)
+        assert grid.multiply_adds_of(run) == grid.multiply_adds(8, run.shortcut, 16, width=2)
         assert made.layout.layers[0].response == "conv1"
         assert made.conv1.out_channels == 32
 

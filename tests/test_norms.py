@@ -9,9 +9,9 @@ from torch import nn
 from degradation.networks import network
 from degradation.networks.norms import branch_scale
 from degradation.networks.weights import shared_weights
-from degradation.plan import parameters
 from degradation.probes import Taps
 from degradation.spec import Initialization
+from degradation.spec.grid import parameters
 
 KINDS = [("plain", "none"), ("residual", "A"), ("residual", "B"), ("residual", "C")]
 INITIALIZATIONS: list[Initialization] = ["he", "orthogonal", "delta-orthogonal", "dirac"]

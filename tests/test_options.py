@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from degradation.commands.options import FIELDS, MachineOptions, StudyOptions
-from degradation.commands.tokens import MULTI_VALUE, expand
-from degradation.commands.values import seconds
-from degradation.environment import Options
+from degradation.cli.options import FIELDS, MachineOptions, StudyOptions
+from degradation.cli.parser import MULTI_VALUE, expand
+from degradation.cli.validators import seconds
 from degradation.errors import UseError
+from degradation.runtime.environment import Options
 from degradation.spec import StudySpec, flatten
 
 VALUES = {

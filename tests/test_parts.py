@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from degradation import networks, plan
+from degradation import networks
 from degradation.data.batches import Batches
-from degradation.environment import Options, choose_environment, choose_jobs, cores
 from degradation.errors import UseError
 from degradation.networks.variants import kept
 from degradation.probes import PROBES, Measurement, Taps
-from degradation.processes import Processes, check_shares, here, launching
-from degradation.progress import silent
-from degradation.spec import Measure, Recipe
-from degradation.studies import stored
-from degradation.training.loop import Training
-from degradation.training.parts import Parts
-from degradation.training.recipe import learning_rate
-from degradation.training.team import Team
+from degradation.runtime.distributed import Processes, check_shares, here, launching
+from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
+from degradation.runtime.progress import silent
+from degradation.spec import Measure, Recipe, grid
+from degradation.study.library import stored
+from degradation.training.ghost_batches import Parts
+from degradation.training.lr_schedule import learning_rate
+from degradation.training.process_group import Team
+from degradation.training.trainer import Training
 from tests import made
 from tests.calling import Command, command, trained  # noqa: F401
 
@@ -228,8 +228,8 @@ def test_a_captured_step_is_refused_for_several_processes(three_processes):
 
 
 def test_processes_that_are_not_connected_do_not_train(three_processes, tmp_path):
-    from degradation.execute import execute
     from degradation.store import StudyFolder
+    from degradation.training.execute import execute
 
     environment = choose_environment(Options(device="cpu"), "fp32", 1)
     with pytest.raises(RuntimeError, match="are not connected"):
@@ -252,13 +252,13 @@ TINY = ["run", "--dataset", "synthetic", "--depths", "8", "--steps", "50", "--no
 def test_a_new_study_has_a_ghost_batch_for_each_process_and_says_so(
     three_processes, command: Command, trained, tmp_path, monkeypatch  # noqa: F811
 ):  # fmt: skip
-    monkeypatch.setattr("degradation.together.leading", NotConnecting)
+    monkeypatch.setattr("degradation.training.coordinator.leading", NotConnecting)
     said = command(*TINY, "--set", "recipe.batch=120", "--name", "s")
     assert said.status == 0
     assert "recipe.ghost_batches = 3" in said.out
     from degradation.store import StudyFolder
 
-    assert {run.recipe.ghost_batches for run in plan.runs(stored(StudyFolder("runs", "s")))} == {3}
+    assert {run.recipe.ghost_batches for run in grid.runs(stored(StudyFolder("runs", "s")))} == {3}
     said = command(*TINY, "--name", "other")
     assert said.status == 2
     assert said.err.startswith("degradation: 3 processes: batch 128 cannot be divided into ghost_batches 3")

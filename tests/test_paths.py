@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from degradation import network
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.paths import PATHS, Unravelled
+from degradation.experiments.experiment import Settings
+from degradation.experiments.paths import PATHS, Unravelled
 from tests.made_subject import set_statistics, subject
 
 SETTINGS = Settings(examples=16, draws=1)

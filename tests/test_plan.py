@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from degradation import plan
-from degradation.spec import StudySpec, flatten
+from degradation.spec import StudySpec, flatten, grid
 
 STUDIES = st.builds(
     StudySpec,
@@ -17,14 +16,14 @@ STUDIES = st.builds(
 
 @given(STUDIES)
 def test_every_run_stands_once_and_has_its_own_id(study):
-    runs = plan.runs(study)
+    runs = grid.runs(study)
     kinds = ("plain" in study.networks) + len(study.shortcuts) * ("residual" in study.networks)
     assert len(runs) == len({run.run_id for run in runs}) == len(study.depths) * len(study.seeds) * kinds
 
 
 @given(STUDIES)
 def test_a_matched_pair_differs_in_network_and_shortcut_and_in_nothing_else(study):
-    for pair in plan.pairs(plan.runs(study)):
+    for pair in grid.pairs(grid.runs(study)):
         plain, residual = flatten(pair.plain), flatten(pair.residual)
         assert {name for name in plain if plain[name] != residual[name]} == {"network", "shortcut"}
 
@@ -33,10 +32,10 @@ def test_a_matched_pair_differs_in_network_and_shortcut_and_in_nothing_else(stud
 def test_a_plain_run_is_trained_once_and_compared_with_every_option(study):
     both = set(study.networks) == {"plain", "residual"}
     expected = len(study.depths) * len(study.seeds) * len(study.shortcuts) if both else 0
-    assert len(plan.pairs(plan.runs(study))) == expected
+    assert len(grid.pairs(grid.runs(study))) == expected
 
 
 def test_an_unfinished_study_holds_a_whole_grid_of_one_seed_early():
-    runs = plan.runs(StudySpec(depths=(8, 20), seeds=(0, 1)))
+    runs = grid.runs(StudySpec(depths=(8, 20), seeds=(0, 1)))
     assert [run.seed for run in runs] == [0] * 4 + [1] * 4
     assert [run.depth for run in runs[:4]] == [20, 20, 8, 8]

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from degradation import networks
 from degradation.data.batches import Batches
-from degradation.environment import Environment
 from degradation.probes import Measurement, Taps
 from degradation.probes.gradients import needs
 from degradation.probes.probe import moments
-from degradation.progress import silent
+from degradation.runtime.environment import Environment
+from degradation.runtime.progress import silent
 from degradation.spec import Measure
-from degradation.training.loop import Host, Training
-from degradation.training.recipe import learning_rate
+from degradation.training.lr_schedule import learning_rate
 from degradation.training.step import forward
+from degradation.training.trainer import Host, Training
 from tests import made
 
 QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)

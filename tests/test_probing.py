@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from degradation import networks
-from degradation.commands.inspecting import NORMALIZATIONS, channels_of
+from degradation.cli.probe import NORMALIZATIONS, channels_of
 from degradation.data.synthetic import make
 from degradation.errors import UseError
 from degradation.spec import Synthetic
@@ -230,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
     out,
     why,
 ):
-    monkeypatch.setattr("degradation.probing.Probing.__call__", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("degradation.experiments.probe_weights.Probing.__call__", lambda *_: pytest.fail("computed"))
     torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
     for name in ("afile", "probes"):
         (tmp_path / name).touch()
@@ -244,7 +244,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
 
 
 def test_a_store_that_nobody_knows_is_said_before_anything_is_computed(command, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("degradation.probing.Probing.__call__", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("degradation.experiments.probe_weights.Probing.__call__", lambda *_: pytest.fail("computed"))
     torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
     said = command(*PROBE, "--weights", "good.pt", "--out", "nope://x/y")
     assert (said.status, said.err.count("\n")) == (2, 1), said.err

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import degradation
-from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.results import Results
+from degradation.runtime.environment import Options
 from degradation.spec import StudySpec, Synthetic
+from degradation.study.results import Results
 from tests import made
 from tests.made_frames import make_study
 

@@ -14,21 +14,23 @@ import pytest
 
 pytest.importorskip("ray")
 
-from degradation import logs, plan, runner
-from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.launchers import cluster as cluster_room
-from degradation.launchers import dispatching, nodes, work
+from degradation.launchers import attempts as work
 from degradation.launchers import ray as launcher
-from degradation.progress import silent
-from degradation.results import load
+from degradation.launchers import ray_cluster as cluster_room
+from degradation.launchers import ray_scheduler, ray_tasks, runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import grid
 from degradation.store import StudyFolder
+from degradation.study import run_logs
+from degradation.study.results import load
 from tests import made, made_cluster
 from tests.made_cluster import pretended, unhurried
 from tests.test_runner import assert_same_frames
 
 STUDY = made.study_spec(seeds=(0, 1), recipe={"steps": 120})
-RUNS = plan.runs(STUDY)
+RUNS = grid.runs(STUDY)
 CHECKOUT = Path(__file__).parent.parent
 
 
@@ -99,8 +101,8 @@ def test_a_worker_that_is_killed_continues_from_its_checkpoint(on, uninterrupted
     watch = Once(kill)
     assert launcher.launch(pretended(tmp_path, unhurried, STUDY, **on), RUNS, watch, lambda: False) == {}
     assert "its worker process died; tried again, 1 of 3" in watch.messages("waiting")
-    [killed] = [run_id for run_id in logs.logged(folder) if len(logs.read(folder, run_id)) == 3]
-    before, death, after = logs.read(folder, killed).values()
+    [killed] = [run_id for run_id in run_logs.logged(folder) if len(run_logs.read(folder, run_id)) == 3]
+    before, death, after = run_logs.read(folder, killed).values()
     assert "evaluate" in before
     assert death == "its worker process died\n"
     assert "continued from step" in after
@@ -112,7 +114,7 @@ def test_a_node_on_which_every_run_fails_costs_none_where_another_can_take_them(
     watch = Once(None)
     study = made.study_spec(seeds=tuple(range(6)))
     asked = pretended(tmp_path, made_cluster.finds_no_data_on_a_sick_node, study, **on)
-    failed = launcher.launch(asked, plan.runs(study), watch, lambda: False)
+    failed = launcher.launch(asked, grid.runs(study), watch, lambda: False)
     cluster.remove_node(sick)
     assert failed == {}
     assert made_cluster.notes(tmp_path)
@@ -133,7 +135,7 @@ def test_a_node_that_cannot_take_part_is_named_before_any_training(cluster, on, 
 def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(on, tmp_path):
     asked = pretended(tmp_path, made_cluster.crashes, **on | {"checkpoint_seconds": 1e9})
     assert launcher.launch(asked, RUNS[:1], silent, lambda: False) == {}
-    (_, died), _ = logs.attempts(logs.read(asked.folder, RUNS[0].run_id))
+    (_, died), _ = run_logs.attempts(run_logs.read(asked.folder, RUNS[0].run_id))
     assert "    a library says why" in died
     assert "Fatal Python error: Segmentation fault" in died
     assert died.endswith("its worker process died\n")
@@ -141,7 +143,7 @@ def test_the_last_words_of_a_worker_that_dies_are_in_the_log_of_its_run(on, tmp_
 
 def worker_of(folder: StudyFolder, run_id: str) -> int:
     """The process that trains a run, as its log names it."""
-    return int(list(logs.read(folder, run_id))[-1].rsplit("-", 1)[1])
+    return int(list(run_logs.read(folder, run_id))[-1].rsplit("-", 1)[1])
 
 
 def test_a_run_that_always_fails_is_reported_after_its_retries_and_the_others_finish(on, tmp_path):
@@ -149,8 +151,8 @@ def test_a_run_that_always_fails_is_reported_after_its_retries_and_the_others_fi
     assert set(failed) == {run.run_id for run in RUNS if run.network == "plain"}
     for run_id, why in failed.items():
         assert why.startswith("RuntimeError: attempt 4 has failed (its traceback: degradation logs s plain-8")
-        assert len(made_cluster.notes(tmp_path)[run_id]) == 1 + dispatching.RETRIES
-        said = list(logs.read(StudyFolder(tmp_path, "s"), run_id).values())
+        assert len(made_cluster.notes(tmp_path)[run_id]) == 1 + ray_scheduler.RETRIES
+        said = list(run_logs.read(StudyFolder(tmp_path, "s"), run_id).values())
         assert len(said) == 4
         assert all("Traceback (most recent call last)" in text for text in said)
 
@@ -191,12 +193,12 @@ def test_a_run_that_is_held_is_looked_at_again_and_has_not_failed(on, tmp_path):
     assert waits == f"nothing else is left: waiting for what other processes train: {RUNS[0].run_id}"
     assert watch.messages("finished") == ["trained by another process"]
     assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 3
-    assert logs.logged(StudyFolder(tmp_path, "s")) == ()
+    assert run_logs.logged(StudyFolder(tmp_path, "s")) == ()
 
 
 def test_what_a_worker_prints_stands_in_the_log_of_its_run(on, tmp_path):
     launcher.launch(pretended(tmp_path, made_cluster.says_hello, **on), RUNS[:1], silent, lambda: False)
-    [said] = logs.read(StudyFolder(tmp_path, "s"), RUNS[0].run_id).values()
+    [said] = run_logs.read(StudyFolder(tmp_path, "s"), RUNS[0].run_id).values()
     for part in ("hello from Python", "something is odd", "hello from a library", "launcher ray", "finished"):
         assert part in said
 
@@ -204,7 +206,9 @@ def test_what_a_worker_prints_stands_in_the_log_of_its_run(on, tmp_path):
 # The command itself
 
 
-SILENT = "from degradation.launchers import cluster; cluster.SILENT_SECONDS = {}; from degradation.commands import main"
+SILENT = (
+    "from degradation.launchers import ray_cluster; ray_cluster.SILENT_SECONDS = {}; from degradation.cli import main"
+)
 LOST = "from tests import made_cluster; made_cluster.lose_head({!r})"
 
 
@@ -422,7 +426,7 @@ def test_a_share_that_no_node_has_is_named_before_it_is_waited_for(cluster, tmp_
 
 
 def test_a_node_with_another_version_ends_the_study_with_one_line(on, tmp_path, monkeypatch):
-    monkeypatch.setattr(nodes, "__version__", "0.0.9")  # of the command: the nodes have their own
+    monkeypatch.setattr(ray_tasks, "__version__", "0.0.9")  # of the command: the nodes have their own
     with pytest.raises(UseError, match=r"node .* has degradation .*, the command 0\.0\.9"):
         runner.carry_out(StudyFolder(tmp_path, "s"), STUDY, Options(**on), silent)
 

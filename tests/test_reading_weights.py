@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from degradation import networks
 from degradation.errors import UseError
 from degradation.networks.reading import Asked, network_of
-from degradation.networks.states import fill
+from degradation.networks.state_dicts import fill
 from degradation.networks.weight_files import PassedOver, read_weights
 from degradation.spec import RunSpec, StudySpec, Synthetic
 from degradation.training.checkpoint import encode_weights
@@ -249,7 +249,7 @@ def test_a_file_of_ours_is_not_read_as_another_network(command: Command, asked, 
 
 
 def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monkeypatch):  # noqa: F811
-    from degradation.probing import Probing
+    from degradation.experiments.probe_weights import Probing
 
     probed, real = [], Probing.__call__
     monkeypatch.setattr(Probing, "__call__", lambda self, network: (probed.append(network), real(self, network))[1])

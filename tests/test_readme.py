@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from degradation import studies
-from degradation.commands.app import app
+from degradation.cli.app import app
+from degradation.study import library
 from tests.calling import Command, command  # noqa: F401
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -75,7 +75,7 @@ def test_what_the_readme_runs_can_be_planned(command, line):  # noqa: F811
 
 
 def test_every_study_that_ships_stands_in_the_table():
-    assert set(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == set(studies.shipped())
+    assert set(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == set(library.shipped())
 
 
 def test_the_readme_holds_two_commands_that_set_everything_up():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import degradation
 from degradation.errors import UseError
-from degradation.layout import inferred
+from degradation.networks.layout import inferred
 
 STEPS = 3
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import degradation
-from degradation.recording.copies import Hook
+from degradation.recording.copyable_hooks import Hook
 
 
 class Net(nn.Module):

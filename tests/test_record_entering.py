@@ -9,7 +9,7 @@ from torch import nn
 
 import degradation
 from degradation.errors import UseError
-from degradation.recording import backwards, listening, recorder, scaling, updates, weights
+from degradation.recording import backward_hooks, grad_scaler, module_hooks, recorder, updates, weights
 
 
 def network():
@@ -99,19 +99,19 @@ def test_a_backward_that_fails_leaves_nothing_behind():
 
 
 INNER = {
-    "what a gradient is": (backwards, "peaks"),
-    "the parts of a gradient": (backwards, "_parts"),
+    "what a gradient is": (backward_hooks, "peaks"),
+    "the parts of a gradient": (backward_hooks, "_parts"),
     "the norm of a weight": (weights, "norm_of"),
-    "the size of a gradient": (listening, "size_of"),
-    "the input": (listening, "finite_of"),
-    "the output": (listening, "first_tensor"),
-    "when it is answered": (listening, "when_answered"),
-    "pooling": (listening, "pooled"),
+    "the size of a gradient": (module_hooks, "size_of"),
+    "the input": (module_hooks, "finite_of"),
+    "the output": (module_hooks, "first_tensor"),
+    "when it is answered": (module_hooks, "when_answered"),
+    "pooling": (module_hooks, "pooled"),
     "where it was not finite": (recorder, "first_place"),
     "the order": (recorder, "in_forward_order"),
     "the listener": (recorder, "Listener"),
     "the distance": (updates, "_distance"),
-    "a scaled loss": (scaling, "peaks"),
+    "a scaled loss": (grad_scaler, "peaks"),
 }
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import degradation
-from degradation.recording import keeping
+from degradation.recording import buffer
 
 GRADIENTS = ["weight_grad_norm", "weight_norm", "response_grad_norm", "response_grad_rms"]
 
@@ -270,7 +270,7 @@ def test_under_data_parallel_each_process_records_its_own_share(tmp_path):
 
 
 def test_the_kept_steps_are_bounded_and_spread_over_all(monkeypatch):
-    monkeypatch.setattr(keeping, "LIMIT", 6)
+    monkeypatch.setattr(buffer, "LIMIT", 6)
     rec = recorded(network(), steps=30, every=1)
     steps = sorted(rec.frame("gradients")["step"].unique())
     assert len(steps) <= 6

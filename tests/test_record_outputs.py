@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import degradation
-from degradation.recording import keeping
+from degradation.recording import buffer
 
 
 class Returns(nn.Module):
@@ -113,7 +113,7 @@ def test_a_summary_says_how_often_was_measured():
 
 
 def test_a_summary_says_which_steps_are_kept_where_not_all_are(monkeypatch):
-    monkeypatch.setattr(keeping, "LIMIT", 6)
+    monkeypatch.setattr(buffer, "LIMIT", 6)
     lines = counted(30, every=1)
     assert lines[0] == "1 layer, 4 measured steps of 30 (every=8)"
     assert lines[-1] == (

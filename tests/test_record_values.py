@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import degradation
-from degradation.layout import Layer, Layout, Normalized
+from degradation.networks.layout import Layer, Layout, Normalized
 from degradation.probes import PROBES, Measurement, Readings, magnitudes
-from degradation.recording import backwards
+from degradation.recording import backward_hooks
 
 FROZEN = [torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]
 
@@ -121,7 +121,7 @@ def test_between_measured_steps_a_finite_value_is_finite_whatever_its_square(dty
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("whole", [True, False])
 def test_between_measured_steps_one_value_that_is_not_finite_is_seen(bad, whole, monkeypatch):
-    monkeypatch.setattr(backwards, "WHOLE", 2**18 if whole else 1)
+    monkeypatch.setattr(backward_hooks, "WHOLE", 2**18 if whole else 1)
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     with degradation.record(model, every=10) as rec:
         for step in range(5):

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 import degradation
-from degradation import runner
-from degradation.environment import Options
 from degradation.errors import UseError
-from degradation.progress import silent
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
 from degradation.store import StudyFolder, lease, remote, store_at
-from degradation.store.faults import is_missing, is_taken, is_transient, refused
+from degradation.store.remote_errors import is_missing, is_taken, is_transient, refused
 from tests import calling, made, made_stores
 from tests.calling import Command
 from tests.test_runner import SCRIPT, assert_same_frames, start, wait_for

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from degradation import plan
 from degradation.analysis import analyse
-from degradation.commands.rerunning import rerun
+from degradation.cli.reproduce import rerun
 from degradation.errors import UseError
 from degradation.figures import FIGURES
 from degradation.figures.curves import curves
@@ -25,9 +24,9 @@ from degradation.report.files import Report, write
 from degradation.report.marks import marks, marks_of
 from degradation.report.pairs import proof
 from degradation.report.rendering import escaped
-from degradation.results import Results, load
-from degradation.spec import Measure, StudyRecipe, StudySpec
+from degradation.spec import Measure, StudyRecipe, StudySpec, grid
 from degradation.store import StudyFolder
+from degradation.study.results import Results, load
 from tests.calling import CHECKOUT
 from tests.made_frames import make_study, write_run
 
@@ -327,7 +326,7 @@ def test_an_interrupted_study_names_what_is_not_done(tmp_path: Path) -> None:
     study = StudySpec(depths=(8, 14), seeds=(0,), recipe=StudyRecipe(steps=32))
     folder = StudyFolder(tmp_path, "half")
     folder.write_study(study.begun().model_dump(mode="json"))
-    done, *others = plan.runs(study)
+    done, *others = grid.runs(study)
     write_run(folder, done)
     text = text_of(folder)
     assert "3 of 4 planned runs are not done" in text

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from degradation import studies
-from degradation.commands.rerunning import rerun
-from degradation.results import load
+from degradation.cli.reproduce import rerun
 from degradation.spec import Cifar10, Digits, Measure, StudyRecipe, StudySpec, Synthetic
+from degradation.study import library
+from degradation.study.results import load
 from tests import calling
 from tests.calling import CHECKOUT, Command
 
@@ -16,8 +16,8 @@ command = calling.command
 
 STUDIES = {
     "the defaults": StudySpec(),
-    "a study that ships": studies.read(studies.shipped()["quickstart"]),
-    "one that ships, with options": studies.read(studies.shipped()["cifar10-short"]).model_copy(
+    "a study that ships": library.read(library.shipped()["quickstart"]),
+    "one that ships, with options": library.read(library.shipped()["cifar10-short"]).model_copy(
         update={"precision": "bf16", "seeds": (4, 3)}
     ),
     "no probe": StudySpec(measure=Measure(probes=(), eval_every=7, eval_examples=100, snapshots=(1, 20))),
@@ -36,7 +36,7 @@ STUDIES = {
     "a question that a shell would read": StudySpec(
         question="Is \"it\" $HOME, `ls` or '\\n'? <script> é \t | --seeds 3\nsecond line", depths=(8,)
     ),
-    "arms that ship, with options": studies.read(studies.shipped()["batch-norm"]).model_copy(update={"seeds": (7,)}),
+    "arms that ship, with options": library.read(library.shipped()["batch-norm"]).model_copy(update={"seeds": (7,)}),
     "arms": StudySpec(
         arms={
             "sgd": {},
@@ -44,7 +44,7 @@ STUDIES = {
             "wide": {"width": 2},
         }
     ),
-    "one that ships, without what it sets": studies.read(studies.shipped()["quickstart"]).model_copy(
+    "one that ships, without what it sets": library.read(library.shipped()["quickstart"]).model_copy(
         update={"measure": Measure()}
     ),
 }

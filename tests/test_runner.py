@@ -16,19 +16,20 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from degradation import logs, plan, runner
-from degradation.commands.cleaning import leftovers
-from degradation.commands.watching import watching
+from degradation.cli.progress import watching
 from degradation.data import load_images
-from degradation.environment import Options
 from degradation.errors import Interrupted, UseError
-from degradation.execute import execute
-from degradation.progress import silent
-from degradation.results import load
-from degradation.spec import Measure
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import Measure, grid
 from degradation.store import StudyFolder, snapshot_file
+from degradation.study import run_logs
+from degradation.study.cleanup import leftovers
+from degradation.study.results import load
 from degradation.training.checkpoint import encode
-from degradation.training.loop import Training
+from degradation.training.execute import execute
+from degradation.training.trainer import Training
 from tests import made
 
 ONE = Options(jobs=1, threads=1, checkpoint_seconds=0)
@@ -108,11 +109,11 @@ def test_a_study_on_disk_keeps_its_warm_up_where_another_is_not_asked_for(tmp_pa
 
 SCRIPT = """
 import sys
-from degradation import runner
-from degradation.environment import Options
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
 from degradation.store import StudyFolder
 from degradation.training.checkpoint import encode
-from degradation.training.loop import Training
+from degradation.training.trainer import Training
 from tests import made
 
 root = sys.argv[1]
@@ -168,7 +169,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
     place = said.index(runner.STOPPING)  # at once, and once
     assert (said[place - 1].phase, said.count(runner.STOPPING)) == ("evaluate", 1)
     assert interrupted.value.status == status
-    first = plan.runs(made.study_spec())[0].run_id
+    first = grid.runs(made.study_spec())[0].run_id
     assert folder.checkpoint(first) is not None
     assert not folder.is_done(first)
     messages = []
@@ -179,7 +180,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
 
 def test_what_is_left_of_a_study_keeps_the_threads_it_began_with(tmp_path, monkeypatch):
     # With fewer runs left than cores, the runs left would get more threads each, and round otherwise.
-    monkeypatch.setattr("degradation.environment.cores", lambda: 8)
+    monkeypatch.setattr("degradation.runtime.environment.cores", lambda: 8)
     monkeypatch.setattr("degradation.launchers.local.cores", lambda: 8)
     study, seen = made.study_spec(seeds=(0, 1)), []
     runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), Options(jobs=1, threads=2), silent)
@@ -204,7 +205,7 @@ def test_two_commands_on_one_study_share_the_work(uninterrupted, tmp_path):
 def test_a_run_that_another_command_ends_meanwhile_is_counted_and_has_no_log(tmp_path, jobs):
     folder, out = StudyFolder(tmp_path, "s"), Console(file=io.StringIO(), width=200)
     study = made.study_spec(seeds=(0, 1))
-    runs = plan.runs(study)
+    runs = grid.runs(study)
     other = runs[-1]
 
     def report(progress):
@@ -218,12 +219,12 @@ def test_a_run_that_another_command_ends_meanwhile_is_counted_and_has_no_log(tmp
     [line] = [line for line in out.file.getvalue().splitlines() if other.run_id in line]
     assert "finished  step 12 of 12  trained by another process" in line
     assert "(4 of 4)" in out.file.getvalue()
-    assert other.run_id not in logs.logged(folder)
+    assert other.run_id not in run_logs.logged(folder)
 
 
 def test_a_run_held_by_another_process_is_waited_for(tmp_path):
     folder, said = StudyFolder(tmp_path, "s"), []
-    held = plan.runs(made.study_spec())[0].run_id
+    held = grid.runs(made.study_spec())[0].run_id
     holder = subprocess.Popen(
         [sys.executable, "-c", f"""
 import time
@@ -247,7 +248,7 @@ with StudyFolder({str(tmp_path)!r}, "s").lock({held!r}) as got:
 
 def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupted, tmp_path):
     folder, said = StudyFolder(tmp_path, "s"), []
-    first = plan.runs(made.study_spec())[0]
+    first = grid.runs(made.study_spec())[0]
     folder.write_spec(first.run_id, first.model_dump(mode="json"))
     folder.write_checkpoint(first.run_id, b"not a checkpoint")
     runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
@@ -257,7 +258,7 @@ def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupte
 
 def test_a_checkpoint_that_this_version_cannot_load_is_set_aside_once(uninterrupted, tmp_path):
     folder, said = StudyFolder(tmp_path, "s"), []
-    first = plan.runs(made.study_spec())[0]
+    first = grid.runs(made.study_spec())[0]
     checkpoint = Training(first, load_images(first.dataset, None), made.CPU, silent).checkpoint()
     older = replace(checkpoint, tensors={f"old.{name}": each for name, each in checkpoint.tensors.items()})
     folder.write_checkpoint(first.run_id, encode(older))
@@ -294,14 +295,14 @@ def test_a_run_that_lost_its_snapshot_fails_in_one_line_and_is_trained_again(tmp
             shutil.rmtree(folder.run_path(progress.run_id))
 
     outcome = runner.carry_out(folder, SNAPSHOTS, ONE, delete)
-    assert sorted(outcome.failed) == sorted(run.run_id for run in plan.runs(SNAPSHOTS))
+    assert sorted(outcome.failed) == sorted(run.run_id for run in grid.runs(SNAPSHOTS))
     assert all("snapshot-3.safetensors was changed or deleted" in why for why in outcome.failed.values())
     assert len(runner.carry_out(folder, SNAPSHOTS, ONE, silent).finished) == 2
 
 
 def test_a_half_run_whose_snapshot_was_changed_begins_anew(tmp_path):
     folder, said = StudyFolder(tmp_path, "s"), []
-    run = plan.runs(SNAPSHOTS)[0]
+    run = grid.runs(SNAPSHOTS)[0]
     kept = snapshot_file(3)
     assert execute(run, folder, made.CPU, silent, lambda: folder.kept(run.run_id, kept) is not None) == "stopped"
     place = folder.run_path(run.run_id) / kept
@@ -314,7 +315,7 @@ def test_a_half_run_whose_snapshot_was_changed_begins_anew(tmp_path):
 
 def test_the_checkpoint_of_another_run_is_not_taken(uninterrupted, tmp_path):
     folder, options = StudyFolder(tmp_path, "s"), Options(jobs=1, threads=1)
-    first, other = plan.runs(made.study_spec())
+    first, other = grid.runs(made.study_spec())
     stranger = Training(other, load_images(other.dataset, None), made.CPU, silent)
     folder.write_spec(first.run_id, first.model_dump(mode="json"))
     folder.write_checkpoint(first.run_id, encode(stranger.checkpoint()))
@@ -346,22 +347,22 @@ def test_a_damaged_file_of_a_done_run_is_reported_and_nothing_is_overwritten(tmp
     ],
 )
 def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch, failure, line):
-    from degradation.training import loop
+    from degradation.training import trainer
 
-    real = loop.Training._step
+    real = trainer.Training._step
 
     def fail(training):
         if training.run.network == "plain" and training.position == 3:
             raise RuntimeError(failure)
         real(training)
 
-    monkeypatch.setattr(loop.Training, "_step", fail)
+    monkeypatch.setattr(trainer.Training, "_step", fail)
     outcome = runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), ONE, silent)
     assert len(outcome.finished) == 1
     [(run_id, why)] = outcome.failed.items()
     assert run_id.startswith("plain-8")
     assert why.startswith(line)
-    [said] = logs.read(StudyFolder(tmp_path, "s"), run_id).values()
+    [said] = run_logs.read(StudyFolder(tmp_path, "s"), run_id).values()
     assert "Traceback (most recent call last)" in said
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from degradation import schedules
+from degradation.spec import schedules
 
 STEPS = st.integers(1, 100_000)
 

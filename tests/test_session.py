@@ -11,16 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from degradation import runner
-from degradation.commands import session
-from degradation.environment import Options
+from degradation.cli import train
 from degradation.errors import Interrupted, UseError
-from degradation.progress import silent
-from degradation.results import load
-from degradation.runner import Outcome
+from degradation.launchers import runner
+from degradation.launchers.runner import Outcome
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.runtime.signals import interruptible, stop_requests
 from degradation.spec import StudySpec
-from degradation.stopping import interruptible, stop_requests
 from degradation.store import StudyFolder
+from degradation.study.results import load
 from tests import calling
 from tests.calling import CHECKOUT, TINY, Command, FixedCosts, outcome_of
 from tests.made_frames import make_study
@@ -192,7 +192,8 @@ def lose_a_signal() -> None:
 
 def test_a_signal_within_an_exec_of_text_leaves_the_exit_status_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "executing.py").write_text(
-        "import sys; from degradation.errors import Interrupted; from degradation.stopping import interruptible\n"
+        "import sys; from degradation.errors import Interrupted\n"
+        "from degradation.runtime.signals import interruptible\n"
         "try:\n"
         "    with interruptible(): exec('import signal; signal.raise_signal(signal.SIGTERM)')\n"
         "except Interrupted as interrupted:\n"
@@ -206,7 +207,7 @@ def test_a_process_started_while_signals_are_held_has_them_held(tmp_path: Path) 
     # In a process of its own: what lets the signals through comes with the first process that is spawned.
     (tmp_path / "starting.py").write_text(
         "import multiprocessing, signal\n"
-        "from degradation.stopping import signals_held\n"
+        "from degradation.runtime.signals import signals_held\n"
         "def say(connection): connection.send(signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
         "if __name__ == '__main__':\n"
         "    context = multiprocessing.get_context('spawn')\n"
@@ -280,12 +281,12 @@ def test_only_a_long_study_on_a_terminal_is_asked_about(
     outcome_of(monkeypatch, Outcome())
     monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(3600 * hours))
     questions: list[str] = []
-    monkeypatch.setattr(session.typer, "confirm", lambda text, **_: questions.append(text))
+    monkeypatch.setattr(train.typer, "confirm", lambda text, **_: questions.append(text))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: reading))
     out = SimpleNamespace(is_terminal=writing, stderr=False, print=lambda *_, **__: None)
-    monkeypatch.setattr(session, "watching", lambda *_: nullcontext(silent))
+    monkeypatch.setattr(train, "watching", lambda *_: nullcontext(silent))
     study = StudySpec(depths=(8,), networks=("plain",))
-    session.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=True)  # type: ignore[arg-type]
+    train.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=True)  # type: ignore[arg-type]
     assert bool(questions) is asked
-    session.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=False)  # type: ignore[arg-type]
+    train.train(StudyFolder(tmp_path, "long"), study, Options(), out, ask=False)  # type: ignore[arg-type]
     assert len(questions) == int(asked)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from degradation.mechanisms import shatter
-from degradation.mechanisms.mechanism import Settings
-from degradation.mechanisms.shatter import SHATTER, correlations, input_gradients, lines
-from degradation.mechanisms.trials import reestimate
+from degradation.experiments import shatter
+from degradation.experiments.evaluate import reestimate
+from degradation.experiments.experiment import Settings
+from degradation.experiments.shatter import SHATTER, correlations, input_gradients, lines
 from tests.made_subject import subject
 
 SETTINGS = Settings(examples=20, draws=1, points=2)  # fewer than the 16 distances that claims need

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from degradation import frames, plan, runner, studies
-from degradation.environment import Options
-from degradation.matching import matches
-from degradation.progress import silent
-from degradation.results import Results
-from degradation.spec import RunSpec, StudyRecipe, StudySpec
-from degradation.standing import standings
+from degradation.frames import schemas
+from degradation.launchers import runner
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import RunSpec, StudyRecipe, StudySpec, grid
 from degradation.store import StudyFolder
+from degradation.study import library
+from degradation.study.pairs import matches
+from degradation.study.results import Results
+from degradation.study.status import standings
 from degradation.training.checkpoint import Checkpoint, encode
 from tests import calling
 from tests.calling import Command
@@ -48,7 +50,7 @@ def test_status_of_a_study_shows_each_state_and_the_last_clean_error(command: Co
         running: "running",
         pending: "pending",
     }
-    curves = frames.from_parquet(folder.file(done, "curves.parquet"))
+    curves = schemas.from_parquet(folder.file(done, "curves.parquet"))
     clean = curves.query("split == 'train' and statistics == 'running'").iloc[-1]
     assert runs[done]["last_row"] == {"step": 640, "loss": clean.loss, "error": clean.error}
     assert runs[pending]["last_row"] is None
@@ -72,13 +74,13 @@ def test_status_shows_the_last_row_of_a_checkpoint(command: Command) -> None:
 
 def _by_depth(folder: StudyFolder) -> list[RunSpec]:
     study = StudySpec.model_validate(folder.study())
-    return sorted(plan.runs(study), key=lambda run: (run.depth, run.network))
+    return sorted(grid.runs(study), key=lambda run: (run.depth, run.network))
 
 
 def test_runs_of_an_older_schema_are_done_under_the_ids_that_their_folders_bear(tmp_path):
     study = StudySpec(depths=(8,), seeds=(0,), recipe=StudyRecipe(steps=160))
     folder = StudyFolder(tmp_path, "old")
-    for run, old_id in zip(plan.runs(study), ("plain-8-s0-00000000", "residual-A-8-s0-11111111"), strict=True):
+    for run, old_id in zip(grid.runs(study), ("plain-8-s0-00000000", "residual-A-8-s0-11111111"), strict=True):
         write_run(folder, run, old_id=old_id)
     folder.write_study({name: value for name, value in study.begun().model_dump(mode="json").items() if name != "arms"})
     assert runner.pending(folder, study) == ()
@@ -93,7 +95,7 @@ def test_runs_of_an_older_schema_are_done_under_the_ids_that_their_folders_bear(
 
 def test_an_unfinished_run_of_an_older_schema_does_not_hide_the_done_one(tmp_path):
     study = StudySpec(depths=(8,), networks=("plain",), recipe=StudyRecipe(steps=160))
-    [run] = plan.runs(study)
+    [run] = grid.runs(study)
     folder = StudyFolder(tmp_path, "old")
     folder.write_spec("plain-8-s0-zzzzzzzz", older(run))
     write_run(folder, run)
@@ -103,9 +105,9 @@ def test_an_unfinished_run_of_an_older_schema_does_not_hide_the_done_one(tmp_pat
 @pytest.mark.skipif(not REPORT.is_dir(), reason="the reports are in the repository alone")
 def test_the_study_that_the_repository_holds_is_done_and_loads():
     folder = StudyFolder(REPORT.parent, REPORT.name)
-    study = studies.read(studies.shipped()["cifar10-short"])
-    asked = runner.grow(folder, study.model_copy(update={"precision": studies.stored(folder).precision}))
-    assert len(plan.runs(asked)) == 24
+    study = library.read(library.shipped()["cifar10-short"])
+    asked = runner.grow(folder, study.model_copy(update={"precision": library.stored(folder).precision}))
+    assert len(grid.runs(asked)) == 24
     assert runner.pending(folder, asked) == ()
     assert len(Results(folder).run_ids) == 24
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from degradation import runner
 from degradation.errors import DamagedError, UseError
-from degradation.standing import standings
+from degradation.launchers import runner
 from degradation.store import StudyFolder, Url, as_place, folder_at, store_at
-from degradation.studies import locate, on_disk
-from degradation.survey import Survey
+from degradation.study.library import locate, on_disk
+from degradation.study.snapshot import Survey
+from degradation.study.status import standings
 from tests import calling, made, made_stores
 from tests.made_frames import write_run
 
@@ -292,5 +292,5 @@ def test_no_store_library_is_imported_for_a_path(tmp_path):
     StudyFolder(tmp_path, "s").write_study(json.loads(made.study_spec().model_dump_json()))
     used = f"degradation.load({str(tmp_path / 's')!r})"
     unwanted = "{'fsspec', 's3fs', 'gcsfs', 'tenacity', 'botocore', 'ray'}"
-    code = f"import sys, degradation.runner; {used}; assert not {unwanted} & set(sys.modules)"
+    code = f"import sys, degradation.launchers.runner; {used}; assert not {unwanted} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

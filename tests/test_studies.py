@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from degradation import studies
 from degradation.errors import DamagedError, UseError
 from degradation.spec import PAPER_STEPS, StudyRecipe, StudySpec, Synthetic
 from degradation.store import StudyFolder
+from degradation.study import library
 from tests.calling import SHIPPED
 
 CHECKOUT = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ def written(text: str) -> Path:
 
 def refusal(text: str) -> str:
     with pytest.raises(UseError) as caught:
-        studies.read(written(text))
+        library.read(written(text))
     return str(caught.value)
 
 
@@ -38,14 +38,14 @@ def refusal(text: str) -> str:
 
 
 def test_the_studies_that_ship_open_with_their_question() -> None:
-    assert list(studies.shipped()) == list(SHIPPED)
-    for path in studies.shipped().values():
+    assert list(library.shipped()) == list(SHIPPED)
+    for path in library.shipped().values():
         first = path.read_text().splitlines()[0]
-        assert first == f'question = "{studies.read(path).question}"'
+        assert first == f'question = "{library.read(path).question}"'
 
 
 def test_the_paper_study_is_the_papers_schedule_and_the_others_say_that_they_are_not() -> None:
-    found = {name: studies.read(path) for name, path in studies.shipped().items()}
+    found = {name: library.read(path) for name, path in library.shipped().items()}
     assert found["paper"].labels == ()
     assert found["paper"].recipe == StudyRecipe(steps=PAPER_STEPS, warmup_steps="paper")
     assert found["paper"].recipe_at(110).warmup_steps == 400
@@ -65,21 +65,20 @@ def test_a_file_inside_the_package_is_taken_before_the_checkouts(
         folder.mkdir(parents=True)
         for name in names:
             (folder / f"{name}.toml").touch()
-    monkeypatch.setattr(studies, "PACKAGE", package)
-    assert set(studies.shipped()) == {"both", "inside"}  # a stranger's `studies` in site-packages is not ours
+    monkeypatch.setattr(library, "PACKAGE", package)
+    assert set(library.shipped()) == {"both", "inside"}  # a stranger's `studies` in site-packages is not ours
     (tmp_path / "pyproject.toml").touch()
-    assert studies.shipped() == {
+    assert library.shipped() == {
         "beside": tmp_path / "studies/beside.toml",
         "both": package / "studies/both.toml",
         "inside": package / "studies/inside.toml",
     }
 
 
-def test_the_installed_package_finds_its_studies_beside_the_module_of_the_same_name(tmp_path: Path) -> None:
-    """A wheel holds degradation/studies.py and the folder degradation/studies/: the module must win."""
+def test_the_installed_package_finds_its_studies_in_its_own_folder(tmp_path: Path) -> None:
     shutil.copytree(CHECKOUT / "degradation", tmp_path / "degradation", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(CHECKOUT / "studies", tmp_path / "degradation" / "studies")
-    code = "from degradation import studies; print(studies.__file__, *studies.shipped().values(), sep='\\n')"
+    code = "from degradation.study import library; print(*library.shipped().values(), sep='\\n')"
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -89,8 +88,7 @@ def test_the_installed_package_finds_its_studies_beside_the_module_of_the_same_n
         text=True,
         check=True,
     )
-    module, *files = found.stdout.split()
-    assert module == str(tmp_path / "degradation/studies.py")
+    files = found.stdout.split()
     assert files == [str(path) for path in sorted((tmp_path / "degradation/studies").glob("*.toml"), key=stem)]
 
 
@@ -104,7 +102,7 @@ def stem(path: Path) -> str:
 def test_a_file_becomes_the_study_it_describes() -> None:
     path = written('question = "why?"\ndepths = [8, 14]\n[dataset]\nname = "synthetic"\n[recipe]\nsteps = 30\n')
     expected = StudySpec(question="why?", depths=(8, 14), dataset=Synthetic(), recipe=StudyRecipe(steps=30))
-    assert studies.read(path) == expected
+    assert library.read(path) == expected
 
 
 RECIPE_FIELDS = (
@@ -175,12 +173,12 @@ def test_what_is_not_toml_is_said_with_the_line_and_column() -> None:
 def test_a_file_that_is_not_text_is_refused() -> None:
     Path("x.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UseError, match=r"cannot read x\.toml: it is not UTF-8 text"):
-        studies.read("x.toml")
+        library.read("x.toml")
 
 
 def test_a_missing_file_lists_what_there_is() -> None:
     with pytest.raises(UseError, match=r"no file quickstar\.toml: .* did you mean quickstart\?"):
-        studies.read("quickstar.toml")
+        library.read("quickstar.toml")
 
 
 # Resolving
@@ -190,22 +188,22 @@ def test_a_target_is_a_file_a_shipped_name_or_a_study_on_disk() -> None:
     written('question = "q"\nseeds = [5]\n')
     on_disk = StudySpec(seeds=(7,))
     StudyFolder("runs", "mine").write_study(on_disk.begun().model_dump(mode="json"))
-    assert studies.resolve("x.toml").study.seeds == (5,)
-    assert studies.resolve("x.toml").name == "x"
-    assert studies.resolve("quickstart").study == studies.read(studies.shipped()["quickstart"])
-    assert studies.resolve("mine").study == on_disk.begun()
-    assert studies.resolve("mine", name="other").name == "other"
+    assert library.resolve("x.toml").study.seeds == (5,)
+    assert library.resolve("x.toml").name == "x"
+    assert library.resolve("quickstart").study == library.read(library.shipped()["quickstart"])
+    assert library.resolve("mine").study == on_disk.begun()
+    assert library.resolve("mine", name="other").name == "other"
 
 
 def test_without_a_target_the_study_has_the_defaults_and_the_name_of_its_data() -> None:
-    bare = studies.resolve(None, {"depths": [20, 32, 56, 110]})
+    bare = library.resolve(None, {"depths": [20, 32, 56, 110]})
     assert (bare.name, bare.study) == ("cifar10", StudySpec(depths=(20, 32, 56, 110)))
-    assert studies.resolve(None, {"dataset.name": "synthetic"}).name == "synthetic"
+    assert library.resolve(None, {"dataset.name": "synthetic"}).name == "synthetic"
 
 
 def test_options_stand_over_the_file_and_leave_the_rest() -> None:
-    found = studies.resolve("quickstart", {"seeds": [3, 4], "recipe.steps": 500}).study
-    shipped = studies.read(studies.shipped()["quickstart"])
+    found = library.resolve("quickstart", {"seeds": [3, 4], "recipe.steps": 500}).study
+    shipped = library.read(library.shipped()["quickstart"])
     assert found.seeds == (3, 4)
     assert found.recipe == shipped.recipe.model_copy(update={"steps": 500})
     assert found.depths == shipped.depths
@@ -213,8 +211,8 @@ def test_options_stand_over_the_file_and_leave_the_rest() -> None:
 
 def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_them() -> None:
     written('question = "q"\n[dataset]\nname = "synthetic"\nnoise = 2.5\n')
-    assert studies.resolve("x.toml", {"dataset.name": "cifar10"}).study.dataset.name == "cifar10"
-    assert studies.resolve("x.toml", {"dataset.name": "synthetic"}).study.dataset == Synthetic(noise=2.5)
+    assert library.resolve("x.toml", {"dataset.name": "cifar10"}).study.dataset.name == "cifar10"
+    assert library.resolve("x.toml", {"dataset.name": "synthetic"}).study.dataset == Synthetic(noise=2.5)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +244,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
 )
 def test_an_impossible_option_is_named_with_what_was_expected(field: str, value: object, message: str) -> None:
     with pytest.raises(UseError) as caught:
-        studies.resolve("quickstart", {field: value}, said={field: "--option"})
+        library.resolve("quickstart", {field: value}, said={field: "--option"})
     assert str(caught.value) == f"--option: {message}"
 
 
@@ -256,13 +254,13 @@ def test_a_rule_between_two_options_blames_both() -> None:
     with pytest.raises(
         UseError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100: lower warmup_steps$"
     ):
-        studies.resolve(None, options, said=said)
+        library.resolve(None, options, said=said)
 
 
 def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
     StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
     with pytest.raises(UseError) as caught:
-        studies.resolve("quickstat")
+        library.resolve("quickstat")
     assert str(caught.value) == (
         f"no study 'quickstat': those that ship are {', '.join(SHIPPED)}; under runs are mine; did you mean quickstart?"
     )
@@ -273,14 +271,14 @@ def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
 
 def test_a_study_on_disk_is_located_by_name_or_path() -> None:
     StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
-    assert studies.locate("mine").path == Path("runs/mine")
-    assert studies.locate("runs/mine", root="elsewhere").path == Path("runs/mine")
+    assert library.locate("mine").path == Path("runs/mine")
+    assert library.locate("runs/mine", root="elsewhere").path == Path("runs/mine")
     with pytest.raises(UseError, match=r"no study 'mime' on disk: under runs are mine; did you mean mine\?"):
-        studies.locate("mime")
+        library.locate("mime")
 
 
 def test_a_study_on_disk_that_is_none_is_damage_and_named() -> None:
     folder = StudyFolder("runs", "mine")
     folder.write_study(StudySpec().begun().model_dump(mode="json") | {"depths": [21]})
     with pytest.raises(DamagedError, match=r"^runs/mine/study\.json: depths: depth 21 is not"):
-        studies.stored(folder)
+        library.stored(folder)

@@ -8,20 +8,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from degradation import frames, plan, runner
-from degradation.environment import Options
 from degradation.errors import DamagedError
-from degradation.launchers.work import Work
-from degradation.matching import matches
-from degradation.progress import silent
-from degradation.report.contents import contents
-from degradation.results import NAMES, Results
-from degradation.spec import RunSpec, StudyRecipe, StudySpec
-from degradation.standing import final_errors, standings
+from degradation.frames import schemas
+from degradation.launchers import runner
+from degradation.launchers.attempts import Work
+from degradation.report.content import contents
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import silent
+from degradation.spec import RunSpec, StudyRecipe, StudySpec, grid
 from degradation.store import EXPERIMENTS, FACTS, SPEC, WEIGHTS, StudyFolder, frame_file
 from degradation.store.local import LocalStore
-from degradation.studies import stored
-from degradation.survey import Survey, each
+from degradation.study.library import stored
+from degradation.study.pairs import matches
+from degradation.study.results import NAMES, Results
+from degradation.study.snapshot import Survey, each
+from degradation.study.status import final_errors, standings
 from tests import calling
 from tests.calling import Command
 from tests.made_folders import make_folders
@@ -124,7 +125,7 @@ def test_a_run_with_nothing_pending_hashes_each_file_once_and_no_weights(
 def test_a_run_that_trains_hashes_what_was_done_once_and_little_of_what_it_wrote(
     folder: StudyFolder, hashed: Counter[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [lost, *_] = plan.runs(STUDY)
+    [lost, *_] = grid.runs(STUDY)
     folder.remove_run(lost.run_id)
 
     def launch(work: Work, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
@@ -226,7 +227,7 @@ def one_by_one(results: Results, name: str) -> pd.DataFrame:
     for run_id in results.run_ids:
         place = results.folder.of_experiment(name) if name in EXPERIMENTS else results.folder
         if place.is_done(run_id) and frame_file(name) in place.done(run_id)["files"]:
-            part = frames.from_parquet(place.file(run_id, frame_file(name)))
+            part = schemas.from_parquet(place.file(run_id, frame_file(name)))
             parts.append(pd.DataFrame(results._keys(run_id), index=part.index).join(part))
     return pd.concat(parts, ignore_index=True)
 
@@ -255,9 +256,9 @@ def test_runs_whose_frames_have_other_columns_are_read_as_one_by_one(tmp_path: P
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
     study = stored(folder).model_copy(update={"seeds": (0, 1)})
     folder.write_study(study.model_dump(mode="json"))
-    for run in [run for run in plan.runs(study) if run.seed == 1]:
-        table = frames.from_parquet(folder.file(folder.run_ids()[0], frame_file("gradients")))
-        narrow = frames.to_parquet(table.drop(columns="update_norm").astype({"stage": "int32"}), {})
+    for run in [run for run in grid.runs(study) if run.seed == 1]:
+        table = schemas.from_parquet(folder.file(folder.run_ids()[0], frame_file("gradients")))
+        narrow = schemas.to_parquet(table.drop(columns="update_norm").astype({"stage": "int32"}), {})
         folder.write_spec(run.run_id, run.model_dump(mode="json"))
         others = {frame_file(name): folder.file(folder.run_ids()[0], frame_file(name)) for name in OTHERS}
         folder.commit(run.run_id, "finished", others | {FACTS: b"{}", frame_file("gradients"): narrow})

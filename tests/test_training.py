@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import DamagedError
-from degradation.execute import check_fit
-from degradation.progress import silent
+from degradation.runtime.progress import silent
 from degradation.spec import Measure, Recipe
 from degradation.training.checkpoint import decode, encode
-from degradation.training.evaluate import Watched
-from degradation.training.loop import Host, Stopped, Training
-from degradation.training.recipe import learning_rate
+from degradation.training.evaluation import Watched
+from degradation.training.execute import check_fit
+from degradation.training.lr_schedule import learning_rate
+from degradation.training.trainer import Host, Stopped, Training
 from tests import made
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_other_tensors_than_this_version_keeps_does_not_fit():
 
 
 def test_an_evaluation_says_how_far_it_is(monkeypatch):
-    monkeypatch.setattr("degradation.training.loop.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("degradation.training.trainer.REPORT_SECONDS", 0.0)
     said = []
     run = made.run_spec(steps=6, measure=Measure(eval_every=6, probes=()))
     training = Training(run, made.images(), made.CPU, said.append)

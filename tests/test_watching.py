@@ -6,12 +6,11 @@ import re
 import pytest
 from rich.console import Console
 
-from degradation import plan
-from degradation.commands.watching import Live, watching
-from degradation.progress import Progress, line
-from degradation.spec import StudySpec
+from degradation.cli.progress import Live, watching
+from degradation.runtime.progress import Progress, line
+from degradation.spec import StudySpec, grid
 
-RUNS = plan.runs(StudySpec(depths=(8, 20)))
+RUNS = grid.runs(StudySpec(depths=(8, 20)))
 BY_ID = {run.run_id: run for run in RUNS}
 
 
@@ -50,7 +49,7 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         assert isinstance(report, Live)
         report(message(0, "train", 50))
         study = report.bars.tasks[0]
-        work = [plan.multiply_adds(run.depth, run.shortcut) for run in RUNS]
+        work = [grid.multiply_adds(run.depth, run.shortcut) for run in RUNS]
         assert study.completed / (study.total or 0) == pytest.approx(50 / 101 * work[0] / sum(work))
         assert len(report.bars.tasks) == 2
         report(message(0, "finished", 100))
@@ -126,7 +125,7 @@ class Closed(io.StringIO):
 
 
 def test_training_goes_on_when_nobody_reads() -> None:
-    from degradation.commands.console import console
+    from degradation.cli.console import console
 
     with watching(console(file=Closed()), BY_ID) as report:
         report(message(0, "started"))

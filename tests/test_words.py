@@ -6,11 +6,11 @@ import pytest
 
 from degradation.analysis.errors import within_bounds
 from degradation.analysis.runs import runs
-from degradation.commands.console import loss_of
+from degradation.cli.console import loss_of
 from degradation.figures.depth import depth, seed_look
 from degradation.report.evolution import evolutions
-from degradation.results import Results
 from degradation.spec import Measure
+from degradation.study.results import Results
 from tests.made_estimates import made
 from tests.made_frames import make_study
 

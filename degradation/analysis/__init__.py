@@ -2,11 +2,10 @@
 
 from degradation.analysis.answer import answer
 from degradation.analysis.caveats import caveats
-from degradation.analysis.comparing import compare
+from degradation.analysis.compare import compare
 from degradation.analysis.convergence import RULE
 from degradation.analysis.errors import gap_curve
-from degradation.analysis.estimating import estimates
-from degradation.analysis.findings import (
+from degradation.analysis.estimates import (
     Analysis,
     Caveat,
     Compared,
@@ -16,10 +15,11 @@ from degradation.analysis.findings import (
     StudyComparison,
     Verdict,
 )
+from degradation.analysis.estimating import estimates
 from degradation.analysis.published import beside
 from degradation.analysis.runs import runs
 from degradation.analysis.verdicts import judge
-from degradation.results import Results
+from degradation.study.results import Results
 
 __all__ = [
     "Analysis",

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from degradation.analysis import words
+from degradation.analysis import formatting
 from degradation.analysis.claims import claims
-from degradation.analysis.findings import VERDICTS, Caveat, Estimate, Verdict
+from degradation.analysis.estimates import VERDICTS, Caveat, Estimate, Verdict
 
 PLAIN, RESIDUAL, SHORTCUT = "plain-degrades", "residual-does-not-degrade", "shortcut-lowers-error"
 ARMS = "arm-gap"
@@ -39,7 +39,7 @@ def _sentence(name: str, verdicts: Sequence[Verdict]) -> str:
     said = next(claim for claim in claims() if claim.id == name).answer
     if found is None or said is None:
         return ""
-    steps = f"after {words.thousands(found.steps)} steps, " if found.steps else ""
+    steps = f"after {formatting.thousands(found.steps)} steps, " if found.steps else ""
     numbers = _numbers(found.estimates)
     if found.verdict == "supported":
         return _capital(f"{steps}{said.supported}: {numbers}")
@@ -64,20 +64,20 @@ def _number(each: Estimate) -> str:
     """``plain 44 minus plain 8 is +14.2 points on average, 95 % interval +11.9 to +16.5, 3 seeds``."""
     if each.value is None:
         return each.sentence
-    digits = 1 if each.low is None or each.high is None else words.digits(each.low, each.high)
-    value = words.number(each.value, each.unit, signed=True, digits=digits)
+    digits = 1 if each.low is None or each.high is None else formatting.digits(each.low, each.high)
+    value = formatting.number(each.value, each.unit, signed=True, digits=digits)
     if each.low is None or each.high is None:
         why = "" if each.n == 1 else f", {each.method}"
-        return f"{each.label} is {value} {each.unit}, {words.seeds(each.n)}{why}"
-    low, high = (words.number(bound, each.unit, signed=True, digits=digits) for bound in (each.low, each.high))
-    return f"{each.label} is {value} {each.unit} on average, 95 % interval {low} to {high}, {words.seeds(each.n)}"
+        return f"{each.label} is {value} {each.unit}, {formatting.seeds(each.n)}{why}"
+    low, high = (formatting.number(bound, each.unit, signed=True, digits=digits) for bound in (each.low, each.high))
+    return f"{each.label} is {value} {each.unit} on average, 95 % interval {low} to {high}, {formatting.seeds(each.n)}"
 
 
 def _in_arms(found: Sequence[Estimate]) -> str:
     values = sorted(each.value for each in found if each.value is not None)
     if len(values) < len(found):
         return "; ".join(each.sentence for each in found)
-    low, high = (words.number(value, found[0].unit, signed=True) for value in (values[0], values[-1]))
+    low, high = (formatting.number(value, found[0].unit, signed=True) for value in (values[0], values[-1]))
     return f"{_comparison(found[0])} is {low} to {high} {found[0].unit} in the {_count(len(found))} arms"
 
 
@@ -112,7 +112,7 @@ def _listed(gaps: Sequence[Estimate]) -> str:
 
 
 def _change(each: Estimate) -> str:
-    return words.measured(each.value or 0.0, each.low, each.high, each.unit, signed=True)
+    return formatting.measured(each.value or 0.0, each.low, each.high, each.unit, signed=True)
 
 
 def _kind(each: Estimate) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from degradation.analysis.contrasts import Quantity, across_arms, across_depths, known
 from degradation.analysis.errors import CLAIMED, TESTED, final
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, across_arms, across_depths, known
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Run, Runs
-from degradation.results import Results
 from degradation.spec import flatten
+from degradation.study.results import Results
 
 LONGER = 3
 """Times the steps of the first arm: what He et al. 2015, footnote 3, gave their plain networks."""

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from degradation.analysis import words
+from degradation.analysis import formatting
 from degradation.analysis.errors import CLAIMED
-from degradation.analysis.findings import Caveat, Estimate
+from degradation.analysis.estimates import Caveat, Estimate
 from degradation.analysis.runs import Run, Runs
-from degradation.matching import sentence
-from degradation.results import Results
 from degradation.spec import PROBES
-from degradation.standing import ENDED, standings
+from degradation.study.pairs import sentence
+from degradation.study.results import Results
+from degradation.study.status import ENDED, standings
 
 DISAGREE = 5.0
 """Percentage points between training errors with running and with batch statistics, above which they disagree."""
@@ -56,13 +56,13 @@ def _convergence(runs: Runs) -> Iterator[Caveat]:
     if not found:
         return
     if len(found) == len(runs.groups):
-        steps = words.thousands(sorted({run.steps for run in runs.every}))
+        steps = formatting.thousands(sorted({run.steps for run in runs.every}))
         text = f"After {steps} steps no network has converged in every seed: nothing here speaks of converged networks."
     else:
         group, run = found[0]
         text = (
             f"{len(found)} of {len(runs.groups)} networks have not converged in every seed, "
-            f"{words.with_arm(group.label, group.arm)} for one: in seed {run.seed} {run.lacks}."
+            f"{formatting.with_arm(group.label, group.arm)} for one: in seed {run.seed} {run.lacks}."
         )
     yield Caveat(kind="not-converged", text=text)
 

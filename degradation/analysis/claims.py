@@ -7,8 +7,8 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from degradation.analysis import words
-from degradation.analysis.findings import Estimate
+from degradation.analysis import formatting
+from degradation.analysis.estimates import Estimate
 from degradation.spec import Frozen
 
 BASE_DEPTH = 20
@@ -92,7 +92,7 @@ def _case(claim: Claim, estimates: Sequence[Estimate]) -> Case:
     if claim.after and not (complete and all(each.context["converged"] == "yes" for each in rests)):
         rests, complete = _chosen(claim, estimates)
         steps = tuple(sorted({int(each.context["steps"]) for each in rests})) if complete else ()
-        said = claim.after.format(steps=words.thousands(steps)) if steps else claim.statement
+        said = claim.after.format(steps=formatting.thousands(steps)) if steps else claim.statement
         return Case(claim, said, steps, rests, complete)
     return Case(claim, claim.statement, (), rests, complete)
 

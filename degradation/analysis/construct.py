@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 
+from degradation.analysis.contrasts import Quantity, known, levels
 from degradation.analysis.errors import final
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, known, levels
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Run, Runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 STATISTICS = "running"
 """In which the made network has the shallow one's function: batches' own statistics make a plain block another."""

@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from degradation.results import Results
 from degradation.spec import RunSpec
+from degradation.study.results import Results
 
 SHARE = 0.02
 """Of the loss of guessing, ln(classes): by how much the training loss may move. Fixed before a study of 800 steps or

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, across_kinds, exponents
+from degradation.analysis.contrasts import Quantity, across_kinds, exponents
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 
 def duration(results: Results, runs: Runs) -> Iterator[Estimate]:

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import (
+from degradation.analysis.contrasts import (
     Quantity,
     across_arms,
     across_depths,
@@ -15,8 +14,9 @@ from degradation.analysis.quantities import (
     gaps_across_arms,
     levels,
 )
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs, runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 CLAIMED = ("train", "batch")
 """Split and statistics of the training error of the claims: clean images; for a deep plain network the running

@@ -6,14 +6,14 @@ from degradation.analysis.arms import best_rate, more_steps, variants
 from degradation.analysis.construct import construct
 from degradation.analysis.duration import duration
 from degradation.analysis.errors import errors
-from degradation.analysis.experiments import curvature, identity, landscape, paths, shatter
-from degradation.analysis.findings import Estimate
+from degradation.analysis.estimates import Estimate
+from degradation.analysis.experiment_estimates import curvature, identity, landscape, paths, shatter
 from degradation.analysis.gradients import gradients
 from degradation.analysis.lesion import lesion, reorder
 from degradation.analysis.responses import responses
 from degradation.analysis.runs import Runs, runs
 from degradation.analysis.speed import speed
-from degradation.results import Results
+from degradation.study.results import Results
 
 SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     errors,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, levels
+from degradation.analysis.contrasts import Quantity, levels
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 READ = ("step", "layer", "name", "stage", "response_grad_rms")
 Numbers = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from degradation.analysis.findings import ALL_EQUAL, ONE_SEED
+from degradation.analysis.estimates import ALL_EQUAL, ONE_SEED
 
 LEVEL = 0.95
 # Below ten values the bootstrap's intervals are too narrow (Hesterberg 2015, What Teachers Should Know About the

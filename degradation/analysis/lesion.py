@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, known, levels
+from degradation.analysis.contrasts import Quantity, known, levels
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
-from degradation.plan import CLASSES
-from degradation.results import Results
+from degradation.spec.grid import CLASSES
+from degradation.study.results import Results
 
 CHANCE = 1 - 1 / CLASSES
 """The error of guessing, both data sets' classes being equally frequent."""

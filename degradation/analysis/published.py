@@ -6,11 +6,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from degradation.analysis.findings import Compared, Estimate, Published
+from degradation.analysis.estimates import Compared, Estimate, Published
 from degradation.analysis.intervals import half_width_of_next
 from degradation.analysis.runs import Runs
-from degradation.results import Results
 from degradation.spec import PAPER_STEPS, Cifar10, Recipe, RunSpec, flatten
+from degradation.study.results import Results
 
 MEASURED_AS = {
     ("error", "end"): "final-error",

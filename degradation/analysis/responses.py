@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from degradation.analysis.findings import Estimate
-from degradation.analysis.quantities import Quantity, across_depths, across_kinds, levels
+from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, levels
+from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 READ = ("step", "layer", "split", "statistics", "std")
 MEANING = {"level": "mean over layers of the response's std", "middle": "median over layers of the response's std"}

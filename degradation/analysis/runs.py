@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from degradation.analysis.convergence import lacking
-from degradation.matching import Match, matches
-from degradation.results import Results
+from degradation.study.pairs import Match, matches
+from degradation.study.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)

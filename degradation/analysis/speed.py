@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from degradation.analysis import words
-from degradation.analysis.findings import CENSORED, Estimate
-from degradation.analysis.quantities import Quantity, levels
+from degradation.analysis import formatting
+from degradation.analysis.contrasts import Quantity, levels
+from degradation.analysis.estimates import CENSORED, Estimate
 from degradation.analysis.runs import Run, Runs
-from degradation.results import Results
+from degradation.study.results import Results
 
 ERRORS = (0.5, 0.2, 0.1, 0.01)
 """Errors (fractions) that are looked for; one that no run of the study reaches is left out."""
@@ -45,7 +45,7 @@ def _censored(estimate: Estimate, members: Sequence[Run], error: float) -> Estim
     diverged = sum(not run.finished for run in never)
     lost = f", {diverged} of which diverged" if diverged else ""
     reached = ", ".join(f"{step:,.0f}" for step in estimate.values)
-    note = f"> {max(run.steps for run in never):,} steps in {len(never)} of {words.seeds(len(members))}{lost}"
+    note = f"> {max(run.steps for run in never):,} steps in {len(never)} of {formatting.seeds(len(members))}{lost}"
     note += f"; the others: {reached}" if reached else ""
     return replace(
         estimate,

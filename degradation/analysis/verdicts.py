@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from degradation.analysis.claims import Case, Claim, cases, claims, unmeasured
-from degradation.analysis.findings import Estimate, Verdict, VerdictWord
+from degradation.analysis.estimates import Estimate, Verdict, VerdictWord
 from degradation.analysis.intervals import holm, p_beyond
 
 ALPHA = 0.05

@@ -13,9 +13,9 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
-from degradation.data.listing import Files
-from degradation.environment import cores
+from degradation.data.manifest import Files
 from degradation.errors import UseError
+from degradation.runtime.environment import cores
 from degradation.spec import Folder, digest
 from degradation.store import store_at
 

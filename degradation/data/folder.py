@@ -8,7 +8,7 @@ import PIL
 from numpy.typing import NDArray
 
 from degradation.data.decoding import Colours, colours
-from degradation.data.listing import UNNAMED, Files, read, same
+from degradation.data.manifest import UNNAMED, Files, read, same
 from degradation.errors import UseError
 from degradation.spec import Folder
 

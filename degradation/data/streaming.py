@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from degradation.data.batches import ALL, CHECKSUM_FACTOR, FLIPS, PERMUTATION, generator
 from degradation.data.decoding import DRAW, Draws, clean_draws, decoded
 from degradation.data.folder import StreamedImages
-from degradation.data.listing import Files
+from degradation.data.manifest import Files
 from degradation.errors import UseError
+from degradation.runtime.signals import release_signals, signals_held
 from degradation.spec import Recipe
-from degradation.stopping import release_signals, signals_held
 
 SHORTER, PLACES, COLOURS = 3, 4, 5  # streams of the counter-based generator, beside those of resident images
 PIECE = 16  # examples that a worker decodes at a time: 2.4 MB at 224 pixels

@@ -19,19 +19,19 @@ from degradation.figures.gradient_flow import gradient_flow
 from degradation.figures.gradients_heatmap import gradients_heatmap
 from degradation.figures.identity import identity
 from degradation.figures.landscape import landscape
+from degradation.figures.layout import provenance_facts
 from degradation.figures.lesion import lesion
-from degradation.figures.marks import Mark
-from degradation.figures.page import provenance_facts
 from degradation.figures.paths import paths
+from degradation.figures.published_points import Mark
 from degradation.figures.reorder import reorder
 from degradation.figures.responses import responses
 from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.shatter import shatter
 from degradation.figures.style import styled
-from degradation.frames import to_csv
-from degradation.refusals import suggestion
-from degradation.results import Results
+from degradation.frames.schemas import to_csv
+from degradation.spec.validation import suggestion
 from degradation.store import EXPERIMENTS, Place, as_place, store_at
+from degradation.study.results import Results
 
 Draw = Callable[..., tuple[Figure, pd.DataFrame]]
 """Results -> a figure and its data; those of ``MARKED`` take marks as well."""

@@ -5,19 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import by_layer, name_columns, name_row
-from degradation.figures.tidy import (
-    SERIES,
-    at_steps_between,
-    kinds,
-    measured,
-    of_kind,
-    over_seeds,
-    prefer,
-    series,
-)
-from degradation.results import Results
+from degradation.figures.tidy import SERIES, at_steps_between, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.study.results import Results
 
 STEPS = 3
 
@@ -36,11 +27,11 @@ def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
     """
     data = branches_data(measured(results, "branches", "branches"))
     panels = kinds(data)
-    words = page.Words(
+    words = layout.Words(
         title="Branch against shortcut, block by block: ratio of their standard deviations",
         notes=_notes(results, data),
     )
-    figure = page.page(
+    figure = layout.page(
         results,
         words,
         (9.6, (3.1 if len(panels) < 2 else 2.2) * len(panels)),
@@ -87,6 +78,6 @@ def _notes(results: Results, data: pd.DataFrame) -> list[str]:
         "batch; grey line: equal. Rings: the first block of a stage.",
         *(["Without batch norm the branch is taken with its fixed factor, as it is added."] if normless else []),
         *(["Branch and shortcut are taken as they are added, after what is done to either."] if changed else []),
-        page.seed_note(data),
-        *page.divergence_notes(results, "dotted, at the steps before"),
+        layout.seed_note(data),
+        *layout.divergence_notes(results, "dotted, at the steps before"),
     ]

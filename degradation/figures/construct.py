@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.tidy import kinds, last_rows, measured, of_kind, over_seeds
-from degradation.results import Results
+from degradation.study.results import Results
 
 MADE: dict[str, Any] = {"shallow": "--", "deep": "-"}
 STATISTICS = {"running": 1.6, "batch": 0.8}
@@ -33,13 +33,13 @@ def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "construct", "construct")
     data, scratch = construct_data(frame), _scratch(results)
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = page.Words(
+    words = layout.Words(
         title="Trained on: a trained network, and a deeper one made from it with the same function",
         notes=_notes(frame, data),
         experiment=True,
     )
     compared = scratch[scratch["depth"].isin(data.loc[data["made"] == "deep", "made_depth"])]
-    figure = page.page(results, words, (9.8, 2.3 * len(panels)), _key(level=len(compared) > 0))
+    figure = layout.page(results, words, (9.8, 2.3 * len(panels)), _key(level=len(compared) > 0))
     grid = figure.subplots(len(panels), len(depths), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         for axes, depth in zip(row, depths, strict=True):
@@ -94,5 +94,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         f"Trained on at learning rate {rate:g}, without warm-up or drop, momentum from zero; errors on "
         f"{int(frame['examples'].max()):,} clean training images. At step 0 the logits of deep and shallow differ by "
         f"{difference:.1e} at most in evaluation mode; in training mode an added plain block is no exact identity.",
-        page.seed_note(data),
+        layout.seed_note(data),
     ]

@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least / largest eigenvalue"}
 BINS = 24
@@ -56,11 +56,11 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "curvature", "curvature")
     data = curvature_data(frame)
     panels = kinds(data)
-    words = page.Words(
+    words = layout.Words(
         title="Hessian of the training loss at the trained weights", notes=_notes(frame, data), experiment=True
     )
     key = style.network_key(data, results.study.depths, mixed=True)
-    figure = page.page(results, words, (9.8, 5.0), key)
+    figure = layout.page(results, words, (9.8, 5.0), key)
     halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
     for axes, (quantity, label) in zip(halves[0].subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
         for place, kind in enumerate(panels):
@@ -110,5 +110,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         f"Of the mean loss over {int(frame['examples'].min()):,} clean training images, batch norm in evaluation mode, "
         "without weight decay, with respect to every parameter; eigenvalues in nats per squared unit of weight. "
         "Density by stochastic Lanczos quadrature, in bins of equal width in asinh(10 x). Each largest eigenvalue "
-        f"{known}. {page.seed_note(data[data['quantity'] != 'density'], 'point')}",
+        f"{known}. {layout.seed_note(data[data['quantity'] != 'density'], 'point')}",
     ]

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from degradation.figures import page, style
-from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
+from degradation.figures import layout, style
+from degradation.figures.published_points import Mark, draw_marks, mark_keys, mark_notes
 from degradation.figures.tidy import SERIES, at_last_step, kinds, measured, of_kind, over_seeds, prefer, series
-from degradation.results import Results
 from degradation.spec import StudySpec
+from degradation.study.results import Results
 
 LINES: dict[str, dict[str, Any]] = {
     "train_running": {"linewidth": 0.7, "alpha": 0.4, "linestyle": "-"},
@@ -58,11 +58,11 @@ def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Dat
     shown = prefer(data, "running")
     upper, panels = top(shown, marks), kinds(data)
     rows = -(-len(panels) // 2)
-    words = page.Words(
+    words = layout.Words(
         title="Training error and test error against step",
         notes=[*_notes(results, data, shown, upper), *mark_notes(marks)],
     )
-    figure = page.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
+    figure = layout.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
     grid = figure.subplots(rows, min(2, len(panels)), sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, panels, strict=False):
         _panel(axes, of_kind(shown, kind), results.study.each_arm[kind.arm], upper)
@@ -137,7 +137,7 @@ def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
         y = min(float(last["mean"]), axes.get_ylim()[1])
         colour = style.shade(key.network, key.depth, results.study.depths)
         axes.plot([last["step"]], [y], "x", color=colour, markersize=8, markeredgewidth=2, clip_on=False)
-        seed, step = results.specs[key.run].seed, page.divergence_step(results, key.run)
+        seed, step = results.specs[key.run].seed, layout.divergence_step(results, key.run)
         said.append((f"× depth {key.depth}, seed {seed}: diverged at step {step:,}", colour))
     if len(said) > SAID_ABOVE:
         said[SAID_ABOVE - 1 :] = [(f"× {len(said) - SAID_ABOVE + 1} more diverged: see below", style.GREY)]
@@ -162,11 +162,11 @@ def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame, upper: flo
     outside = (shown["high"] > upper).any()
     return [
         f"Training error on clean images and test error are evaluated with {used} batch-norm statistics. "
-        + page.seed_note(shown),
+        + layout.seed_note(shown),
         *_part_note(results),
         *([f"Errors above {upper:.0%} lie outside the axes."] if outside else []),
         *gap_notes(data, "train"),
-        *page.divergence_notes(results, "a cross at the last row"),
+        *layout.divergence_notes(results, "a cross at the last row"),
     ]
 
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.curves import curves_data, gap_notes
-from degradation.figures.marks import Mark, draw_marks, mark_keys, mark_notes
+from degradation.figures.published_points import Mark, draw_marks, mark_keys, mark_notes
 from degradation.figures.tidy import Kind, arms, kinds, last_rows, measured, of_kind, over_seeds, prefer
-from degradation.results import Results
+from degradation.study.results import Results
 
 PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running")}
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
@@ -53,12 +53,12 @@ def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Data
     frame = measured(results, "curves", "depth")
     data = depth_data(frame)
     shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
-    words = page.Words(
+    words = layout.Words(
         title="Error at the last step against depth",
         notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
     )
     names = arms(data) or [""]  # no run reached an evaluation: one empty panel each
-    figure = page.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
+    figure = layout.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
     grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared down a column
     for column, (split, (title, _)) in zip(grid.T, PANELS.items(), strict=True):
         of_split = [mark for mark in marks if mark.split == split]
@@ -156,7 +156,7 @@ def _notes(results: Results, frame: pd.DataFrame, train: pd.DataFrame) -> list[s
     return [
         "Evaluated on clean images; training error with batch statistics, because for a deep plain network "
         "the running ones can be useless; the data holds both. Each point is one seed. "
-        + page.seed_note(over_seeds(train, "error", [])),
+        + layout.seed_note(over_seeds(train, "error", [])),
         *gap_notes(curves_data(frame), "test"),
-        *page.divergence_notes(results, "a cross at the upper edge: no error at the last step"),
+        *layout.divergence_notes(results, "a cross at the upper edge: no error at the last step"),
     ]

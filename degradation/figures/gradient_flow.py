@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.tidy import Kind, at_steps_between, kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 STEPS = 4
 MEANING = (
@@ -31,9 +31,9 @@ def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
     """
     data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
     panels = kinds(data)
-    notes = [MEANING, page.seed_note(data), *page.divergence_notes(results, "dotted, at the steps before")]
-    words = page.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)
-    figure = page.page(
+    notes = [MEANING, layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the steps before")]
+    words = layout.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)
+    figure = layout.page(
         results,
         words,
         (9.6, (2.3 if len(panels) < 3 else 1.8) * len(panels)),

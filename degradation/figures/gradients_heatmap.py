@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from degradation.figures import style
 from degradation.figures.gradient_flow import MEANING
 from degradation.figures.heatmap import Quantity, heatmap
-from degradation.results import Results
+from degradation.study.results import Results
 
 GRADIENTS = Quantity(
     figure="gradients-heatmap",

@@ -11,9 +11,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.tidy import Kind, Series, arms, kinds, measured, of_kind, over_seeds, prefer
-from degradation.results import Results
+from degradation.study.results import Results
 
 BLANK = "#bdbdbd"  # no number: the log of zero, or a step after the run diverged
 DECADES = 6  # a logarithmic colour scale reaches no further below its largest value
@@ -52,8 +52,8 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
     cells = {key: cells_of(data, key) for row in rows for key in row}
     scales = _scales(results, quantity, cells)
     size = (min(10.0, max(7.2, 2.6 * len(rows[0]) + 1.4)), 2.25 * len(rows) + 0.3)
-    words = page.Words(title=quantity.title, notes=_notes(results, quantity, data, cells))
-    figure = page.page(results, words, size)
+    words = layout.Words(title=quantity.title, notes=_notes(results, quantity, data, cells))
+    figure = layout.page(results, words, size)
     same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
     firsts = frame.groupby(["depth", "stage"])["layer"].min()
@@ -162,5 +162,5 @@ def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict
         "to the image; a white line where the stage changes.",
         *quantity.notes,
         *(["Grey: no number (zero, or not recorded)."] if blank else []),
-        *page.divergence_notes(results, "shown alone where no seed of the network finished"),
+        *layout.divergence_notes(results, "shown alone where no seed of the network finished"),
     ]

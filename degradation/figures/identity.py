@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.lesion import examples_of
 from degradation.figures.tidy import kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 NUMBERS = {
     "ratio": "branch over shortcut",
@@ -36,14 +36,14 @@ def identity(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "identity", "identity")
     data = identity_data(frame)
     panels = kinds(data)
-    words = page.Words(
+    words = layout.Words(
         title="How near each block of the trained networks is to the identity",
         notes=_notes(frame, data),
         experiment=True,
     )
     height = (2.3 if len(panels) < 3 else 1.8) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)
-    figure = page.page(results, words, (9.8, height), key)
+    figure = layout.page(results, words, (9.8, height), key)
     grid = figure.subplots(len(panels), len(NUMBERS), sharex=True, sharey="col", squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)
@@ -76,5 +76,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         "shapes differ, y is compared with the shortcut's output; a plain block, which has none, has its CKA alone. "
         "Grey: an exact identity.",
         f"On {examples_of(frame)} clean test images, with running statistics.",
-        page.seed_note(data),
+        layout.seed_note(data),
     ]

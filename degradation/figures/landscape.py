@@ -9,9 +9,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 LEVELS = 14
 HIGHEST = 1e4  # nats: what is above, or not finite, is drawn as this
@@ -39,9 +39,9 @@ def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = measured(results, "landscape", "landscape")
     data = landscape_data(frame)
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = page.Words(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
+    words = layout.Words(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
     key = style.network_key(data, results.study.depths, mixed=False)
-    figure = page.page(results, words, (2.1 * (1 + len(depths)), 3.9 * len(panels)), key)
+    figure = layout.page(results, words, (2.1 * (1 + len(depths)), 3.9 * len(panels)), key)
     grid = figure.add_gridspec(2 * len(panels), 1 + len(depths), width_ratios=[1.25] + [1] * len(depths))
     scale = _scale(data)
     flat: list[Axes] = []
@@ -130,5 +130,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         "biases stay.",
         f"Loss of {count:,} clean training images. Surfaces: running statistics, those of the trained network, at "
         f"every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
-        f"{page.seed_note(lines)}",
+        f"{layout.seed_note(lines)}",
     ]

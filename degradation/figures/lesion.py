@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 EACH, SEVERAL = "each block", "random blocks"
 STATISTICS = {"running": "as trained", "re-estimated": "re-estimated"}
@@ -40,12 +40,12 @@ def lesion(results: Results) -> tuple[Figure, pd.DataFrame]:
     data = lesion_data(frame)
     panels = kinds(data)
     columns = [(panel, name) for panel in (EACH, SEVERAL) for name in STATISTICS if (data["statistics"] == name).any()]
-    words = page.Words(
+    words = layout.Words(
         title="Test error after deleting blocks of the trained networks", notes=_notes(frame, data), experiment=True
     )
     height = (2.4 if len(panels) < 3 else 1.9) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)
-    figure = page.page(results, words, (9.8, height), key)
+    figure = layout.page(results, words, (9.8, height), key)
     grid = figure.subplots(len(panels), len(columns), sharex="col", sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)
@@ -95,7 +95,7 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         "same ones in a matched pair. Rings: blocks that change the shape. Dotted: no block deleted. Grey: chance.",
         f"Errors on {examples_of(frame)} clean test images. Re-estimated: the running statistics of batch norm "
         "replaced, after the deletion, by those of at most as many augmented training images.",
-        page.seed_note(data),
+        layout.seed_note(data),
     ]
 
 

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from degradation.errors import UseError
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 PANELS = {
     "norm": "gradient norm of a path\n/ of all paths",
@@ -47,13 +47,13 @@ def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
         raise UseError("figure paths needs a residual network: a plain one has a single path")
     data = paths_data(frame)
     panels = kinds(data)
-    words = page.Words(
+    words = layout.Words(
         title="Paths through a residual network: how long, how many, how strong",
         notes=_notes(frame, data),
         experiment=True,
     )
     key = style.network_key(data, results.study.depths, mixed=False)
-    figure = page.page(results, words, (9.8, (3.0 if len(panels) < 2 else 2.3) * len(panels)), key)
+    figure = layout.page(results, words, (9.8, (3.0 if len(panels) < 2 else 2.3) * len(panels)), key)
     grid = figure.subplots(len(panels), len(PANELS), sharex=True, sharey="col", squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         for axes, quantity in zip(row, PANELS, strict=True):
@@ -86,5 +86,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         "A path takes the branch of k blocks and the shortcut of all others; the gradient is that of the mean loss at "
         f"the input, for one batch of {int(frame['examples'].max())} training images in evaluation mode; geometric "
         f"mean of up to {draws} random paths of each length. Right: norm times the number of paths; norms do not add "
-        f"up as gradients do. {page.seed_note(data)}",
+        f"up as gradients do. {layout.seed_note(data)}",
     ]

@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.lesion import CHANCE, STATISTICS, examples_of
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 BIN = 0.05
 """Width in tau of what a line averages: exchanges can undo each other, so equally many are not equally far."""
@@ -31,7 +31,7 @@ def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
     data = reorder_data(frame)
     panels = kinds(data)
     columns = [name for name in STATISTICS if (data["statistics"] == name).any()]
-    words = page.Words(
+    words = layout.Words(
         title="Test error of the trained networks with their blocks in another order",
         notes=[
             "Each point is one order of one seed: blocks that keep the shape, exchanged within their stage; the same "
@@ -43,7 +43,7 @@ def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
     )
     height = (2.5 if len(panels) < 3 else 1.9) * len(panels)
     key = style.network_key(data, results.study.depths, mixed=False)
-    figure = page.page(results, words, (8.0, height), key)
+    figure = layout.page(results, words, (8.0, height), key)
     grid = figure.subplots(len(panels), len(columns), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 WIDE = 30  # times the median: one network that far above leaves the others a flat line on a linear axis
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
@@ -50,11 +50,11 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
     Raises UseError where the study did not record the probe ``responses``.
     """
     data = responses_data(measured(results, "responses", "responses"))
-    notes = [readout(results), page.seed_note(data), *page.divergence_notes(results, "dotted, at the last row")]
-    words = page.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
+    notes = [readout(results), layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the last row")]
+    words = layout.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
     names = arms(data)
     height = 6.0 if len(names) == 1 else 2.7 * len(names)
-    figure = page.page(results, words, (9.0, height), style.network_key(data, results.study.depths, mixed=True))
+    figure = layout.page(results, words, (9.0, height), style.network_key(data, results.study.depths, mixed=True))
     # One arm has its two panels one above the other, several have theirs side by side, a row each.
     shape = (2, 1) if len(names) == 1 else (len(names), 2)
     grid = figure.subplots(*shape, sharex=True, sharey=True if len(names) == 1 else "row", squeeze=False)

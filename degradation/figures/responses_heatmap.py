@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from degradation.figures import style
 from degradation.figures.heatmap import Quantity, heatmap
 from degradation.figures.responses import readout
-from degradation.results import Results
+from degradation.study.results import Results
 
 RESPONSES = Quantity(
     figure="responses-heatmap",

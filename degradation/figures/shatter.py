@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from degradation.figures import page, style
+from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.tidy import kinds, measured, of_kind, over_seeds, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 STATES = {"initial": "at initialization", "trained": "trained"}
 REFERENCES = {"white noise": (0, (1, 1.2)), "brownian": (0, (5, 1.5))}
@@ -39,11 +39,11 @@ def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
     notes = [
         NOTE,
         f"{lines} lines with {int(frame['points'].min())} inputs each. Grey: white noise (dotted) and Brownian motion "
-        f"along the line (dashed). Right: inputs at the least distance, {near:.3g}. {page.seed_note(networks)}",
+        f"along the line (dashed). Right: inputs at the least distance, {near:.3g}. {layout.seed_note(networks)}",
     ]
-    words = page.Words(title="How alike the gradients of neighbouring inputs are", notes=notes, experiment=True)
+    words = layout.Words(title="How alike the gradients of neighbouring inputs are", notes=notes, experiment=True)
     key = style.network_key(networks, results.study.depths, mixed=False)
-    figure = page.page(results, words, (9.8, 2.3 * len(panels)), key)
+    figure = layout.page(results, words, (9.8, 2.3 * len(panels)), key)
     grid = figure.subplots(len(panels), 3, sharex="col", sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)

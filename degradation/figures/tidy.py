@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from degradation.errors import UseError
-from degradation.joining import spread
-from degradation.results import Results
+from degradation.frames.concat import spread
 from degradation.spec import PROBES
 from degradation.store import EXPERIMENTS
+from degradation.study.results import Results
 
 SERIES = ["arm", "network", "shortcut", "depth", "status", "run"]
 """What tells one drawn line from another; ``run`` is the id of a diverged run, empty for finished seeds."""

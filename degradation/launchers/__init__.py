@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from degradation.environment import Options
-from degradation.progress import Report
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Report
 from degradation.spec import RunSpec, StudySpec
 
 if TYPE_CHECKING:
-    from degradation.costs import Costs
-    from degradation.launchers.work import Stop, Work
+    from degradation.launchers.attempts import Stop, Work
+    from degradation.training.cost import Costs
 
 
 class Launcher(Protocol):

@@ -1,6 +1,6 @@
 """Where the messages of all workers meet: a process of the command's node, light enough to be there before them."""
 
-from degradation.progress import Progress
+from degradation.runtime.progress import Progress
 
 
 class Board:

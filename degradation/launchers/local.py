@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
-from degradation.costs import time_costs
 from degradation.data import load_images
-from degradation.environment import Options, choose_environment, choose_jobs, cores
 from degradation.errors import UseError
-from degradation.launchers.transcript import captured, last_words
-from degradation.launchers.work import HELD_SECONDS, Attempt, Books, Stop, Work
-from degradation.progress import Progress, Report
+from degradation.launchers.attempts import HELD_SECONDS, Attempt, Books, Stop, Work
+from degradation.launchers.worker_log import captured, last_words
+from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
+from degradation.runtime.progress import Progress, Report
+from degradation.runtime.signals import pass_over_interrupts, release_signals, signals_held, stop_requests
 from degradation.spec import RunSpec, StudySpec
-from degradation.stopping import pass_over_interrupts, release_signals, signals_held, stop_requests
+from degradation.training.cost import time_costs
 
 WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
 

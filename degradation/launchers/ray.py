@@ -7,22 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from degradation.costs import Costs
-from degradation.environment import Options, cores
 from degradation.errors import UseError
-from degradation.launchers.cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
-from degradation.launchers.shares import Share, share_of
-from degradation.launchers.work import Stop, Work
-from degradation.processes import here
-from degradation.progress import Progress, Report
+from degradation.launchers.attempts import Stop, Work
+from degradation.launchers.ray_cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
+from degradation.launchers.ray_resources import Share, share_of
+from degradation.runtime.distributed import here
+from degradation.runtime.environment import Options, cores
+from degradation.runtime.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
+from degradation.training.cost import Costs
 
 # Behind `cluster`, which says in one line that Ray is not installed.
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
-from degradation.launchers import nodes
-from degradation.launchers.dispatching import Dispatch, dead
+from degradation.launchers import ray_tasks
+from degradation.launchers.ray_scheduler import Dispatch, dead
 
 CHECK_SECONDS = 120.0  # in which a node says whether it can take part; one that is busy for longer is not waited for
 
@@ -64,8 +64,8 @@ def check(work: Work, study: StudySpec) -> None:
     """
     with ready(work.options):
         options, share = _placed(work.options, 1)
-        packed = nodes.packed(_from_anywhere(work, options), study)
-        look = task(nodes.check, share)
+        packed = ray_tasks.packed(_from_anywhere(work, options), study)
+        look = task(ray_tasks.check, share)
         fitting = [node["NodeID"] for node in alive() if share.within([node["Resources"]])]
         places = [look.options(**share.least(), scheduling_strategy=on_node(node)) for node in fitting]
         asked = [Head().answer(partial(place.remote, *packed)) for place in places]
@@ -78,14 +78,14 @@ def check(work: Work, study: StudySpec) -> None:
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
     """Time steps on a node, since this machine need not have its device."""
-    from degradation import plan
+    from degradation.spec import grid
 
-    runs = len(plan.runs(study))
+    runs = len(grid.runs(study))
     with ready(options):
         placed, share = _placed(options, runs)
         _fits(share, placed)
-        timing = ray.remote(nodes.time_costs).options(**share.asked())
-        packed = nodes.packed(study, replace(placed, jobs=1))
+        timing = ray.remote(ray_tasks.time_costs).options(**share.asked())
+        packed = ray_tasks.packed(study, replace(placed, jobs=1))
         found: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
         return replace(found, jobs=at_a_time)

@@ -12,8 +12,8 @@ from degradation.errors import UseError
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.imagenet import ImageNetNetwork
 from degradation.networks.weights import draw_weights
-from degradation.refusals import refusal, suggestion
 from degradation.spec import BlockSpec, Family, Initialization, Network, Norm, RunSpec, Shortcut, StrideOn, StudySpec
+from degradation.spec.validation import refusal, suggestion
 
 AnyNetwork: TypeAlias = CifarNetwork | ImageNetNetwork
 N = TypeVar("N", CifarNetwork, ImageNetNetwork)

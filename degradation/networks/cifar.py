@@ -4,12 +4,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from degradation.layout import Block, Layer, Layout
 from degradation.networks.blocks import ORDERS, BasicBlock, Building, branch_of, ending, responses, shortcut_of
+from degradation.networks.layout import Block, Layer, Layout
 from degradation.networks.norms import branch_scale, make_norm
 from degradation.networks.variants import begin_branch
-from degradation.plan import CLASSES, filters
 from degradation.spec import BlockSpec, Initialization, Network, Norm, Shortcut, valid_depth
+from degradation.spec.grid import CLASSES, filters
 
 
 class CifarNetwork(nn.Module):

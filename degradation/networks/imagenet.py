@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from degradation.layout import Block, Layer, Layout
 from degradation.networks.blocks import BasicBlock, Building, added
+from degradation.networks.layout import Block, Layer, Layout
 from degradation.networks.norms import make_norm
 from degradation.networks.shortcuts import make_shortcut
 from degradation.spec import (

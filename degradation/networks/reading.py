@@ -11,10 +11,10 @@ from degradation import networks
 from degradation.errors import UseError
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.recognition import Looks, held, layers_of, looks, of_another_family, weight_of, without_norms
-from degradation.networks.states import Matched, fill, listed, matched, misfits
+from degradation.networks.state_dicts import Matched, fill, listed, matched, misfits
 from degradation.networks.weight_files import Weights, shown
-from degradation.plan import filters
 from degradation.spec import Network, Shortcut, valid_depth
+from degradation.spec.grid import filters
 
 BUILT = ("norm", "width", "initialization", "block")
 """What a file of ours says besides of its network."""

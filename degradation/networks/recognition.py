@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from degradation.networks.wrappers import scopes
-from degradation.plan import filters
 from degradation.spec import Shortcut
+from degradation.spec.grid import filters
 
 NORM = {"weight", "bias", "running_mean", "running_var"}
 KIND_OF_MODULE = re.compile(r"convolution|conv|batch_?norm|norm|bn|_", re.IGNORECASE)

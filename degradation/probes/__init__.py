@@ -2,10 +2,10 @@
 
 from degradation.probes.branches import BRANCHES
 from degradation.probes.gradients import GRADIENTS
+from degradation.probes.hooks import Taps
 from degradation.probes.probe import Measurement, Probe
 from degradation.probes.readings import Readings
 from degradation.probes.responses import RESPONSES
-from degradation.probes.taps import Taps
 
 PROBES: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
 

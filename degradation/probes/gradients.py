@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from degradation.layout import Layout
+from degradation.networks.layout import Layout
 from degradation.probes.magnitudes import norms
 from degradation.probes.probe import Measurement, Probe
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from degradation.layout import Layout, Normalized
+from degradation.networks.layout import Layout, Normalized
 from degradation.probes.magnitudes import chosen, mean_std, widened
 
 NORMALIZED = ("gamma", "beta", "inverse_std")

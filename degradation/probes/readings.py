@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from degradation import frames
-from degradation.layout import Layout
+from degradation.frames import schemas
+from degradation.networks.layout import Layout
 from degradation.probes.magnitudes import chosen, widened
 from degradation.probes.probe import Measurement, Probe
 
@@ -69,10 +69,10 @@ class Readings:
         return made
 
     def _frame(self, probe: Probe, numbers: np.ndarray, constants: Mapping[str, Any]) -> pd.DataFrame:
-        entries, schema = self._entries[probe.frame], frames.SCHEMAS[probe.frame]
+        entries, schema = self._entries[probe.frame], schemas.SCHEMAS[probe.frame]
         columns: dict[str, Any] = {name: value for name, value in constants.items() if name in schema}
         columns["step"] = np.repeat(self._steps, len(entries))
         for name in entries[0] if entries else ("block", "name", "stage"):
             columns[name] = [entry[name] for entry in entries] * len(self._steps)
         measured = dict(zip(probe.columns, numbers.T.astype(np.float64), strict=True))
-        return frames.table(probe.frame, columns | measured)
+        return schemas.table(probe.frame, columns | measured)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from degradation.layout import Layout
+from degradation.networks.layout import Layout
 from degradation.probes.gradients import needs
 from degradation.probes.probe import Measurement, Probe, moments, pooled_std
 

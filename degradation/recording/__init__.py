@@ -6,7 +6,7 @@ import torch
 from torch.nn import Module
 
 from degradation.errors import UseError
-from degradation.layout import unwrapped
+from degradation.networks.layout import unwrapped
 from degradation.recording.findings import Finding
 from degradation.recording.recorder import Recorder
 
@@ -25,7 +25,7 @@ def record(
 
     ``with degradation.record(model, every=10) as rec:`` around an ordinary PyTorch loop; a step is one forward and
     backward, and steps 0, every, 2 every, ... are measured. Then ``rec.frame("gradients")`` and
-    ``rec.frame("responses")`` have the columns of ``degradation.frames``, ``rec.summary()`` says in words what
+    ``rec.frame("responses")`` have the columns of ``degradation.frames.schemas``, ``rec.summary()`` says in words what
     vanishes, explodes or is dead at the last measured step, where the network first was not finite, whether updates are
     far too small or large, and what to try; ``rec.findings`` has the same as data. ``rec.plot()`` draws,
     ``rec.to_tensorboard(folder)`` writes.

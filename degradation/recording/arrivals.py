@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from degradation.recording.listening import Listener
+from degradation.recording.module_hooks import Listener
 from degradation.recording.tensors import version_of
 
 

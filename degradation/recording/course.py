@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from degradation.recording import findings
+from degradation.recording.diagnosis import Profile
 from degradation.recording.findings import Finding, finding
-from degradation.recording.judging import Profile
 from degradation.recording.notes import several
 from degradation.recording.uses import Numbers
 

@@ -11,7 +11,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.utils.parametrize import is_parametrized
 
-from degradation.layout import COMPILED, Layer, held_weight
+from degradation.networks.layout import COMPILED, Layer, held_weight
 from degradation.recording.notes import Notes
 
 

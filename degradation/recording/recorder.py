@@ -10,22 +10,22 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import Module
 
-from degradation import frames
 from degradation.errors import UseError
-from degradation.layout import Layer, in_forward_order, inferred, uncovered, unwrapped
+from degradation.frames import schemas
+from degradation.networks.layout import Layer, in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
-from degradation.recording import eager, keeping
+from degradation.recording import buffer, eager
 from degradation.recording.arrivals import Arrivals
-from degradation.recording.backwards import Backwards
+from degradation.recording.backward_hooks import Backwards
+from degradation.recording.buffer import Kept
 from degradation.recording.course import Course
 from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
-from degradation.recording.keeping import Kept
-from degradation.recording.listening import Calls, Listener
+from degradation.recording.grad_scaler import Scales
+from degradation.recording.module_hooks import Calls, Listener
 from degradation.recording.nonfinite import Place, Watch, first_place
+from degradation.recording.nonfinite_log import Log
 from degradation.recording.notes import Notes, several, why_unheard
-from degradation.recording.scaling import Scales
-from degradation.recording.spans import Log
 from degradation.recording.summary import Told, findings_of, summary
 from degradation.recording.tensorboard import write_new
 from degradation.recording.updates import Updates
@@ -232,7 +232,7 @@ class Recorder:
     @property
     def notes(self) -> list[str]:
         """What could not be measured as asked, a line each."""
-        return self._notes.lines() + self._updates.lines() + keeping.thinned(self._asked, self.every)
+        return self._notes.lines() + self._updates.lines() + buffer.thinned(self._asked, self.every)
 
     @property
     def first_nonfinite(self) -> Place | None:
@@ -244,7 +244,7 @@ class Recorder:
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames that were recorded, by name; a measured step is in them once the next backward has begun."""
         if self._kept is None:
-            return {probe.frame: frames.frame(probe.frame, []) for probe in self._probes}
+            return {probe.frame: schemas.frame(probe.frame, []) for probe in self._probes}
         return self._kept.frames
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -262,7 +262,7 @@ class Recorder:
     def summary(self) -> str:
         """The findings in words, what was before, and what could not be measured.
 
-        The criteria and their thresholds are those of ``degradation.recording.judging`` and ``course``.
+        The criteria and their thresholds are those of ``degradation.recording.diagnosis`` and ``course``.
         """
         return summary(self._everything())
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from degradation.recording import findings
 from degradation.recording.course import Course, judge_course
+from degradation.recording.diagnosis import ALONE, Profile, judge
 from degradation.recording.findings import Finding, Found, finding, lines_of
-from degradation.recording.judging import ALONE, Profile, judge
+from degradation.recording.nonfinite_log import Log
 from degradation.recording.notes import NAMED, several
-from degradation.recording.spans import Log
 
 NOTHING = "no layer vanishes, explodes or is dead"
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from degradation.layout import Layer
+from degradation.networks.layout import Layer
 from degradation.probes import GRADIENTS
 from degradation.recording.following import weight_at
 from degradation.recording.notes import Notes

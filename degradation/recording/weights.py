@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from degradation.layout import Layout
+from degradation.networks.layout import Layout
 from degradation.recording.following import weight_at
 from degradation.recording.notes import Unread
 from degradation.recording.tensors import norm_of, numeric, plain, version_of

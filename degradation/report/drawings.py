@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 from degradation.analysis import Estimate
 from degradation.errors import UseError
 from degradation.figures import FIGURES, asked_for, figure_of, image
-from degradation.figures.marks import Mark
+from degradation.figures.published_points import Mark
 from degradation.report.captions import CAPTIONS, Caption
 from degradation.report.effects import effects
-from degradation.report.gap import gap
-from degradation.results import Results
+from degradation.report.gap_chart import gap
+from degradation.study.results import Results
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from degradation.errors import UseError
 from degradation.figures import style
 from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series
-from degradation.results import Results
+from degradation.study.results import Results
 
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # of the plot; the rest holds ticks, labels and the depth at a line's end

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from degradation.report.contents import Contents, contents
+from degradation.report.content import Contents, contents
 from degradation.report.rendering import html, markdown
-from degradation.results import Results
 from degradation.store import FIGURES, Place, Store, store_at
+from degradation.study.results import Results
 
 PAGE, TWIN = "report.html", "report.md"
 LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies there

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from degradation.figures.marks import Mark
-from degradation.results import Results
+from degradation.figures.published_points import Mark
 from degradation.spec import PAPER_STEPS
+from degradation.study.results import Results
 
 if TYPE_CHECKING:
     from degradation.analysis import Compared

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from degradation.matching import Match, matches, sentence
-from degradation.results import Results
 from degradation.spec import RunSpec, flatten
+from degradation.study.pairs import Match, matches, sentence
+from degradation.study.results import Results
 
 THE_PAIR = ("network", "shortcut")  # what a plain run and its residual match may differ in, and nothing else
 

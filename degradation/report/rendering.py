@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from degradation.report import tables
-from degradation.report.contents import Contents
+from degradation.report.content import Contents
 from degradation.report.evolution import end, path
 
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "not enough evidence": "?", "not measured": "–"}

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from degradation.analysis import Analysis, Compared, Estimate, words
-from degradation.analysis.findings import VERDICTS
+from degradation.analysis import Analysis, Compared, Estimate, formatting
+from degradation.analysis.estimates import VERDICTS
 from degradation.figures import style
 from degradation.report.pairs import THE_PAIR, Field, Proof
 
@@ -103,7 +103,7 @@ def _words(context: Mapping[str, str]) -> str:
 def estimate_row(estimate: Estimate) -> Row:
     """``ESTIMATES`` of one."""
     unit, signed = estimate.unit, estimate.signed
-    each = ", ".join(words.number(value, unit, signed=signed) for value in estimate.values)
+    each = ", ".join(formatting.number(value, unit, signed=signed) for value in estimate.values)
     told = estimate.note if estimate.value is not None else ""  # without a value, the note stands in its place
     how = "; ".join(part for part in (estimate.method, told) if part)
     return estimate.label, value_of(estimate), str(estimate.n), each or "none", how
@@ -113,7 +113,7 @@ def value_of(estimate: Estimate) -> str:
     """Value, unit and interval in words; why there is none where there is none."""
     if estimate.value is None:
         return estimate.note or "not defined"
-    return words.measured(estimate.value, estimate.low, estimate.high, estimate.unit, estimate.signed)
+    return formatting.measured(estimate.value, estimate.low, estimate.high, estimate.unit, estimate.signed)
 
 
 def compared_rows(compared: Iterable[Compared]) -> list[Row]:

@@ -20,13 +20,7 @@ from degradation.spec.block import BlockSpec, Norm
 from degradation.spec.datasets import Cifar10, Dataset, default_padding
 from degradation.spec.family import TABLE_1, Family, depth_of, has_plain
 from degradation.spec.fields import Frozen, Seed, distinct, flatten, leaves, merge, nest, printable
-from degradation.spec.recipe import (
-    PAPERS_RECIPES,
-    WARMUP_DEFAULT,
-    WARMUP_DEFAULT_BEFORE,
-    Recipe,
-    StudyRecipe,
-)
+from degradation.spec.recipe import PAPERS_RECIPES, WARMUP_DEFAULT, WARMUP_DEFAULT_BEFORE, Recipe, StudyRecipe
 from degradation.spec.run import NETWORKS, Initialization, Measure, Network, Precision, fit_family
 
 SYNTHETIC_LABEL = (

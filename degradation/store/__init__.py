@@ -6,8 +6,8 @@ means done: it is written last, holds the SHA-256 of every other file, and nothi
 A digest of its own protects each file that no done.json lists: itself, study.json, what an unfinished run has.
 """
 
-from degradation.store.folders import ExperimentFolder, StudyFolder, folder_at
-from degradation.store.names import (
+from degradation.store.base import Store
+from degradation.store.filenames import (
     CHECKPOINT,
     DAMAGED,
     DONE,
@@ -27,10 +27,10 @@ from degradation.store.names import (
     frame_file,
     snapshot_file,
 )
-from degradation.store.opening import store_at
-from degradation.store.place import Place, Url, as_place
+from degradation.store.location import Place, Url, as_place
+from degradation.store.open import store_at
 from degradation.store.seals import DIGEST, EMPTY, check_tensors, is_sealed, seal_tensors, sealed, unsealed
-from degradation.store.store import Store
+from degradation.store.study_folder import ExperimentFolder, StudyFolder, folder_at
 
 __all__ = [
     "CHECKPOINT",

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from uuid import uuid4
 
 from degradation.errors import LockLost, UseError
-from degradation.store.names import LEASE
+from degradation.store.filenames import LEASE
 from degradation.store.objects import CREATING, Objects
 
 TTL = 60.0  # seconds

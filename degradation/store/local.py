@@ -13,8 +13,8 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from degradation.errors import DamagedError, UseError
-from degradation.store.names import LOCK, RUN_ID, SPEC, WRITING
-from degradation.store.store import Store
+from degradation.store.base import Store
+from degradation.store.filenames import LOCK, RUN_ID, SPEC, WRITING
 
 SMALL = 2**24
 """Bytes of a file that is read without a look at its size."""

@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from degradation.errors import UseError
-from degradation.store.faults import is_missing, is_taken, reason
-from degradation.store.place import Url
+from degradation.store.location import Url
+from degradation.store.remote_errors import is_missing, is_taken, reason
 
 CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Protocols whose library creates a file only where there is none, in one request that the server decides.

@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from degradation.errors import UseError
-from degradation.store.faults import is_missing, is_transient, reason, refused
+from degradation.store.base import Store, folders_of
 from degradation.store.lease import Lease
+from degradation.store.location import Url
 from degradation.store.objects import Objects
-from degradation.store.place import Url
-from degradation.store.store import Store, folders_of
+from degradation.store.remote_errors import is_missing, is_transient, reason, refused
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

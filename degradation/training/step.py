@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from degradation.data.batches import CHECKSUM_FACTOR
-from degradation.data.sources import TrainingBatches
-from degradation.environment import Environment
-from degradation.layout import norms, weight_of
+from degradation.data.loaders import TrainingBatches
 from degradation.networks import AnyNetwork
+from degradation.networks.layout import norms, weight_of
 from degradation.probes import PROBES, Measurement, Probe, Readings, Taps
+from degradation.runtime.environment import Environment
 from degradation.spec import Recipe, RunSpec
-from degradation.training.capture import Capture, Say
-from degradation.training.compiled import compiled
+from degradation.training.compiled_blocks import compiled
+from degradation.training.cuda_graph import Capture, Say
+from degradation.training.ghost_batches import Parts, Pass, RunningStatistics, Sum, share_of_loss
+from degradation.training.lr_schedule import LearningRate
 from degradation.training.optimizers import OPTIMIZERS
-from degradation.training.parts import Parts, Pass, RunningStatistics, Sum, share_of_loss
-from degradation.training.recipe import LearningRate
 
 NEVER = -1
 

@@ -1,0 +1,125 @@
+"""The frames identity, shatter, paths, landscape and curvature -> the estimates that claims on them rest on."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, exponents, known, levels
+from degradation.analysis.estimates import Estimate
+from degradation.analysis.runs import Runs
+from degradation.study.results import Results
+
+NEAR = 1 / 16
+"""Of the distance between two images: what counts as neighbouring inputs; on a line from ``--points 4`` on."""
+HIGHEST = 1e4
+"""Nats: a loss above, or one that is not finite, counts as this, as the figure draws it."""
+STATES = {"initial": "at initialization", "trained": "trained"}
+"""Source of the rows -> how an estimate is called."""
+
+
+def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``branch-ratio-gap`` (factor): |F(x)| / |shortcut(x)|, mean over blocks, deep over shallow.
+
+    ``branch-ratio-exponent``: the power of the depth by which it changes between the two.
+    """
+    frame = results["identity"]
+    if len(frame):
+        context = {"ratio": "norm of the branch over that of the shortcut, mean over blocks"}
+        values = _values(frame.groupby("run_id")["ratio"].mean())
+        quantity = Quantity(unit="factor", values=values, context=context)
+        yield from known(across_depths(runs, quantity, "branch-ratio-gap"))
+        yield from known(exponents(runs, quantity, "branch-ratio-exponent"))
+
+
+def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``gradient-correlation`` of each network, ``shatter-effect`` plain minus residual: at initialization, trained.
+
+    The correlation of input gradients at inputs ``NEAR`` each other; none where no two inputs are.
+    """
+    frame = results["shatter"]
+    near = frame[np.isclose(frame["distance"], NEAR)] if len(frame) else frame
+    quantities = [(_correlations(near, source), said) for source, said in STATES.items() if len(near)]
+    for quantity, said in quantities:
+        yield from _labelled(levels(runs, quantity, "gradient-correlation"), said)
+    for quantity, said in quantities:
+        yield from _labelled(across_kinds(runs, quantity, "shatter-effect"), said)
+
+
+def _correlations(near: pd.DataFrame, source: str) -> Quantity:
+    values = _values(near[near["source"] == source].set_index("run_id")["correlation"])
+    context = {"source": source, "distance": f"{NEAR:g} of that between two images"}
+    return Quantity(unit="correlation", values=values, context=context)
+
+
+def paths(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``path-length`` of each residual network (percent): mean length of paths by gradient, over that of all paths."""
+    frame = results["paths"]
+    rows = frame[frame["network"] == "residual"] if len(frame) else frame
+    if len(rows):
+        context = {"length": "mean over paths weighted by their gradient norm, in percent of that of all paths"}
+        quantity = Quantity(unit="percent", values=path_lengths(rows), context=context)
+        yield from known(levels(runs, quantity, "path-length"))
+
+
+def path_lengths(rows: pd.DataFrame) -> dict[str, float]:
+    """run_id -> mean path length weighted by gradient norm, over half of the blocks.
+
+    The norm of one length is the geometric mean over its random paths, each standing for C(blocks, length).
+    """
+    logs = rows.assign(log=np.log(rows["gradient_norm"])).groupby(["run_id", "length"])
+    each = logs.agg(log=("log", "mean"), share=("share", "first"), blocks=("blocks", "first")).reset_index()
+    weight = np.exp(each["log"]) * each["share"]
+    sums = pd.DataFrame({"run_id": each["run_id"], "weight": weight, "long": weight * each["length"]})
+    totals = sums.groupby("run_id").sum()
+    return _values(totals["long"] / totals["weight"] / (each.groupby("run_id")["blocks"].first() / 2))
+
+
+def landscape(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``roughness`` of each network's surface, ``roughness-effect`` plain minus residual (percent)."""
+    frame = results["landscape"]
+    surfaces = frame[frame["cut"] == "surface"] if len(frame) else frame
+    if len(surfaces):
+        values = {str(run): roughness(rows) for run, rows in surfaces.groupby("run_id")}
+        context = {"statistics": "running", "roughness": "ups and downs of the log loss beyond those of one valley"}
+        quantity = Quantity(unit="percent", values=values, context=context)
+        yield from known(levels(runs, quantity, "roughness"))
+        yield from known(across_kinds(runs, quantity, "roughness-effect"))
+
+
+def roughness(rows: pd.DataFrame) -> float:
+    """How much more the loss goes up and down along the rows and columns of a surface than one valley would; 0: none.
+
+    Of the logarithm of the loss: the sum of all steps, over what it takes to fall from one end to the least value and
+    to rise to the other end, minus 1. The grid's spacing is the shortest bump seen: compare equal grids only.
+    """
+    table = rows.pivot(index="y", columns="x", values="loss").to_numpy()
+    heights = np.log(np.nan_to_num(table, nan=HIGHEST, posinf=HIGHEST).clip(1e-12, HIGHEST))
+    steps = valleys = 0.0
+    for lines in (heights, heights.T):
+        steps += float(np.abs(np.diff(lines, axis=1)).sum())
+        valleys += float((lines[:, 0] + lines[:, -1] - 2 * lines.min(axis=1)).sum())
+    return steps / valleys - 1 if valleys > 0 else float("nan")
+
+
+def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """``curvature-effect`` (factor), plain over residual: of the Hessian's trace, and of its largest eigenvalue."""
+    frame = results["curvature"]
+    if frame.empty:
+        return
+    trace = frame[frame["quantity"] == "trace"].groupby("run_id")["value"].mean()
+    top = frame[frame["quantity"] == "ritz"].groupby("run_id")["value"].max()
+    for name, said, found in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
+        context = {"quantity": name, "statistics": "running"}
+        quantity = Quantity(unit="factor", values=_values(found), context=context)
+        yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), said)
+
+
+def _labelled(found: Iterable[Estimate], said: str) -> Iterator[Estimate]:
+    """The estimates that are known, each with the words behind its label that tell it from its like."""
+    return (replace(each, label=f"{each.label}, {said}") for each in known(found))
+
+
+def _values(found: "pd.Series[float]") -> dict[str, float]:
+    return {str(run): float(value) for run, value in found.items()}

@@ -1,0 +1,179 @@
+"""The command line: arguments -> what is asked for, an exit status, and errors of use in one line.
+
+Modules that need tables, pandas or torch are imported inside the commands, so that the help is instant.
+"""
+
+import io
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from difflib import get_close_matches
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from degradation._version import __version__
+from degradation.cli.clean import clean
+from degradation.cli.exit_codes import BROKEN_PIPE, DONE, INTERRUPTED, RUN_FAILED, USE_ERROR
+from degradation.cli.experiment import mechanism
+from degradation.cli.export import export, plot
+from degradation.cli.load import load
+from degradation.cli.logs import logs
+from degradation.cli.parser import MultiValueCommand, behind
+from degradation.cli.probe import probe
+from degradation.cli.report import compare, report
+from degradation.cli.run import plan, run
+from degradation.cli.status import ships, status
+from degradation.cli.streams import let_go, tolerant_streams
+from degradation.errors import DamagedRun, Interrupted, Parted, UnknownStudy, UseError
+from degradation.runtime.distributed import here, launching
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "run": run,
+    "plan": plan,
+    "status": status,
+    "logs": logs,
+    "load": load,
+    "mechanism": mechanism,
+    "plot": plot,
+    "report": report,
+    "compare": compare,
+    "export": export,
+    "probe": probe,
+    "clean": clean,
+    "studies": ships,
+}
+"""Every command, in the order of the help."""
+LIKE, NEAR = 0.6, 0.85
+"""How alike two options are of which one is a slip of the other, as difflib has it; the second if another command
+has the option that was typed."""
+LONGEST = 4000
+"""Characters of an argument; paths of Linux have at most as many."""
+SKIPPING = ("load", "plot", "report", "compare", "export")
+"""Those that can go on without damaged runs."""
+
+
+class ReaderGone(Exception):
+    """Whoever read stdout has closed it."""
+
+
+class Commands(TyperGroup):
+    """The commands, with a closed pipe told apart: typer itself would end with 1, which means a failed run."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+
+
+app = typer.Typer(cls=Commands, rich_markup_mode="rich")
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Train matched plain and residual networks, record what happens inside them, and draw figures."""
+    if version:
+        typer.echo(f"degradation {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for name, command in COMMANDS.items():
+    app.command(name, cls=MultiValueCommand)(command)
+
+
+# From arguments to an exit status
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The command; ends with an exit status: 0 done, 1 a run failed, 2 error of use, 130/143 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with tolerant_streams() as out:
+        try:
+            status = _carried_out(arguments) if here().rank == 0 else _taken_part_in(arguments)
+            out.flush()
+        except (ReaderGone, BrokenPipeError):  # nobody reads stdout any more
+            let_go(out)
+            status = BROKEN_PIPE
+        if out.lost is not None:
+            let_go(out)
+            status = status or _say(f"stdout: {out.lost.strerror}: what was to be printed is lost", USE_ERROR)
+    sys.exit(status)
+
+
+def _taken_part_in(arguments: list[str]) -> int:
+    """What the processes of torchrun but the first do, in silence: share a run; the first alone does all else."""
+    if arguments[:1] != ["run"]:
+        return DONE
+    with redirect_stdout(io.StringIO()):
+        return _carried_out(arguments)
+
+
+def _carried_out(arguments: list[str]) -> int:
+    try:
+        _check_lengths(arguments)
+        command: Any = typer.main.get_command(app)
+        returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
+        if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
+            raise KeyboardInterrupt
+        return returned if isinstance(returned, int) else DONE
+    except DamagedRun as error:
+        hint = "; --skip-damaged goes on without it" if arguments[0] in SKIPPING else ""
+        return _say(f"{error}{hint}", USE_ERROR)
+    except UnknownStudy as error:
+        option = behind(arguments, error.name)
+        return _say(f"{error}{f'; or is it meant for {option}?' if option else ''}", USE_ERROR)
+    except UseError as error:
+        return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
+    except Parted as error:
+        return _say(str(error), RUN_FAILED) if error.own else RUN_FAILED
+    except Interrupted as error:
+        return _say(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("stopped; nothing that was done is lost", INTERRUPTED)
+    except Exception as error:
+        # The parser's own errors: their class is click's or typer's own copy, so a method tells them.
+        if not hasattr(error, "format_message"):
+            raise
+        return _say(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
+
+
+def _check_lengths(arguments: Sequence[str]) -> None:
+    """UseError for what is longer than any name or number: Python reads no integer of that many digits."""
+    for argument in arguments:
+        if len(argument) > LONGEST:
+            raise UseError(f"{argument[:20]}...: expected at most {LONGEST:,} characters, not {len(argument):,}")
+
+
+def _explained(error: Any) -> str:
+    """What the parser says; of an option that is near to one of the command's own or that another has, which one."""
+    if not hasattr(error, "possibilities"):  # of an unknown option alone
+        return str(error.format_message())
+    known: Any = typer.main.get_command(app)
+    option, command = error.option_name, error.ctx.info_name
+    options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
+    own = options.get(command, ())
+    owners = [name for name, others in options.items() if option in others]
+    # What is a word of another command is a slip of a letter here only where the two are nearly the same.
+    if near := get_close_matches(option, own, n=1, cutoff=NEAR if owners else LIKE):
+        return f"{command} has no option {option}; did you mean {near[0]}?"
+    if not owners or command not in known.commands:
+        return str(error.format_message())
+    return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"
+
+
+def _again(arguments: list[str]) -> str:
+    return f"{launching(here())} {shlex.join(arguments)}"
+
+
+def _say(message: str, status: int) -> int:
+    from degradation.cli.console import say_error
+
+    say_error(message)
+    return status

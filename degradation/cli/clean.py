@@ -1,0 +1,49 @@
+"""The command that deletes: `clean` shows what can be freed, asks, and removes it."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from degradation.cli.exit_codes import DONE
+from degradation.cli.options import Name, RootOption, YesOption
+from degradation.errors import UseError
+from degradation.study import library
+
+
+def clean(
+    name: Name,
+    run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Delete this run wholly.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Delete the weights of done runs.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Delete the whole study.")] = False,
+    yes: YesOption = False,
+    root: RootOption = library.ROOT,
+) -> int:
+    """Show what can be freed, ask, and delete it: leftovers, weights, one run, or a whole study."""
+    from degradation.cli.console import console, items_table
+    from degradation.cli.formatting import size
+    from degradation.study import cleanup
+
+    folder, out = library.locate(name, root), console()
+    asked = [name for name, given in (("--run", run), ("--weights", weights), ("--all", whole)) if given]
+    if len(asked) > 1:
+        raise UseError(f"{' and '.join(asked)}: expected one of them")
+    if run:
+        items = cleanup.one_run(folder, run)
+    else:
+        found = cleanup.weights if weights else cleanup.whole_study if whole else cleanup.leftovers
+        items = found(folder)
+    if not items:
+        out.print(f"nothing to free in {folder.path}")
+        return DONE
+    out.print(items_table(items))
+    total = size(sum(item.size for item in items))
+    if not yes and not (sys.stdin.isatty() and out.is_terminal):
+        out.print(f"{total} could be freed; nothing is deleted without --yes")
+        return DONE
+    if not yes:
+        typer.confirm(f"Delete these, {total}?", abort=True)
+    for item in items:
+        item.remove()
+    out.print(f"{total} freed")
+    return DONE

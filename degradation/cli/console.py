@@ -1,0 +1,266 @@
+"""Plans, standings and results -> text for a terminal: tables, lines and numbers as people read them."""
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from degradation.cli.formatting import count, percent, ranges, size
+from degradation.spec import Folder, Recipe, StudySpec, grid
+from degradation.study.cleanup import Item
+from degradation.study.status import ENDED, STATES, FinalError, Standing
+
+STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
+
+
+class Terminal(Console):
+    """A console that lets a broken pipe be an exception: the command decides what it means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
+    """Where a command speaks: stdout, or stderr while stdout is kept for JSON. Text is taken as it is."""
+    return Terminal(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
+
+
+# The plan
+
+
+def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Standing]) -> None:
+    """Print what a study is: question, data, recipe, labels, the table of its runs, its matched pairs."""
+    out.print(f"study {name}: {study.question}", style="bold")
+    arms = [f"arm {name}: {study.changes(name)}" for name in study.arms]
+    for line in (data_line(study), *recipe_lines(study), *arms):
+        out.print(line)
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(plan_table(study, standings))
+    pairs = grid.pairs(standing.spec for standing in standings)
+    alone = len(standings) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
+    without = f"; {count(alone, 'run')} without a match" if alone else ""
+    out.print(f"{count(len(standings), 'run')}, {count(len(pairs), 'matched pair')}{without}")
+    for line in (*unmatched(study), *repeated(standings)):
+        out.print(line)
+
+
+def unmatched(study: StudySpec) -> Iterator[str]:
+    """Why a study that asks for plain networks has none in some arms; nothing where it has."""
+    own = {name: arm.block.of_shortcut for name, arm in study.each_arm.items() if arm.block.of_shortcut}
+    if own and "plain" in study.networks:
+        fields = ", ".join(dict.fromkeys(field for fields in own.values() for field in fields))
+        where = "" if own.keys() == study.each_arm.keys() else f" in {', '.join(own)}"
+        yield f"no match{where}: there are no plain networks with {fields}, which belong to a shortcut"
+
+
+def repeated(standings: Sequence[Standing]) -> Iterator[str]:
+    """That plain networks are trained more than once, where they are."""
+    if again := grid.repeated(standing.spec for standing in standings):
+        yield (
+            f"{count(len(again), 'plain run')} of these train{'s' * (len(again) == 1)} the network of another arm "
+            "again, to the same bits: where nothing is added, a block's order changes only where responses are read"
+        )
+
+
+def data_line(study: StudySpec) -> str:
+    """The images of a study in one line."""
+    data = study.dataset
+    held = f", {data.validation:,} for validation" if data.validation else ""
+    return (
+        f"{data.name}: {data.train_examples:,} images for training{held}, "
+        f"{data.test_examples:,} for testing, {data.size}x{data.size}, {count(data.classes, 'class')}"
+    )
+
+
+def recipe_lines(study: StudySpec) -> tuple[str, str]:
+    """Optimizer and batch, then the learning rate over the steps."""
+    recipe = study.recipe
+    first, second = recipe.milestones
+    epochs = recipe.batch * recipe.steps / study.dataset.train_examples
+    sgd = recipe.optimizer == "sgd"
+    ghosts = f" in {recipe.ghost_batches} ghost batches" if recipe.ghost_batches > 1 else ""
+    moments = f"momentum {recipe.momentum:g}" if sgd else f"beta1 {recipe.momentum:g}, beta2 {recipe.beta2:g}"
+    return (
+        f"{'SGD' if sgd else 'Adam'}, batch {recipe.batch}{ghosts}, {moments}, weight decay {recipe.weight_decay:g}, "
+        f"{augmentation(study)}",
+        f"{recipe.steps:,} steps ({epochs:,.1f} epochs): learning rate {recipe.learning_rate:g}, "
+        f"a tenth from {first:,}, a hundredth from {second:,}; {warmup(study)}",
+    )
+
+
+def augmentation(study: StudySpec) -> str:
+    """What is done to a training image."""
+    data, recipe = study.dataset, study.recipe_at(study.depths[0])
+    if isinstance(data, Folder):
+        crop = [f"random crops of a shorter side of {data.shorter[0]} to {data.shorter[1]}"]
+    else:
+        crop = [f"random crops (padding {recipe.padding})"] if recipe.padding else []
+    flip = ["random flips"] if recipe.flip else []
+    colour = [f"random colours ({recipe.colour:g})"] if recipe.colour else []
+    return ", ".join(crop + flip + colour) or "no augmentation"
+
+
+def warmup(study: StudySpec) -> str:
+    """The warm-up of the study, which may depend on the depth."""
+    by_steps: dict[int, list[int]] = {}
+    for depth in study.depths:
+        by_steps.setdefault(study.recipe_at(depth).warmup_steps, []).append(depth)
+    rate = f"{study.recipe.warmup_learning_rate:g}"
+    parts = [_warmup(study.recipe, rate, steps) if steps else "no warm-up" for steps in by_steps]
+    if len(parts) == 1:
+        return parts[0]
+    where = [f"at depth {', '.join(map(str, sorted(depths)))}" for depths in by_steps.values()]
+    return "; ".join(f"{part} {place}" for part, place in zip(parts, where, strict=True))
+
+
+def _warmup(recipe: Recipe, rate: str, steps: int) -> str:
+    unused = f", to the first division: {recipe.learning_rate:g} is never used" if steps >= recipe.milestones[0] else ""
+    return f"{rate} for {steps} steps of warm-up{unused}"
+
+
+def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
+    """One row for each depth and network, the plain one above its residual matches."""
+    table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
+    table.collapse_padding = True  # a name of 20 letters beside all else in 80 columns
+    for column in table.columns:
+        column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
+        column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
+    groups: dict[tuple[int, str, str, str], list[Standing]] = {}
+    for standing in standings:
+        spec = standing.spec
+        groups.setdefault((spec.depth, standing.arm, spec.network, spec.shortcut), []).append(standing)
+    for depth, arm, network, shortcut in sorted(groups, key=lambda key: key[0]):
+        group = groups[depth, arm, network, shortcut]
+        table.add_row(
+            str(depth),
+            *([arm] if study.arms else []),
+            _kind(network, shortcut),
+            ranges(standing.spec.seed for standing in group),
+            f"{grid.parameters_of(group[0].spec):,}",
+            f"{grid.multiply_adds_of(group[0].spec) / 1e6:,.2f} M",
+            state_of(group),
+        )
+    return table
+
+
+def _arm_heading(study: StudySpec) -> list[str]:
+    return ["arm"] if study.arms else []
+
+
+def state_of(group: Sequence[Standing]) -> str:
+    """``done``, ``pending``, or how many of the runs stand how: ``2 done, 1 partial``."""
+    counts = {state: sum(standing.state == state for standing in group) for state in STATES}
+    present = {state: number for state, number in counts.items() if number}
+    return ", ".join(present if len(present) == 1 else (f"{number} {state}" for state, number in present.items()))
+
+
+# Standings and results
+
+
+def status_table(study: StudySpec, rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
+    """Every planned run with its state and its last row."""
+    table = new_table("run", *_arm_heading(study), "state", "step", "steps", "loss", "error")
+    for column in table.columns[-4:]:
+        column.justify = "right"
+    for standing, row in rows:
+        cells = (f"{row['step']:,.0f}", loss_of(row), percent(row["error"])) if row else ("", "", "")
+        style = STATE_STYLES.get(standing.state, "")
+        steps = f"{standing.spec.recipe.steps:,}"
+        arm = [standing.arm] if study.arms else []
+        table.add_row(standing.run_id, *arm, standing.state, cells[0], steps, cells[1], cells[2], style=style)
+    return table
+
+
+def loss_of(row: Mapping[str, float]) -> str:
+    """``0.1234``; ``1.5e+30`` where a loss grew on its way to infinity."""
+    return f"{row['loss']:.4f}" if abs(row["loss"]) < 1e5 else f"{row['loss']:.2g}"
+
+
+def say_status(
+    out: Console, name: str, study: StudySpec, rows: Sequence[tuple[Standing, dict[str, float] | None]]
+) -> None:
+    """Print the runs of a study on disk, and below them what is damaged."""
+    out.print(f"study {name}: {study.question}", style="bold")
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(status_table(study, rows))
+    for standing, _ in rows:
+        if standing.note:
+            out.print(standing.note, style="red", soft_wrap=True)
+
+
+def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> Table:
+    """Studies that ship, each with its question, and those with a result marked; no such column where none has."""
+    table = new_table("study", "question", *(["result"] if reported else []))
+    for name, question in questions.items():
+        result = [f"reports/{name}" if name in reported else ""] if reported else []
+        table.add_row(name, question, *result)
+    return table
+
+
+def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
+    """Studies on disk with how many of their runs are done."""
+    table = new_table("study", "done", "of", "state")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for name, group in rows:
+        ended = sum(standing.state in ENDED for standing in group)
+        table.add_row(name, str(ended), str(len(group)), state_of(group))
+    return table
+
+
+def errors_table(errors: Sequence[FinalError]) -> Table:
+    """Final clean training errors in percent: a row for each depth, plain beside residual."""
+    kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
+    arms = list(dict.fromkeys(e.arm for e in errors))
+    named = arms != [""]
+    table = new_table("depth", *(["arm"] if named else []), *(_heading(*kind) for kind in kinds))
+    for column in table.columns:
+        column.justify = "right"
+    cells = {(e.depth, e.arm, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
+    for depth, arm in product(sorted({e.depth for e in errors}), arms):
+        row = [cells.get((depth, arm, *kind), "") for kind in kinds]
+        if any(row):
+            table.add_row(str(depth), *([arm] if named else []), *row)
+    return table
+
+
+def _column(error: FinalError) -> tuple[bool, bool, str]:
+    return error.statistics != "running", error.network != "plain", error.shortcut
+
+
+def _heading(statistics: str, network: str, shortcut: str) -> str:
+    return f"{_kind(network, shortcut)}\n{statistics}"
+
+
+def _kind(network: str, shortcut: str) -> str:
+    """``plain``, or ``residual A``."""
+    return network if shortcut == "none" else f"{network} {shortcut}"
+
+
+def items_table(items: Sequence[Item]) -> Table:
+    """What can be deleted, with its size."""
+    table = new_table("size", "name", "what")
+    table.columns[0].justify = "right"
+    table.columns[1].overflow = "fold"
+    for item in items:
+        table.add_row(size(item.size), item.name, item.what)
+    return table
+
+
+def new_table(*headings: str) -> Table:
+    """A table with a line below its headings and no other."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def say_error(message: str) -> None:
+    """One line on stderr, whatever the message holds; what is longer than any name is cut."""
+    words = (word if len(word) <= 300 else f"{word[:100]}..." for word in message.split())
+    print(f"degradation: {' '.join(words)}", file=sys.stderr)

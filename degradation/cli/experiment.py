@@ -1,0 +1,167 @@
+"""The command that experiments on what was trained: `mechanism`."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from degradation.cli.exit_codes import DONE, RUN_FAILED
+from degradation.cli.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
+from degradation.cli.parser import spread
+from degradation.errors import UseError
+from degradation.experiments import MECHANISMS
+from degradation.spec import NETWORKS
+from degradation.spec.validation import suggestion
+from degradation.study import library
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from degradation.experiments.run import Outcome, Work
+    from degradation.store import StudyFolder
+    from degradation.study.results import Results
+
+HOW, MACHINE = "How it is measured (default: as begun)", "Machine"
+WHICH = "On which runs (default: all that are done)"
+
+
+def _number(least: int, help: str) -> Any:
+    return typer.Option(metavar="N", min=least, help=help, rich_help_panel=HOW)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Runs of a study by depth, network and seed; None: all."""
+
+    depths: Annotated[
+        list[int] | None, typer.Option(metavar="N ...", help="Only these depths.", rich_help_panel=WHICH)
+    ] = None
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME ...", help=f"Only these: {', '.join(NETWORKS)}.", rich_help_panel=WHICH),
+    ] = None
+    seeds: Annotated[
+        list[int] | None, typer.Option(metavar="N ...", help="Only these seeds.", rich_help_panel=WHICH)
+    ] = None
+
+    def of(self, results: "Results") -> tuple[str, ...]:
+        """The ids of the runs. UseError for a value that no run of the study has, or where no run has all."""
+        chosen = results.specs
+        for option, wanted in asdict(self).items():
+            field = option.removesuffix("s")
+            known = sorted({getattr(spec, field) for spec in results.specs.values()})
+            if odd := [value for value in wanted or () if value not in known]:
+                has = ", ".join(map(str, known)) or "none yet"
+                raise UseError(
+                    f"--{option}: no run of {results.name} that is done has {field} {odd[0]}: expected {has}"
+                )
+            chosen = {r: spec for r, spec in chosen.items() if wanted is None or getattr(spec, field) in wanted}
+        if results.specs and not chosen:
+            raise UseError(f"no run of {results.name} that is done has the depth, network and seed asked for together")
+        return tuple(chosen)
+
+
+@spread
+def mechanism(
+    name: Name,
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(MECHANISMS)}; none: all.")
+    ] = None,
+    *,
+    chosen: Chosen,
+    examples: Annotated[int | None, _number(8, "Images used of each split (500).")] = None,
+    seed: Annotated[int | None, _number(0, "Of what is drawn (0).")] = None,
+    draws: Annotated[int | None, _number(1, "Random draws of each kind (3).")] = None,
+    points: Annotated[int | None, _number(2, "Points along what is varied (5).")] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Measure again what has other settings.", rich_help_panel=HOW)
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where.", rich_help_panel=MACHINE)] = "auto",
+    threads: Annotated[str | None, typer.Option(metavar="N", help="CPU threads.", rich_help_panel=MACHINE)] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE)
+    ] = None,
+    format: FormatsOption = None,
+    root: RootOption = library.ROOT,
+    as_json: JsonOption = False,
+) -> int:
+    """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
+    folder, formats = library.locate(name, root), formats_of(format)
+    wanted = _known(experiments or list(MECHANISMS))
+    where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
+    options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
+    given = {option: value for option, value in options.items() if value is not None}
+
+    from degradation.cli.console import console
+    from degradation.cli.json_output import print_json
+    from degradation.experiments.run import prepare, settled
+    from degradation.study.results import Results
+
+    out, among = console(stderr=as_json), chosen.of(Results(folder))
+    if anew and chosen != Chosen():
+        raise UseError(
+            "--anew measures every run again, so that all have the same settings: leave out the choice of runs"
+        )
+    for each in wanted:  # what is refused is refused before anything is measured
+        settled(folder.experiment(each), given, anew=anew)
+    outcomes = []
+    for each in wanted:
+        work = prepare(folder, each, where, given=given, anew=anew, among=among)
+        outcomes.append(_carried_out(work, out))
+    paths = _drawn(folder, wanted, formats, out)
+    if as_json:
+        print_json({"name": folder.name, "path": str(folder.path), "figures": paths, "mechanisms": _document(outcomes)})
+    return RUN_FAILED if any(outcome.failed for outcome in outcomes) else DONE
+
+
+def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
+    for each in experiments:
+        if each not in MECHANISMS:
+            choices = ", ".join(MECHANISMS)
+            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, MECHANISMS)}")
+    return tuple(dict.fromkeys(experiments))
+
+
+def _carried_out(work: "Work", out: "Console") -> "Outcome":
+    from degradation.cli.console import say_error
+    from degradation.cli.formatting import count, duration
+    from degradation.cli.progress import watching
+    from degradation.experiments.run import carry_out
+    from degradation.experiments.time_estimate import foreseen
+
+    out.print(f"{work.mechanism.name}: {work.mechanism.question}", style="bold")
+    out.print(f"{count(len(work.todo), 'run')} to measure: {work.settings}", soft_wrap=True)
+    if seconds := foreseen(work):
+        out.print(f"about {duration(seconds)}, by a part of the least and of the greatest network")
+    todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
+    with watching(out, todo) as report:
+        outcome = carry_out(work, report)
+    for run_id, why in outcome.left_out.items():
+        out.print(f"{run_id} is left out: {why}", style="yellow", soft_wrap=True)
+    for run_id, why in outcome.failed.items():
+        say_error(f"{run_id} failed: {why}")
+    out.print(f"{count(len(outcome.done), 'run')} measured in {work.place.path}", soft_wrap=True)
+    return outcome
+
+
+def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], out: "Console") -> list[str]:
+    """The figures of the experiments, drawn into the study's folder; those without a row are said."""
+    from degradation.figures import draw
+    from degradation.study.results import Results
+
+    results, paths = Results(folder), []
+    for name in names:
+        try:
+            paths += [str(path) for path in draw(results, (name,), formats, folder.figures_path()).paths]
+        except UseError as missing:
+            out.print(f"figure {name} is left out: {missing}", soft_wrap=True)
+    for path in paths:
+        out.print(f"figure {path}", soft_wrap=True)
+    return paths
+
+
+def _document(outcomes: "list[Outcome]") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {outcome.name: {k: v for k, v in asdict(outcome).items() if k != "name"} for outcome in outcomes}

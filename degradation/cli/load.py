@@ -1,0 +1,119 @@
+"""The command that shows what the frames of a study hold, as `degradation.load` reads them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from degradation.cli.exit_codes import DONE
+from degradation.cli.options import JsonOption, Name, RootOption, SkipDamagedOption
+from degradation.cli.validators import one_of
+from degradation.errors import UseError
+from degradation.study import library
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from degradation.study.results import Results
+
+NAMED = 4
+"""As many of the texts of a column are named."""
+
+
+def load(
+    name: Name,
+    frame: Annotated[str | None, typer.Argument(metavar="[FRAME]", help="One frame, column by column.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Argument(metavar="[COLUMN ...]", help="Of that frame, these alone: no other is read.")
+    ] = None,
+    skip_damaged: SkipDamagedOption = False,
+    root: RootOption = library.ROOT,
+    as_json: JsonOption = False,
+) -> int:
+    """Load the frames of a study and show what they hold, or what stands in the columns of one."""
+    folder = library.locate(name, root)
+
+    from degradation.cli.console import console
+    from degradation.cli.json_output import print_json
+    from degradation.cli.reading import results_of
+    from degradation.study.results import NAMES
+
+    wanted = None if frame is None else one_of("FRAME", frame, NAMES)
+    results = results_of(folder, skip_damaged)
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to load yet")
+    if wanted is None:
+        rows = [row for row in (held(results, each) for each in NAMES) if row["rows"]]
+    else:
+        rows = [values(column) for _, column in taken(results, wanted, columns).items()]
+    if as_json:
+        print_json(rows)
+    else:
+        console().print(columns_table(rows) if wanted else frames_table(rows))
+        console().print(f'in Python: degradation.load("{folder.path}")["{wanted or "curves"}"]', soft_wrap=True)
+    return DONE
+
+
+def held(results: "Results", name: str) -> dict[str, Any]:
+    """How many rows a frame has, of how many runs, and its measured columns; no value is read."""
+    runs = results.frame(name, ())["run_id"]
+    return {"frame": name, "rows": len(runs), "runs": runs.nunique(), "columns": results.columns(name)}
+
+
+def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
+    """The frame, or some of its columns. UseError where it has no such column, or no row yet."""
+    known = results.columns(name)
+    wanted = [one_of("COLUMN", column, known) for column in columns or () if known]
+    data = results.frame(name, wanted) if wanted else results[name]
+    if data.empty:
+        from degradation.figures.tidy import missing  # matplotlib comes with it
+
+        raise UseError(f"frame {name} of {results.name} has no rows: it {missing(results, name)}")
+    return data
+
+
+def values(column: "pd.Series[Any]") -> dict[str, Any]:
+    """What stands in a column: of numbers the least, median and greatest, of others how many, and the first few."""
+    import pandas as pd
+
+    there = column.dropna()
+    said: dict[str, Any] = {"column": column.name, "values": len(there), "missing": len(column) - len(there)}
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        found = {"least": there.min(), "median": there.median(), "greatest": there.max()} if len(there) else {}
+        return said | {name: value.item() for name, value in found.items()}
+    texts = [str(text) for text in there.unique()]
+    return said | {"different": len(texts), "first": texts[:NAMED]}
+
+
+def frames_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """A row for each frame."""
+    from degradation.cli.console import new_table
+
+    table = new_table("frame", "rows", "runs", "measured columns")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for row in rows:
+        listed = f"{len(row['columns'])}, one row a run" if row["frame"] == "runs" else ", ".join(row["columns"])
+        table.add_row(row["frame"], f"{row['rows']:,}", f"{row['runs']:,}", listed)
+    return table
+
+
+def columns_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
+    """A row for each column of a frame."""
+    from degradation.cli.console import new_table
+
+    table = new_table("column", "values", "missing", "what they are")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for row in rows:
+        table.add_row(row["column"], f"{row['values']:,}", f"{row['missing']:,}", described(row))
+    return table
+
+
+def described(row: Mapping[str, Any]) -> str:
+    """``0 to 64000, median 320``; ``3`` where all are 3; ``plain, residual``; ``12 different: a, b, c, d, ...``."""
+    if "median" in row:
+        if row["least"] == row["greatest"]:
+            return f"{row['median']:.6g}"
+        return f"{row['least']:.6g} to {row['greatest']:.6g}, median {row['median']:.6g}"
+    named = ", ".join(row.get("first", ()))
+    return f"{row['different']:,} different: {named}, ..." if row.get("different", 0) > NAMED else named

@@ -1,0 +1,59 @@
+"""The command that says what the workers of a run said: `logs`."""
+
+from typing import Annotated
+
+import typer
+
+from degradation.cli.exit_codes import DONE
+from degradation.cli.options import Name, RootOption
+from degradation.store import StudyFolder
+from degradation.study import library
+
+
+def logs(
+    name: Name,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0; without it, all are named."
+        ),
+    ] = None,
+    root: RootOption = library.ROOT,
+) -> int:
+    """Show what was said of a run by whoever trained it: every attempt, where, its rows, warnings and traceback."""
+    from degradation.cli.console import console
+    from degradation.spec import grid
+    from degradation.study import run_logs as kept
+
+    folder = library.locate(name, root)
+    if run is None:
+        return _which(folder)
+    arms = {spec.run_id: arm for spec, arm in grid.arms(library.stored(folder)).items()}
+    run_id, out = kept.find(folder, run, arms), console()
+    attempts = kept.attempts(kept.read(folder, run_id))
+    if not attempts:
+        out.print(f"nothing is kept of {run_id}: no worker has begun it, or its log was cleaned", soft_wrap=True)
+    elif len(attempts) > 1:
+        out.print(f"{len(attempts)} attempts at {run_id} so far", soft_wrap=True)
+    for number, (attempt, text) in enumerate(attempts, start=1):
+        out.print(f"attempt {number}: {attempt}", style="bold", soft_wrap=True)
+        out.print(text, soft_wrap=True)
+    return DONE
+
+
+def _which(folder: StudyFolder) -> int:
+    """The runs of which anything is kept, each with its last attempt: when, node and process."""
+    from degradation.cli.console import console
+    from degradation.study import run_logs as kept
+
+    out, runs = console(), kept.logged(folder)
+    if not runs:
+        out.print(f"nothing is kept of any run of {folder.name}", soft_wrap=True)
+    for run_id in runs:
+        attempts = kept.attempts(
+            dict.fromkeys(kept.names(folder, run_id) or (kept.NOTE,), "")
+        )  # killed before it wrote
+        name, _ = attempts[-1]
+        last = "of which the workers said nothing" if name.endswith(kept.NOTE) else f"the last {name}"
+        out.print(f"{run_id}  attempts {len(attempts)}, {last}", soft_wrap=True)
+    return DONE

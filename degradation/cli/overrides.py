@@ -1,0 +1,51 @@
+"""What is given as KEY=VALUE on the command line -> fields of a study, with the option that said them."""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from degradation.errors import UseError
+from degradation.spec.validation import TOO_LONG, endless
+
+
+def setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.8") -> tuple[str, Any, str]:
+    """``recipe.momentum=0.8`` -> its field, its value as TOML (a bare word is a text), the option."""
+    field, equals, value = text.partition("=")
+    if not equals or not field.strip() or not value.strip():
+        raise UseError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
+    return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
+
+
+def arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """``norm=batch,none`` -> the arms that repeat the study with each value; several: with each combination."""
+    varied = [setting(text, option="--vary", example="norm=batch,none") for text in asked]
+    for field, values, option in varied:
+        if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
+            raise UseError(f"{option}: {repeated[0]} stands twice among the values of {field}")
+    choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
+    arms = {", ".join(map(_said_short, chosen)): dict(chosen) for chosen in product(*choices)}
+    if asked:
+        yield "arms", arms, "--vary"
+
+
+def _said_short(chosen: tuple[str, Any]) -> str:
+    """``learning rate 0.05`` for ``recipe.learning_rate`` = 0.05."""
+    field, value = chosen
+    return f"{field.split('.')[-1]} {value}".replace("_", " ")
+
+
+def _values(text: Any) -> list[Any]:
+    return [_toml(part.strip()) for part in text.split(",")] if isinstance(text, str) else [text]
+
+
+def _toml(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    except RecursionError:
+        raise UseError(f"{text[:20]}...: nested too deeply") from None
+    if endless(value) is not None:
+        raise UseError(f"{text[:20]}...: {TOO_LONG}")
+    return value

@@ -1,0 +1,283 @@
+"""The command that looks into trained weights: a file -> its test error, frames, a figure and a table."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from degradation.cli.exit_codes import DONE
+from degradation.cli.options import DATASETS
+from degradation.cli.validators import positive
+from degradation.errors import UseError
+from degradation.runtime.environment import DEVICES, Options
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from degradation.experiments.probe_weights import Probed
+    from degradation.store import Place
+
+Channels = tuple[float, float, float]
+
+NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
+    "paper": None,
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
+ASKED = "asked.json"
+"""Beside the frames: of which weights they are, and how they were measured."""
+FIGURES = ("probe.png", "probe.svg")
+SUSPECT = 0.5  # a test error above this makes one doubt that the file was read rightly
+
+
+def probe(
+    weights: Annotated[Path, typer.Option(metavar="FILE", help="Safetensors, or a state dict saved by torch.")],
+    network: Annotated[
+        str | None, typer.Option(metavar="plain|residual", help="Kind of network (default: as the file says or shows).")
+    ] = None,
+    depth: Annotated[str | None, typer.Option(metavar="N", help="Weighted layers, 6n+2 (default: the file's).")] = None,
+    shortcut: Annotated[
+        str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default: the file's).")
+    ] = None,
+    dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Images.")] = "cifar10",
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="paper|cifar|imagenet|a,b,c/d,e,f",
+            help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is 0.4914, 0.4822, 0.4465 / "
+            "0.2023, 0.1994, 0.2010 and imagenet 0.485, 0.456, 0.406 / 0.229, 0.224, 0.225. Default: that of the file, "
+            "else paper.",
+        ),
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
+    eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
+    format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
+    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE, or probes/RUN.")] = None,
+    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to compute.")] = "auto",
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
+) -> int:
+    """Measure the test error, responses and gradients of trained weights, ours or a public CIFAR ResNet's."""
+    channels = channels_of(normalize or "paper")
+    if format not in ("csv", "parquet"):
+        raise UseError(f"--format: expected csv or parquet, not {format!r}")
+    if dataset not in DATASETS:
+        raise UseError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}")
+    where = next((known for known in DEVICES if known == device), None)
+    if where is None:
+        raise UseError(f"--device: expected {', '.join(DEVICES)}, not {device!r}")
+    size, examples = positive("--batch", batch), positive("--eval-examples", eval_examples)
+
+    from degradation.cli.console import console
+    from degradation.data import load_images, resident
+    from degradation.experiments.probe_weights import Probing, normalization
+    from degradation.networks.reading import Asked, network_of
+    from degradation.networks.weight_files import read_weights
+    from degradation.runtime.environment import choose_environment, provenance
+    from degradation.spec import Cifar10, Synthetic
+    from degradation.store import store_at
+
+    read = read_weights(weights)
+    if read.channels and normalize:
+        raise UseError(f"--normalize: {weights} holds its own mean and std: leave the option out")
+    normalize = normalize or ("file" if read.channels else "paper")
+    made = network_of(read, Asked(network=network, depth=depth, shortcut=shortcut))
+    what = made.what
+    options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
+    asked = _identity(weights, options)
+    folder = out or _default_folder(weights, asked)
+    _can_be_written(folder, format)
+    environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
+    environment.enter()
+    images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
+    normal = normalization(read.channels or channels, images, read, environment.torch_device)
+    probing = Probing(
+        images=images,
+        normalization=normal,
+        environment=environment,
+        step=read.step,
+        batch=size or 128,
+        examples=examples,
+    )
+    found = probing(made.network)
+    screen = console()
+    screen.print(table_of(found.frames))
+    for line in (*made.notes, *said(found)):
+        screen.print(line, soft_wrap=True)
+    facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
+    title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
+    for path in write(found.frames, facts, format, folder, title):
+        screen.print(str(path), soft_wrap=True)
+    store_at(folder).write(ASKED, asked)
+    return DONE
+
+
+def _default_folder(weights: Path, asked: bytes) -> Path:
+    """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
+
+    UseError where it holds what was measured of other weights, or otherwise: that would be lost.
+    """
+    from degradation.store import WEIGHTS, store_at
+
+    folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
+    store = store_at(folder)
+    if store.exists(ASKED) and store.read(ASKED) != asked:
+        raise UseError(
+            f"{folder} holds what was measured of other weights or with other options: name another by --out"
+        )
+    return folder
+
+
+def _can_be_written(folder: str | Path, format: str) -> None:
+    """UseError where the folder cannot be made and written, or has folders in place of the files: before all computing.
+
+    One behind a URL is asked for alone; what it refuses to have written it says when it is written.
+    """
+    from degradation.store import store_at
+
+    store = store_at(folder)
+    if not isinstance(store.root, Path):
+        store.exists(ASKED)
+        return
+    files = (*(f"{name}.{format}" for name in ("curves", "gradients", "responses")), *FIGURES, ASKED)
+    try:
+        why = _tried(store.root, files)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise UseError(f"cannot write {store.root}: {why}: name another directory by --out")
+
+
+def _tried(root: Path, files: tuple[str, ...]) -> str:
+    """Why files cannot be written in a folder, which is tried; empty where they can. Nothing stays of it."""
+    from degradation.store import WRITING
+
+    ways = (root, *root.parents)
+    absent = [path for path in ways if not os.path.lexists(path)]
+    there = next((path for path in ways if path not in absent), Path())
+    if not there.is_dir():
+        return f"{there} is no directory"
+    if taken := [name for name in files if (root / name).is_dir()]:
+        return f"{root / taken[0]} is a directory"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.NamedTemporaryFile(prefix=WRITING, dir=root).close()
+    except OSError as error:
+        return f"nothing can be made in {there} ({error.strerror or error})"
+    finally:
+        for path in absent:
+            with suppress(OSError):  # another may have begun to write into it
+                path.rmdir()
+    return ""
+
+
+def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
+    """What is measured of which weights, as JSON: their SHA-256, and the options."""
+    found = dict(options) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    return (json.dumps(found, indent=1) + "\n").encode()
+
+
+def channels_of(text: str) -> tuple[Channels, Channels] | None:
+    """Mean and std of each channel; None for the paper's mean image. UseError where it is neither name nor numbers."""
+    if text in NORMALIZATIONS:
+        return NORMALIZATIONS[text]
+    try:
+        mean, std = (tuple(float(part) for part in half.split(",")) for half in text.split("/"))
+    except ValueError:
+        mean = std = ()
+    numbers = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
+    if not numbers or min(std) <= 0:
+        names = ", ".join(NORMALIZATIONS)
+        raise UseError(
+            f"--normalize: expected {names} or three means and three stds, finite and the stds above 0, as "
+            f"a,b,c/d,e,f, not {text!r}"
+        )
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def said(probed: "Probed") -> list[str]:
+    """The test error, where there is none why, and a doubt where it is large."""
+    found = probed.frames
+    errors = found["curves"].set_index("statistics")["error"]
+    examples = found["curves"]["examples"].iloc[0]
+    running, batch = (
+        "none" if probed.not_finite[kind] else f"{100 * errors[kind]:.2f} %" for kind in ("running", "batch")
+    )
+    lines = [f"test error {running} with running statistics, {batch} with those of each batch, {examples:,} images"]
+    losses = found["curves"].set_index("statistics")["loss"]
+    for kind, number in probed.not_finite.items():
+        if number:
+            lines.append(
+                f"with {kind} statistics its outputs are not finite (NaN or infinite) for {number:,} of {examples:,} "
+                f"images: a test error of them would mean nothing{_from_where(found['responses'], kind)}"
+            )
+        elif not math.isfinite(losses[kind]):
+            lines.append(f"with {kind} statistics its loss is not finite: the outputs are too large to add it up")
+    if errors.min() > SUSPECT:
+        lines.append(
+            "an error so large is rare in a trained network: do --network, --shortcut, --normalize and --dataset fit "
+            "these weights? (plain and residual with shortcut A have the same tensors)"
+        )
+    if silent := sorted(set(found["gradients"]["name"]) - set(found["responses"]["name"])):
+        lines.append(f"{', '.join(silent)}: no response, which is what a convolution puts out behind its norm")
+    return lines
+
+
+def _from_where(responses: "pd.DataFrame", kind: str) -> str:
+    """The first layer whose responses to the training images are not finite; empty where all are."""
+    own = responses[responses["statistics"] == kind].sort_values("layer")
+    broken = [str(name) for name, std in zip(own["name"], own["std"], strict=True) if not math.isfinite(std)]
+    return f"; responses are not finite from {broken[0]} on" if broken else ""
+
+
+def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
+    """One row a layer: std of its response by kind of statistics, norms of its weight and gradient."""
+    from degradation.cli.console import new_table
+
+    std = found["responses"].pivot(index="name", columns="statistics", values="std")
+    table = new_table("layer", "name", "response std\nrunning", "response std\nbatch", "weight\nnorm", "gradient\nnorm")
+    for column in table.columns[:1] + table.columns[2:]:
+        column.justify = "right"
+    for row in found["gradients"].to_dict("records"):
+        shown = [
+            f"{std.loc[row['name'], kind]:.3f}" if row["name"] in std.index else "-" for kind in ("running", "batch")
+        ]
+        table.add_row(
+            str(row["layer"]), row["name"], *shown, f"{row['weight_norm']:.3f}", f"{row['weight_grad_norm']:.2e}"
+        )
+    return table
+
+
+def write(
+    found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
+) -> "list[Place]":
+    """The frames and the figure as files; returns their paths. UseError where the folder cannot be written."""
+    import io
+
+    from degradation.figures.recorded import recorded
+    from degradation.figures.style import styled
+    from degradation.frames.schemas import to_csv, to_parquet
+    from degradation.store import store_at
+
+    files = {
+        f"{name}.{format}": to_csv(frame) if format == "csv" else to_parquet(frame, facts)
+        for name, frame in found.items()
+    }
+    with styled():
+        figure, _ = recorded(found, title, steps=False)
+        for name, metadata in zip(FIGURES, ({}, {"Date": None}), strict=True):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=name.rpartition(".")[2], metadata=metadata)
+            files[name] = buffer.getvalue()
+    store = store_at(folder)
+    for name, content in files.items():
+        store.write(name, content)
+    return [store.root / name for name in files]

@@ -1,0 +1,128 @@
+"""Progress messages -> a bar for the study and for each run on a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
+
+from degradation.cli.formatting import percent, short
+from degradation.runtime.progress import Phase, Progress, Report, line
+from degradation.spec import RunSpec, grid
+
+LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
+PASSING: tuple[Phase, ...] = ("train", "evaluating", "measure")  # too many for lines
+NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
+ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
+
+
+@contextmanager
+def watching(out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None) -> Iterator[Report]:
+    """The report to work on the runs with, by their ids; ``arms`` names the arm of each.
+
+    A reader that goes away ends nothing.
+    """
+    if not out.is_terminal:
+        yield Lines(out, len(runs), arms or {})
+        return
+    with Bars(*_columns(), console=out, speed_estimate_period=ETA_SECONDS, refresh_per_second=4) as bars:
+        yield Live(bars, runs, arms or {})
+
+
+class Lines:
+    """One line for the start, each evaluation and the end of a run, with the time of day and what is left."""
+
+    def __init__(self, out: Console, runs: int, arms: Mapping[str, str]) -> None:
+        self.out, self.runs, self.arms = out, runs, arms
+        self.ended = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase in PASSING:
+            return
+        said = line(progress, self.arms.get(progress.run_id, ""))
+        if progress.phase in LASTING:
+            self.ended += 1
+            said += f"  ({self.ended} of {self.runs})"
+        with suppress(BrokenPipeError):
+            self.out.print(said, soft_wrap=True)
+
+
+class Live:
+    """A bar for the study, weighted by the work of each run, and one for each run in progress."""
+
+    def __init__(self, bars: Bars, runs: Mapping[str, RunSpec], arms: Mapping[str, str]) -> None:
+        self.bars, self.runs, self.arms = bars, runs, arms
+        self.weights = {run_id: float(grid.work_of(run)) for run_id, run in runs.items()}
+        self.parts = dict.fromkeys(self.weights, 0.0)
+        self.ended = 0
+        self.tasks: dict[str, TaskID] = {}
+        self.study = bars.add_task("study", total=sum(self.weights.values()), said=self._counted())
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase in LASTING:
+            self._end(progress)
+        elif progress.message:
+            self._print(progress)
+            if progress.phase == "waiting":
+                self._remove(progress.run_id)
+        elif progress.steps:
+            self._go_on(progress)
+        self.bars.update(self.study, completed=sum(self.parts.values()), said=self._counted())
+
+    def _go_on(self, progress: Progress) -> None:
+        run_id = progress.run_id
+        # The last evaluation counts as one step more: nothing is at 100 % before it has ended.
+        self.parts[run_id] = self.weights[run_id] * progress.step / (progress.steps + 1)
+        if run_id not in self.tasks:
+            self.tasks[run_id] = self.bars.add_task(self._name(run_id), said="")
+        done, whole = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
+        self.bars.update(self.tasks[run_id], completed=done, total=whole, said=_said(progress))
+
+    def _name(self, run_id: str) -> str:
+        """The run and its arm, cut to what the line has room for."""
+        name = " ".join(filter(None, (short(self.runs[run_id]), self.arms.get(run_id))))
+        room = max(NAME_WIDTH, self.bars.console.width - OTHER_WIDTH)
+        return name if len(name) <= room else f"{name[: room - 1]}…"
+
+    def _end(self, progress: Progress) -> None:
+        self.ended += 1
+        self.parts[progress.run_id] = self.weights.get(progress.run_id, 0.0)
+        self._remove(progress.run_id)
+        self._print(progress)
+
+    def _remove(self, run_id: str) -> None:
+        if run_id in self.tasks:
+            self.bars.remove_task(self.tasks.pop(run_id))
+
+    def _print(self, progress: Progress) -> None:
+        self.bars.console.print(line(progress, self.arms.get(progress.run_id, "")), soft_wrap=True)
+
+    def _counted(self) -> str:
+        running = len(self.tasks)
+        return f"{self.ended} done, {running} running, {len(self.runs) - self.ended - running} waiting"
+
+
+def _said(progress: Progress) -> str:
+    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first, as far as it is known."""
+    parts = [
+        "evaluates at" if progress.phase in ("evaluate", "evaluating") else "",
+        f"{progress.step:,}",
+        f"loss {progress.loss:.3f}" if progress.loss is not None else "",
+        f"error {percent(progress.error)}" if progress.error is not None else "",
+        f"{progress.images_per_second:,.0f} img/s" if progress.images_per_second else "",
+        progress.node,
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    """Name, bar, share, then step, loss, error, images a second and node, time left; cut where the line is full."""
+    return (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=NAME_WIDTH)),
+        BarColumn(bar_width=6),
+        TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
+        TextColumn("{task.fields[said]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+    )

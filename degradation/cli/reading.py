@@ -1,0 +1,13 @@
+"""A study on disk -> its frames, for the commands that read them."""
+
+from degradation.cli.console import say_error
+from degradation.store import StudyFolder
+from degradation.study.results import Results
+
+
+def results_of(folder: StudyFolder, skip_damaged: bool) -> Results:
+    """The frames of a study; what is left out because it is damaged is named on stderr, a line each."""
+    results = Results(folder, skip_damaged=skip_damaged)
+    for name, why in results.skipped.items():
+        say_error(f"{name} is left out: {why}")
+    return results

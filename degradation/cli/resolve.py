@@ -1,0 +1,73 @@
+"""Target, options, what is on disk and a time budget -> the folder and the study that a command is about."""
+
+from rich.console import Console
+
+from degradation.cli.options import StudyOptions
+from degradation.cli.validators import seconds
+from degradation.errors import UseError
+from degradation.runtime.distributed import here
+from degradation.runtime.environment import Options, choose_environment
+from degradation.spec import StudySpec, grid
+from degradation.store import StudyFolder
+from degradation.study import library
+
+
+def settle(target: str | None, asked: StudyOptions, where: Options, out: Console) -> tuple[StudyFolder, StudySpec]:
+    """The folder and the study: the target, the options over it, the budget's steps, what is on disk."""
+    from degradation.launchers import runner
+
+    if where.capture and where.launcher == "local":
+        choose_environment(where, "auto", jobs=1)  # what is not there is said now, not once steps are timed
+    fields, said = asked.fields()
+    if target is None and not fields:
+        raise UseError(
+            "nothing to study: expected a study (degradation studies lists them) or options such as --depths"
+        )
+    if asked.budget is not None and "recipe.steps" in fields:
+        raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
+    resolved = library.resolve(target, fields, said=said, root=asked.root, name=asked.name)
+    folder = StudyFolder(asked.root, resolved.name)
+    study = library.with_images(resolved.study, folder, where.data_dir, lambda line: out.print(line, soft_wrap=True))
+    if "recipe.ghost_batches" not in fields:
+        study = _shared(study, where, out) if folder.study() is None else _as_begun(study, library.stored(folder))
+    if asked.budget is not None:
+        study = _within_budget(folder, study, seconds(asked.budget), where, out)
+    return folder, runner.grow(folder, study)
+
+
+def _shared(study: StudySpec, where: Options, out: Console) -> StudySpec:
+    """A new study for the processes that torchrun started: each normalizes its part of a batch, which the study says.
+
+    One that has ghost batches of its own keeps them.
+    """
+    count = here().count
+    normalizes = any(run.norm == "batch" for run in grid.runs(study))
+    if count == 1 or where.sync_batch_norm or study.recipe.ghost_batches > 1 or not normalizes:
+        return study
+    shared = library.override(study, {"recipe.ghost_batches": count}, {"recipe.ghost_batches": f"{count} processes"})
+    out.print(f"recipe.ghost_batches = {count}: each of {count} processes normalizes its part of a batch by itself")
+    return shared
+
+
+def _as_begun(study: StudySpec, kept: StudySpec) -> StudySpec:
+    """The study with as many ghost batches as the processes that began it had, where it says nothing of them."""
+    if study.recipe.ghost_batches > 1:
+        return study
+    recipe = study.recipe.model_copy(update={"ghost_batches": kept.recipe.ghost_batches})
+    return study.model_copy(update={"recipe": recipe})
+
+
+def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:
+    """The study with the steps that fit; one that is on disk keeps its own."""
+    from degradation.launchers import runner
+
+    own = [name for name, arm in study.arms.items() if "steps" in arm.get("recipe", {})]
+    if own:
+        raise UseError(f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: leave it out")
+    if folder.study() is not None:
+        steps = library.stored(folder).recipe.steps
+        out.print(f"--budget is set aside: {folder.name} is on disk with {steps:,} steps and keeps them")
+    else:
+        out.print("timing a few steps to choose how many fit the budget ...")
+        steps = runner.time_costs(study, where).steps_within(study, budget)
+    return library.override(study, {"recipe.steps": steps}, {"recipe.steps": f"--budget ({steps} steps)"})

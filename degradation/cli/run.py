@@ -1,0 +1,72 @@
+"""The commands that train or show what would be trained: `run` and `plan`."""
+
+from typing import Annotated
+
+import typer
+
+from degradation.cli import options
+from degradation.cli.exit_codes import DONE, RUN_FAILED
+from degradation.cli.options import FormatsOption, JsonOption, Target, YesOption, formats_of
+from degradation.cli.parser import spread
+
+
+@spread
+def run(
+    target: Target = None,
+    *,
+    asked: options.StudyOptions,
+    machine: options.MachineOptions,
+    format: FormatsOption = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw nothing at the end.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Train what is pending of a study, then draw its figures. Run again, it continues."""
+    from degradation.cli.console import console, say_plan
+    from degradation.cli.json_output import outcome_document, print_json
+    from degradation.cli.resolve import settle
+    from degradation.cli.train import draw_all, say_summary, train
+    from degradation.study.snapshot import Survey
+    from degradation.study.status import final_errors, standings
+    from degradation.training.coordinator import leading
+
+    out = console(stderr=as_json)
+    where, formats = machine.checked(asked.folder), formats_of(format)
+    with leading() as leads:
+        if not leads:
+            return DONE
+        place, study = settle(target, asked, where, out)
+        folder = Survey(place)  # every file is read against its hash once, whoever asks for it
+        say_plan(out, folder.name, study, standings(folder, study))
+        outcome = train(folder, study, where, out, ask=not yes)
+    folder.look_again()
+    drawn = {} if no_figures else draw_all(folder, formats, out)
+    errors = final_errors(folder, study)
+    say_summary(folder, study, outcome, errors, out)
+    if as_json:
+        print_json(outcome_document(folder, study, outcome, errors) | drawn)
+    return RUN_FAILED if outcome.failed else DONE
+
+
+@spread
+def plan(
+    target: Target = None,
+    *,
+    asked: options.StudyOptions,
+    machine: options.MachineOptions,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what a study would train, and what of it is done. Trains and writes nothing."""
+    from degradation.cli.console import console, say_plan
+    from degradation.cli.json_output import plan_document, print_json
+    from degradation.cli.resolve import settle
+    from degradation.study.status import standings
+
+    out = console(stderr=as_json)
+    folder, study = settle(target, asked, machine.checked(asked.folder), out)
+    found = standings(folder, study)
+    if as_json:
+        print_json(plan_document(folder, study, found))
+    else:
+        say_plan(out, folder.name, study, found)
+    return DONE

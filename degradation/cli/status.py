@@ -1,0 +1,109 @@
+"""The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from degradation.cli.exit_codes import DONE, RUN_FAILED, USE_ERROR
+from degradation.cli.options import JsonOption, MaybeName, RootOption
+from degradation.errors import UseError
+from degradation.store import StudyFolder
+from degradation.study import library
+
+if TYPE_CHECKING:
+    from degradation.study.snapshot import Survey
+    from degradation.study.status import Standing
+
+UNPROTECTED = (
+    "{count} done runs ({first} first) have a done.json of an earlier version, without a digest of its own: "
+    "a change to it is seen only where it disagrees with the run's spec or files"
+)
+
+
+def status(
+    name: MaybeName = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file against its hash; exit status 1 where one differs.")
+    ] = False,
+    root: RootOption = library.ROOT,
+    as_json: JsonOption = False,
+) -> int:
+    """Show the studies on disk, or every run of one with its last measurement."""
+    if name is None and verify:
+        raise UseError("--verify: expected the NAME of the study to verify")
+    if name is None:
+        return _status_of_all(root, as_json)
+    return _status_of(library.locate(name, root), verify, as_json)
+
+
+def _status_of_all(root: str, as_json: bool) -> int:
+    """What is done of each study; one that cannot be read does not hide the others."""
+    from degradation.cli.console import console, say_error, studies_table
+    from degradation.cli.json_output import print_json, studies_document
+    from degradation.study.status import standings
+
+    rows, damaged = [], dict[str, str]()
+    for name in library.on_disk(root):
+        folder = StudyFolder(root, name)
+        try:
+            rows.append((name, standings(folder, library.stored(folder))))
+        except UseError as error:
+            damaged[name] = str(error)
+    if as_json:
+        print_json(studies_document(rows, damaged))
+    elif rows:
+        console().print(studies_table(rows))
+    elif not damaged:
+        console().print(f"no study under {root} yet: begin with degradation run quickstart")
+    for why in damaged.values():
+        say_error(why)
+    return USE_ERROR if damaged else DONE
+
+
+def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
+    from degradation.cli.console import console, say_error, say_status
+    from degradation.cli.json_output import print_json, status_document
+    from degradation.experiments import MECHANISMS
+    from degradation.study.snapshot import Survey, damaged_experiments
+    from degradation.study.status import last_rows, strays
+
+    study, survey = library.stored(folder), Survey(folder)
+    rows = last_rows(survey, study, verify=verify)
+    experiments = damaged_experiments(survey, MECHANISMS) if verify else {}
+    unprotected = _without_digest(survey, rows) if verify else []
+    others = strays(survey, [standing for standing, _ in rows])
+    if as_json:
+        checked = {"damaged_experiments": experiments, "without_digest": unprotected}
+        print_json(status_document(folder, study, rows) | {"strays": others} | (checked if verify else {}))
+    else:
+        say_status(console(), folder.name, study, rows)
+        if unprotected:
+            console().print(UNPROTECTED.format(count=len(unprotected), first=unprotected[0]), soft_wrap=True)
+        for why in (*others.values(), *experiments.values()):
+            say_error(why)
+    damaged = experiments or others or any(standing.state == "damaged" for standing, _ in rows)
+    return RUN_FAILED if verify and damaged else DONE
+
+
+def _without_digest(survey: "Survey", rows: "Sequence[tuple[Standing, Any]]") -> list[str]:
+    """The done runs whose done.json an earlier version wrote, without a digest of itself."""
+    from degradation.study.status import ENDED
+
+    return [s.run_id for s, _ in rows if s.state in ENDED and not survey.has_digest(s.run_id)]
+
+
+def ships(as_json: JsonOption = False) -> int:
+    """List the studies that ship, with the question of each and where its result lies."""
+    from degradation.cli.console import console, questions_table
+    from degradation.cli.json_output import print_json
+
+    found = {name: (path, library.read(path)) for name, path in library.shipped().items()}
+    reports = library.reported()
+    if as_json:
+        links = {name: str(reports[name]) if name in reports else None for name in found}
+        named = ((name, path, study.question) for name, (path, study) in found.items())
+        print_json([{"name": n, "question": q, "path": str(path), "report": links[n]} for n, path, q in named])
+    else:
+        console().print(questions_table({name: study.question for name, (_, study) in found.items()}, tuple(reports)))
+    return DONE

@@ -1,0 +1,125 @@
+"""A settled study -> its training watched, its figures drawn, its summary told: what one `run` does."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from degradation.cli.console import errors_table, say_error
+from degradation.cli.formatting import count, duration
+from degradation.cli.progress import watching
+from degradation.errors import DamagedError, UseError
+from degradation.launchers import runner
+from degradation.launchers.runner import Outcome
+from degradation.runtime.distributed import here
+from degradation.runtime.environment import Options
+from degradation.spec import StudySpec, grid
+from degradation.store import StudyFolder, as_place
+from degradation.study.library import ROOT
+from degradation.study.pairs import matches, sentence
+from degradation.study.status import FinalError, standings
+
+ASK_SECONDS = 2 * 3600
+
+
+def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *, ask: bool) -> Outcome:
+    """Say how long it takes, ask above two hours on a terminal, and train what is pending.
+
+    Raises typer.Abort where the answer is no, Interrupted after a signal.
+    """
+    todo = runner.pending(folder, study)
+    if not todo:
+        out.print("nothing to do: every run is done")
+        if folder.study() is None:  # deleted, as is advised of a damaged one
+            folder.write_study(study.model_dump(mode="json"))
+        return _outcome_on_disk(folder, study)
+    with runner.ready(where) as there:
+        if there:
+            out.print(there, soft_wrap=True)
+        out.print("timing a few steps ...")
+        seconds = runner.time_costs(study, where).seconds(todo)
+        out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
+        at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
+        if ask and seconds > ASK_SECONDS and at_terminal:
+            typer.confirm("Start?", default=True, abort=True, err=out.stderr)
+        arms = {run.run_id: arm for run, arm in grid.arms(study).items()}
+        with watching(out, {run.run_id: run for run in todo}, arms) as report:
+            return runner.carry_out(folder, study, where, report)
+
+
+def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
+    """The outcome of a study of which nothing is pending, each run but its weights read against its hashes."""
+    found = standings(folder, study, verify=True)
+    return Outcome(
+        finished=tuple(standing.run_id for standing in found if standing.state == "done"),
+        diverged=tuple(standing.run_id for standing in found if standing.state == "diverged"),
+        failed={standing.run_id: standing.note for standing in found if standing.state == "damaged"},
+    )
+
+
+def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[str, Any]:
+    """All figures of the study into its folder, their paths printed; nothing while no run is done."""
+    from degradation.figures import draw  # matplotlib takes a while: not before the training
+    from degradation.report.marks import marks
+    from degradation.study.results import Results
+
+    try:
+        results = Results(folder, skip_damaged=True)  # damaged runs are named on stderr as failed ones
+        if not results.run_ids:
+            return {}
+        drawn = draw(results, (), formats, folder.figures_path(), marks(results))
+    except UseError as error:  # what was trained is done all the same, and its summary told
+        why = f"the figures could not be drawn: {error}"
+        if isinstance(error, DamagedError):  # named on stderr as a failed run
+            out.print(why, soft_wrap=True)
+        else:
+            say_error(why)
+        return {"figures": [], "figures_skipped": {"all": str(error)}}
+    if drawn.paths:
+        out.print(f"{count(len(drawn.paths), 'figure file')} in {folder.figures_path()}", soft_wrap=True)
+    for name, why in drawn.skipped.items():
+        out.print(f"figure {name} is left out: {why}", soft_wrap=True)
+    return {"figures": [str(path) for path in drawn.paths], "figures_skipped": drawn.skipped}
+
+
+def say_summary(
+    folder: StudyFolder, study: StudySpec, outcome: Outcome, errors: Sequence[FinalError], out: Console
+) -> None:
+    """Print the final errors, the labels and how the runs ended; each failed run in one line on stderr."""
+    if errors:
+        out.print("\nfinal clean training error, mean over seeds, by the batch norm's statistics")
+        out.print(errors_table(errors))
+    if proof := sentence(matches(folder, study)):
+        out.print(proof)
+    for label in study.labels:
+        out.print(label, style="yellow")
+    out.print(f"{count(len(outcome.finished), 'run')} finished in {folder.path}", soft_wrap=True)
+    if outcome.finished:
+        say_answer(folder, out)
+        out.print(f"verdicts, intervals and figures on one page: {report_line(folder)}", soft_wrap=True)
+    for run_id in outcome.diverged:
+        out.print(f"{run_id} diverged: its loss became infinite or not a number", style="yellow", soft_wrap=True)
+    for run_id, why in outcome.failed.items():
+        say_error(f"{run_id} failed: {why}")
+
+
+def say_answer(folder: StudyFolder, out: Console) -> None:
+    """Print what the runs say; nothing where their files cannot be read, which others name."""
+    from degradation.analysis import analyse  # the statistics packages take a while: not before the training
+    from degradation.study.results import Results
+
+    try:
+        *found, _ = analyse(Results(folder, skip_damaged=True)).answer
+    except UseError:
+        return
+    for answer in found:
+        out.print(f"\n{answer}", style="bold")
+
+
+def report_line(folder: StudyFolder) -> str:
+    """The command that makes the study's report."""
+    name = folder.name if folder.store.root == as_place(ROOT) else str(folder.path)
+    return shlex.join(["degradation", "report", name])

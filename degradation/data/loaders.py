@@ -1,0 +1,48 @@
+"""Images, in memory or in a folder -> the batches that a run trains on and those that it is evaluated on."""
+
+from typing import TypeAlias
+
+from torch import Tensor
+
+from degradation.data import AnyImages
+from degradation.data.batches import Batches, CleanBatches
+from degradation.data.images import Images
+from degradation.data.streaming import StreamedBatches, StreamedCleanBatches
+from degradation.runtime.environment import Environment
+from degradation.spec import RunSpec
+
+TrainingBatches: TypeAlias = Batches | StreamedBatches
+Clean: TypeAlias = CleanBatches | StreamedCleanBatches
+MOST_WORKERS = 16  # without --workers: beyond, the pieces that wait in shared memory take more than they bring
+
+
+def workers_of(environment: Environment) -> int:
+    """The worker processes that decode images for one run: those asked for, or one for each of its threads."""
+    return min(environment.threads, MOST_WORKERS) if environment.workers is None else environment.workers
+
+
+def training_batches(
+    images: AnyImages, run: RunSpec, environment: Environment, rows: range | None = None
+) -> TrainingBatches:
+    """The batches of the run's steps, or these ``rows`` of each, on its device.
+
+    UseError where there are fewer images than one batch has.
+    """
+    device = environment.torch_device
+    if isinstance(images, Images):
+        return Batches(images, run.recipe, run.seed, device, rows)
+    return StreamedBatches(images, run.recipe, run.seed, device, workers_of(environment), rows)
+
+
+def clean_batches(images: AnyImages, mean: Tensor, batch: int, environment: Environment) -> dict[str, Clean]:
+    """The splits that there are, by name, in batches of so many images; minus the mean, on its device."""
+    if isinstance(images, Images):
+        splits = {"train": images.train, "val": images.val, "test": images.test}
+        return {name: CleanBatches(split, mean, batch) for name, split in splits.items() if split is not None}
+    parts = {"train": images.train, "val": images.val, "test": images.test}
+    workers = workers_of(environment)
+    return {
+        name: StreamedCleanBatches(images, files, mean, batch, workers)
+        for name, files in parts.items()
+        if files is not None
+    }

@@ -1,0 +1,69 @@
+"""A done run and its weights -> a Subject: networks, trained or as they began, and the images they are tried on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from degradation import networks
+from degradation.data.batches import Batches, CleanBatches
+from degradation.data.images import Images, Split
+from degradation.errors import UseError
+from degradation.networks.cifar import CifarNetwork
+from degradation.runtime.environment import Environment
+from degradation.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One finished run, ready to be experimented on.
+
+    ``images`` are those of its data set, ``weights`` its final ones (the state of the network, batch-norm buffers
+    included, the mean image apart).
+    """
+
+    run: RunSpec
+    images: Images
+    weights: Mapping[str, Tensor]
+    environment: Environment
+
+    def network(self) -> CifarNetwork:
+        """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
+        network = networks.cifar_for_run(self.run, drawn=False)
+        network.load_state_dict(dict(self.weights))
+        return self._placed(network)
+
+    def initial(self) -> CifarNetwork:
+        """The same run's network at initialization, in evaluation mode, on the device, channels last."""
+        return self._placed(networks.cifar_for_run(self.run))
+
+    def _placed(self, network: CifarNetwork) -> CifarNetwork:
+        return network.to(self.environment.torch_device).to(memory_format=torch.channels_last).eval()
+
+    def batches(self, split: str, examples: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (float32 N, 3, H, W, minus the mean image) and labels, in batches of the training size.
+
+        Clean: the first ``examples`` of the split, in index order. Augmented: those that the run's own training began
+        with, cropped and flipped as there; of the split ``train`` only. The last batch holds what is left; where the
+        split has fewer examples than asked for, all clean ones. Raises UseError where the run has no such split.
+        """
+        if augmented and split != "train":
+            raise UseError(f"only the split train is augmented, not {split}")
+        return self._augmented(examples) if augmented else self._clean(split, examples)
+
+    def _clean(self, split: str, examples: int) -> Iterator[tuple[Tensor, Tensor]]:
+        whole: Split | None = {"train": self.images.train, "val": self.images.val, "test": self.images.test}.get(split)
+        if whole is None:
+            raise UseError(f"the run has no split {split!r}: expected train, test, or val where images were held out")
+        first = Split(images=whole.images[:examples], labels=whole.labels[:examples])
+        mean = torch.from_numpy(self.images.mean_image).to(self.environment.torch_device)
+        return CleanBatches(first, mean, self.run.recipe.batch)(None)
+
+    def _augmented(self, examples: int) -> Iterator[tuple[Tensor, Tensor]]:
+        device, size = self.environment.torch_device, self.run.recipe.batch
+        batches = Batches(self.images, self.run.recipe, self.run.seed, device)
+        for step, first in enumerate(range(0, examples, size)):
+            batches.ready(step)
+            images, labels, _ = batches.fill(torch.tensor(step, device=device))
+            yield images[: examples - first], labels[: examples - first]

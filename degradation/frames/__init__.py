@@ -1,0 +1,1 @@
+"""The tables that a study records: their columns, how they are joined and written."""

@@ -1,0 +1,56 @@
+"""A Ray cluster's resources -> what each run takes of them, and how many runs go at a time."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from degradation.errors import UseError
+from degradation.runtime.environment import Options
+
+LEAST_GPU = 0.01
+GPU_SHARES = (1.0, 0.5, 0.25)  # of those that let all runs go at a time the largest is taken, else the last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What a run takes: a share of one GPU, or else processor cores."""
+
+    gpus: float = 0.0
+    cores: int = 0
+
+    def doubled(self) -> "Share":
+        """Half as many runs on a GPU."""
+        return replace(self, gpus=min(1.0, 2 * self.gpus))
+
+    def within(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """How many runs go at a time on nodes with these resources."""
+        if self.gpus:
+            return sum(int(node.get("GPU", 0)) * int(1 / self.gpus) for node in nodes)
+        return sum(int(node.get("CPU", 0)) // self.cores for node in nodes)
+
+    def said(self) -> str:
+        """``0.25 of a GPU`` or ``2 cores``."""
+        if self.gpus:
+            return "a whole GPU" if self.gpus == 1 else f"{self.gpus:g} of a GPU"
+        return f"{self.cores} core{'' if self.cores == 1 else 's'}"
+
+    def least(self) -> dict[str, Any]:
+        """As little as a look at a node takes: the sight of a GPU, or nothing that it would have to wait for."""
+        return {"num_gpus": LEAST_GPU if self.gpus else 0, "num_cpus": 0}
+
+    def asked(self) -> dict[str, Any]:
+        """The share as Ray is asked for it."""
+        return {"num_gpus": self.gpus, "num_cpus": self.cores}
+
+
+def share_of(options: Options, nodes: Iterable[Mapping[str, float]], runs: int) -> Share:
+    """What each of so many runs takes: of a GPU where there is one or it is asked for, else its threads' cores."""
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    if options.device == "mps":
+        raise UseError("--device mps: Ray shares out CUDA devices and cores: expected auto, cpu or cuda")
+    if options.device == "cpu" and options.gpus_per_run is not None:
+        raise UseError("--gpus-per-run and --device cpu: expected one of them")
+    if options.device == "cuda" or options.gpus_per_run is not None or (options.device == "auto" and gpus):
+        all_at_once = (share for share in GPU_SHARES if runs * share <= gpus)
+        return Share(gpus=options.gpus_per_run or next(all_at_once, GPU_SHARES[-1]))
+    return Share(cores=options.threads or 1)

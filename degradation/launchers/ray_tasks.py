@@ -1,0 +1,102 @@
+"""What the nodes of a Ray cluster are asked for: a run, the timing of steps, a look at data and device."""
+
+import pickle
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from degradation._version import __version__
+from degradation.errors import UseError
+from degradation.launchers import local
+from degradation.launchers.attempts import Attempt, Work
+from degradation.launchers.ray_cluster import ClusterError
+from degradation.launchers.worker_log import captured
+from degradation.runtime.environment import Options
+from degradation.runtime.progress import Progress
+from degradation.runtime.signals import stop_requests
+from degradation.spec import RunSpec
+from degradation.training import cost
+
+LAST = ("finished", "diverged")
+LAST_SECONDS = 10.0  # a worker's last message is waited for so long
+
+
+def packed(*what: object) -> tuple[str, bytes]:
+    """What is sent to a node, behind the version that it must have to read it."""
+    return __version__, pickle.dumps(what)
+
+
+def _unpacked(version: str, payload: bytes) -> Any:
+    """What was sent. ClusterError where this node has another version of the package, which may read it differently."""
+    if version != __version__:
+        raise ClusterError(
+            f"node {socket.gethostname()} has degradation {__version__}, the command {version}: expected the same on "
+            f"every node; install degradation=={version} there"
+        )
+    return pickle.loads(payload)
+
+
+def carry_out(version: str, payload: bytes, board: Any) -> Attempt:
+    """One attempt at one run; it says how it goes to the board, and ends with a checkpoint when it is cancelled."""
+    work, run = _unpacked(version, payload)
+    with stop_requests() as stop:  # Ray cancels a task by what looks like SIGINT to it
+        return _attempt(work, run, board, stop)
+
+
+def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
+    node = socket.gethostname()
+
+    def say(progress: Progress) -> None:
+        said = board.say.remote(replace(progress, node=node))
+        if progress.phase in LAST:
+            with suppress(ray.exceptions.RayError):  # the run is done, whoever hears of it
+                ray.get(said, timeout=LAST_SECONDS)
+
+    try:
+        with _named(work.options):
+            _see(work)
+        found = work.attempt(run, say, stop, captured)
+    except ClusterError:
+        raise
+    except UseError as error:
+        found = Attempt(why=str(error), cause="use")
+    return replace(found, node=ray.get_runtime_context().get_node_id())
+
+
+def _see(work: Work) -> None:
+    """ClusterError where this node sees another root than the command, UseError where it cannot read it."""
+    if work.folder.study() is None:
+        raise ClusterError(
+            f"no study {work.study} in {work.root}: a path must be the same folder on every node (NFS); else take "
+            f"a URL such as --root s3://BUCKET/FOLDER"
+        )
+
+
+@contextmanager
+def _named(options: Options) -> Iterator[None]:
+    """What this node refuses, with its name, where the cluster has more machines than that of the command."""
+    try:
+        yield
+    except UseError as error:
+        if not options.address:
+            raise
+        raise type(error)(f"node {socket.gethostname()}: {error}") from None
+
+
+def check(version: str, payload: bytes) -> None:
+    """UseError where this node does not see the root, or has not the data or the device."""
+    work, study = _unpacked(version, payload)
+    with _named(work.options):
+        _see(work)
+        local.check(work, study)
+
+
+def time_costs(version: str, payload: bytes) -> cost.Costs:
+    """What a step costs on this node."""
+    study, options = _unpacked(version, payload)
+    with _named(options):
+        return cost.time_costs(study, options)

@@ -1,0 +1,215 @@
+"""Carries out what is pending of a study: plan -> pending -> one `execute` per run, by the launcher asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from degradation.errors import Interrupted, UseError
+from degradation.launchers import launcher
+from degradation.runtime.distributed import check_shares, here
+from degradation.runtime.environment import Options, check_counts
+from degradation.runtime.progress import Progress, Report, silent
+from degradation.runtime.signals import interruptible, stop_requests
+from degradation.spec import GROWING, RunSpec, StudySpec, flatten, grid, leaves
+from degradation.spec.validation import check_kind, refusal
+from degradation.store import StudyFolder, Url
+from degradation.study.library import check_name, stored, with_images
+from degradation.study.snapshot import Survey, damage, each, surveyed
+from degradation.study.status import known
+from degradation.training.coordinator import leading
+from degradation.training.cost import Costs
+
+if TYPE_CHECKING:
+    from degradation.study.results import Results
+
+
+STOPPING = Progress(
+    run_id="", phase="note", message="stopping: each run in progress ends its step and writes its checkpoint"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a study: the ids of its runs, and for a failed one the line that says why."""
+
+    finished: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
+    """The study united with the one on disk: depths, networks, shortcuts, seeds and arms may be added; writes nothing.
+
+    Raises UseError where any other field differs, naming it: an arm that is on disk keeps what it changes, and a
+    study without arms stays without.
+    """
+    if folder.study() is None:
+        return study.begun()
+    kept = stored(folder)
+    study = study.continuing(kept)
+    asked, there = _fixed(study, kept), _fixed(kept, study)
+    for name in there | asked:
+        if asked.get(name) != there.get(name):
+            raise UseError(
+                f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
+                f"a study keeps what it began with; take --name NEW for another one"
+            )
+    united: dict[str, Any] = {n: tuple(dict.fromkeys((*getattr(kept, n), *getattr(study, n)))) for n in GROWING}
+    fields = kept.model_dump() | united | {"arms": kept.arms | study.arms | kept.arms}
+    try:
+        return StudySpec.model_validate(fields)
+    except ValidationError as error:  # arms that differ at each depth of their own study, and not at one of the other
+        raise refusal(error, fields, lambda _, __: f"study {folder.name} on disk cannot grow so") from None
+
+
+def _fixed(study: StudySpec, other: StudySpec) -> dict[str, Any]:
+    """What must be equal for ``study`` and ``other`` to be united: all but what grows and the arms of one alone."""
+    fields = {name: value for name, value in flatten(study).items() if name.split(".")[0] not in (*GROWING, "arms")}
+    checked = {name: flatten(arm) for name, arm in study.each_arm.items()}  # what one arm leaves out has a value too
+    shared = {
+        f"arms.{name}.{field}": checked[name][field]
+        for name in study.arms.keys() & other.arms.keys()
+        for field in leaves(study.arms[name]) | leaves(other.arms[name])
+    }
+    return fields | shared | {"question": None, "arms": "some" if study.arms else "none"}
+
+
+def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
+    """The runs of the study that are not done, found by comparing specs, not names.
+
+    A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
+    """
+    survey = surveyed(folder)
+    done = {run for run, run_id in known(survey).items() if survey.is_done(run_id)}
+    return tuple(run for run in grid.runs(study) if run not in done and not survey.is_done(run.run_id))
+
+
+@contextmanager
+def ready(options: Options) -> Iterator[str]:
+    """Hold what the runs are carried out with, for timing and training alike; a sentence that says what it is.
+
+    Interrupted where a signal comes while nothing is trained.
+    """
+    with interruptible(), launcher(options).ready(options) as there:
+        yield there
+
+
+def time_costs(study: StudySpec, options: Options) -> Costs:
+    """Time real steps of the study's least and greatest depth where its runs will be carried out."""
+    with interruptible():
+        return launcher(options).time_costs(study, options)
+
+
+def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+    """Train every pending run of the study, several at a time where the options say so.
+
+    Raises UseError before any training where data, device or disk are not there; Interrupted after SIGINT or
+    SIGTERM, when every run in progress has its checkpoint.
+    """
+    from degradation.launchers.attempts import Work  # torch comes in here, not with the reading half
+
+    check_counts(options)
+    study = _keep_study(folder, study)
+    survey = surveyed(folder)
+    survey.sweep()
+    damaged = _damaged(survey)
+    todo = pending(survey, study)
+    failed: dict[str, str] = {}
+    for run in todo:
+        check_shares(run, here().count, options.sync_batch_norm)
+    if todo:
+        options = _settled(survey, study, options)
+        work = Work(root=str(folder.store.root), study=folder.name, options=options)
+        chosen = launcher(options)
+        with chosen.ready(options):
+            chosen.check(work, study)  # what is missing or damaged is said before any training
+            with stop_requests(lambda: report(STOPPING)) as stop:
+                failed = chosen.launch(work, todo, report, stop)
+                if stop.status:
+                    raise Interrupted(stop.status)
+        survey.look_again()
+    return _outcome(survey, study, damaged | failed)
+
+
+def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
+    """The options with jobs and threads chosen by the whole study, not by what is left of it.
+
+    Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
+    """
+    facts = (survey.facts(run_id)["provenance"] for run_id in survey.ended() if run_id not in survey.damaged)
+    kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
+    return launcher(options).settled(replace(options, threads=options.threads or kept), len(grid.runs(study)))
+
+
+def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
+    with folder.study_lock() as held:
+        if not held:
+            died = ", or one that died within the last minute" if isinstance(folder.path, Url) else ""
+            raise UseError(f"study {folder.name} is being changed by another process{died}: try again")
+        grown = grow(folder, study)
+        folder.write_study(grown.model_dump(mode="json"))
+    return grown
+
+
+def _damaged(survey: Survey) -> dict[str, str]:
+    """Done runs with a file that is not what was written: they are named, and never written again.
+
+    All but their weights is read, which are hashed where they are used: most of a study's bytes.
+    """
+    notes = each(lambda run_id: damage(survey, run_id), survey.ended())
+    return {run_id: why for run_id, why in zip(survey.ended(), notes, strict=True) if why}
+
+
+def _outcome(survey: Survey, study: StudySpec, failed: dict[str, str]) -> Outcome:
+    """How the runs of the study ended; what was written just now is not read again."""
+    found = known(survey)
+    planned = (found.get(run) or run.run_id for run in grid.runs(study))
+    done = [run_id for run_id in planned if survey.is_done(run_id) and run_id not in failed]
+    status = {run_id: survey.done(run_id)["status"] for run_id in done}
+    return Outcome(
+        finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
+        diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),
+        failed=failed,
+    )
+
+
+def run(
+    study: StudySpec,
+    *,
+    name: str,
+    root: str | Path = "runs",
+    options: Options | None = None,
+    report: Report = silent,
+) -> "Results":
+    """Train what is pending of a study into ``root/name`` and return its frames; the command's Python twin.
+
+    ``root`` is a path or a URL, as ``s3://bucket/runs`` (``degradation.store.remote`` says where its options stand).
+
+    One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
+    them needs the usual ``if __name__ == "__main__":``.
+
+    A script that torchrun starts calls it in every process.
+
+    Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
+    """
+    from degradation.study.results import Results
+
+    check_kind("study", study, StudySpec, 'a StudySpec, such as degradation.study.library.resolve("quickstart").study')
+    check_name(name, "name")
+    check_kind("root", root, (str, Path), "a path or a URL")
+    check_kind("options", options, (Options, type(None)), "degradation.runtime.environment.Options(...)")
+    folder, options = Survey(StudyFolder(root, name)), options or Options(jobs=1)
+    with leading() as leads:
+        outcome = Outcome()
+        if leads:
+            outcome = carry_out(folder, with_images(study, folder, options.data_dir), options, report)
+    if outcome.failed:
+        raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
+    return Results(folder)
+
+
+__all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "ready", "run", "time_costs"]

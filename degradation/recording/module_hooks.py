@@ -1,0 +1,286 @@
+"""One measured step of somebody else's loop -> the numbers of every layer; no tensor of the network is kept."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from degradation.networks.layout import (
+    Layer,
+    Layout,
+    channels_of,
+    is_transposed_linear,
+    map_size,
+    may_be_linear,
+    normalized,
+    statistics_of,
+)
+from degradation.probes import RESPONSES, Measurement
+from degradation.recording.backward_hooks import current
+from degradation.recording.copyable_hooks import Hook, Hooked
+from degradation.recording.following import module_at
+from degradation.recording.notes import Unread
+from degradation.recording.tensors import finite_of, first_tensor, plain, real, size_of, when_answered
+from degradation.recording.uses import Heard, Numbers, Use, pooled
+from degradation.recording.weights import Weights
+
+USES = 1000  # of one layer in one step; of more, the last are kept
+
+
+class Calls(NamedTuple):
+    """What a Listener tells."""
+
+    passed: Callable[[], None]
+    """The network was called, with gradients."""
+    again: Callable[[int], None]
+    """The backward of that number went through a forward of an earlier step."""
+
+
+class Listener:
+    """Hooks on the layers of a network, from now until ``close``.
+
+    A response is measured when it leaves its module, and its gradient is asked for there: what an in-place ReLU or
+    addition writes over it afterwards changes neither. Forwards without gradients and those that a checkpointed
+    backward repeats are not heard. What cannot be read is in ``unread``, and ends no loop.
+    ``copies`` are kept of the weights before the step changes them.
+    """
+
+    def __init__(self, network: Module, layout: Layout, *, copies: bool, responses: bool, calls: Calls) -> None:
+        self.layout, self._network, self._responses, self._calls = layout, network, responses, calls
+        self.paused = False
+        """While true nothing is heard."""
+        self.repeated = False
+        """Whether a backward called a layer that the forward had not: reentrant checkpointing does."""
+        self.empty = False
+        """Whether a response had no values."""
+        self.unread = Unread()
+        self.first: str | None = None
+        """The layer that was called first."""
+        self.input_finite = True
+        """Whether its input was finite, after ``heard``."""
+        self._called: set[str] = set()
+        self._linear: set[str] = set()
+        self.maps: dict[str, tuple[int, ...]] = {}
+        """Feature-map size of each response, in the order of their first calls."""
+        self.examples = 0
+        """First dimension of the last response: the batch, where the batch comes first."""
+        self._closed = False
+        self._input = torch.ones(())
+        self._uses: dict[str, deque[Use]] = {}
+        self.weights = Weights(network, layout, self.unread, copies=copies)
+        self._modules: dict[str, Module] = {}
+        self._hooked = Hooked()
+        self._forwards = 0
+        try:
+            self._hooked.add(None, network, Hook(self._passed))
+            self.follow(self._there())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove every hook of the modules; those of responses go with their graph, and hear no more."""
+        if not self._closed:
+            self._closed = True
+            self._hooked.remove()
+
+    def _there(self) -> dict[str, Module]:
+        """The modules of the weights and of the responses that the network has now."""
+        layers = [(layer.name, layer.response) for layer in self.layout.layers]
+        names = {name for pair in layers if pair[1] is not None for name in pair if name is not None}
+        return {name: module for name in names if (module := module_at(self._network, name)) is not None}
+
+    def follow(self, modules: Mapping[str, Module]) -> None:
+        """Listen to the modules that took these places."""
+        for layer in self.layout.layers:
+            with self.unread.instead("response", layer.name):  # a scripted module takes no hook
+                self._listen_to(layer, modules)
+
+    def _listen_to(self, layer: Layer, modules: Mapping[str, Module]) -> None:
+        module = None if layer.response is None else modules.get(layer.response)
+        if module is not None:
+            self._modules[layer.name] = module
+            self._hooked.add(layer.name, module, Hook(self._responded, layer))
+        # With a norm behind it, the response's module is not the first that an input comes to. (The projection
+        # within an attention comes later than the attention, and is never called.)
+        weighted = modules.get(layer.name)
+        if weighted is not None and not layer.name.startswith(str(layer.response)):
+            self._hooked.add(f"input of {layer.name}", weighted, Hook(self._entered, layer))
+
+    @property
+    def idle(self) -> set[str]:
+        """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
+        return (self.weights.trained & set(self._modules)) - self._called - self.weights.reached
+
+    @property
+    def answering(self) -> list[str]:
+        """The layers of whose calls a gradient could come back; of an attention or an LSTM, all weights are."""
+        heard = {
+            str(layer.response) for layer in self.layout.layers if any(use.answers for use in self._uses_of(layer))
+        }
+        return [
+            layer.name
+            for layer in self.layout.layers
+            if (layer.response or layer.name) in heard
+            or (layer.response is None and layer.name.rpartition(".")[0] in heard)
+        ]
+
+    def sure(self) -> tuple[Layer, ...]:
+        """The layers without those that only might have been linear, and are not; all, where none is left."""
+        doubtful = {name for name, module in self._modules.items() if may_be_linear(module)} - self._linear
+        return tuple(layer for layer in self.layout.layers if layer.name not in doubtful) or self.layout.layers
+
+    def _passed(self, _module: Module, _inputs: Any, _returned: Any) -> None:
+        if not torch.compiler.is_compiling():
+            self._forwards += 1
+            if torch.is_grad_enabled():
+                self._calls.passed()
+
+    def _entered(self, layer: Layer, _module: Module, inputs: Any, _returned: Any) -> None:
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused or current() >= 0:
+            return
+        with self.unread.instead("input", layer.name):
+            if self.first is None and all(plain(one) for one in inputs if isinstance(one, Tensor)):
+                self.first, self._input = layer.name, finite_of(inputs)
+
+    def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
+        # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
+        if torch.compiler.is_compiling():
+            return
+        self._called.add(layer.name)
+        if not torch.is_grad_enabled() or self.paused:
+            return
+        if current() >= 0:
+            self.repeated = self.repeated or layer.response not in self._uses
+            return
+        with self.unread.instead("response", layer.name):
+            output = first_tensor(returned)
+            if output is None:
+                dtype = f" of {returned.dtype}" if isinstance(returned, Tensor) else " without a tensor of floats"
+                self.unread.add("response", layer.name, f"it is a {type(returned).__name__}{dtype}")
+            elif plain(output):
+                self._measure(layer, module, inputs, output)
+
+    def _measure(self, layer: Layer, module: Module, inputs: Any, output: Tensor) -> None:
+        if not output.numel():
+            self.empty = True
+            return
+        name = str(layer.response)
+        if is_transposed_linear(module, inputs, output):
+            self._linear.add(layer.name)
+        if self.first is None:
+            self.first, self._input = layer.name, finite_of(inputs)
+        use = Use(
+            moments=self._moments(layer, module, output),
+            values=output.numel(),
+            channels=channels_of(module, output),
+            statistics=statistics_of(module),
+            answers=output.requires_grad,
+            forward=self._forwards,
+        )
+        self.maps.setdefault(name, map_size(module, output))
+        self.examples = len(output) if output.ndim else 1
+        self._uses.setdefault(name, deque(maxlen=USES)).append(use)
+        if output.requires_grad:
+            # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
+            when_answered(output, partial(self._came_back, layer.name, use))
+
+    def _came_back(self, name: str, use: Use, gradient: Tensor) -> None:
+        if self._closed:
+            self._calls.again(current())
+        elif plain(gradient):
+            use.backward = current()
+            with self.unread.instead("gradient of the response", name):
+                use.gradient = size_of(gradient)
+
+    @torch.no_grad()
+    def _moments(self, layer: Layer, module: Module, output: Tensor) -> Tensor:
+        if not self._responses:
+            return torch.full((3,), torch.nan, device=output.device)
+        name, known = str(layer.response), normalized(module, output)
+        alone = Measurement(
+            layout=Layout(layers=(layer,), blocks=()),
+            outputs={name: real(output.detach())},
+            normalized={} if known is None else {name: known},
+            output_gradients={},
+            weights=(),
+            weight_gradients=(),
+            updates=None,
+        )
+        return RESPONSES.measure(alone)[0]
+
+    def reached(self, weight: Tensor, gradient: Tensor) -> None:
+        """A gradient that comes to a weight of the network."""
+        if not self.paused:
+            self.weights.receive(weight, gradient)
+
+    @torch.no_grad()
+    def heard(self, backward: int, scale: float) -> Heard:
+        """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
+        layers = self.layout.layers
+        there = self._there()
+        for layer in layers:
+            if layer.response in there and there[layer.response] is not self._modules.get(layer.name):
+                self.unread.add("response", layer.name, "another module took its place within the step")
+        answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
+        uses = [self._part_in(backward, answered, layer) for layer in layers]
+        flat = [use for part in uses for use in part]
+        norms = self.weights.norms()
+        of_weights, of_uses, self.input_finite = self._brought(norms, flat)
+        rows = pooled(uses, of_uses)
+        missing = np.full(len(layers), np.nan)
+        gradients = np.column_stack([of_weights[0] / scale, of_weights[1], missing, rows[:, :2] / scale])
+        return Heard(
+            gradients=gradients,
+            responses=rows[:, 2:5],
+            used=np.array([bool(part) for part in uses]),
+            answered=np.array([any(use.gradient is not None for use in part) for part in uses]),
+            measured=np.full(len(layers), self._responses),
+            weighted=np.array([layer.name in norms for layer in layers]),
+            reached=np.array([layer.name in self.weights.gradients for layer in layers]),
+            silent=rows[:, 5],
+            channels=np.array([float(part[-1].channels) if part else np.nan for part in uses]),
+            statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
+        )
+
+    def _part_in(self, backward: int, answered: set[int], layer: Layer) -> list[Use]:
+        """The uses of a layer that a backward went through, and those without gradient of the same forwards.
+
+        ``answered`` are the numbers of these forwards; where no use was answered, all without gradient count.
+        """
+        return [
+            use
+            for use in self._uses_of(layer)
+            if use.backward == backward or (not use.answers and (not answered or use.forward in answered))
+        ]
+
+    def _uses_of(self, layer: Layer) -> Sequence[Use]:
+        return () if layer.response is None else self._uses.get(layer.response, ())
+
+    def _statistics(self, layer: Layer, uses: list[Use]) -> str:
+        if uses:
+            return uses[-1].statistics
+        return statistics_of(self._modules[layer.name]) if layer.name in self._modules else ""
+
+    def _brought(self, norms: Mapping[str, Tensor], uses: list[Use]) -> tuple[Numbers, Numbers, bool]:
+        """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``pooled`` takes them.
+
+        And whether the input was finite.
+        """
+        layers = self.layout.layers
+        scalars = [found.get(layer.name) for found in (self.weights.gradients, norms) for layer in layers]
+        scalars.append(self._input)
+        wide = [part for use in uses for part in (use.moments, use.gradient)]
+        known = [tensor.device for tensor in [*scalars, *wide] if tensor is not None]
+        device = max(known, key=lambda place: place.type != "cpu")
+        missing, unknown = (torch.full((count,), torch.nan, device=device) for count in (1, 2))
+        parts = [missing if one is None else one.to(device).reshape(1) for one in scalars]
+        parts += [unknown if part is None else part.to(device) for part in wide]
+        found = torch.cat(parts).cpu().numpy().astype(np.float64)
+        count = 2 * len(layers)
+        return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), bool(found[count])

@@ -1,0 +1,69 @@
+"""Everything that a report says of a study, gathered once for the page and for its Markdown twin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from degradation._version import __version__
+from degradation.analysis import Analysis, analyse, gradients, responses
+from degradation.errors import UseError
+from degradation.figures.layout import provenance_facts, study_labels
+from degradation.figures.tidy import DRAWN
+from degradation.report.drawings import Drawing, drawings, summary
+from degradation.report.evolution import Evolution, evolutions
+from degradation.report.marks import marks_of
+from degradation.report.pairs import Proof, proof
+from degradation.study.results import Results
+
+READ = {
+    "gradients": tuple(dict.fromkeys((*DRAWN["gradients"], *gradients.READ))),
+    "responses": tuple(dict.fromkeys((*DRAWN["responses"], *responses.READ))),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """A report before it has a form. ``again``: the words of the command that runs the study from nothing."""
+
+    name: str
+    question: str
+    labels: tuple[str, ...]
+    analysis: Analysis
+    proof: Proof
+    summary: Drawing | None
+    """The figure beside the answer."""
+    drawings: tuple[Drawing, ...]
+    left_out: tuple[str, ...]
+    """Why each other figure is not there, a sentence for each."""
+    evolutions: tuple[Evolution, ...]
+    provenance: dict[str, str]
+    runs: int
+    again: tuple[str, ...]
+    version: str = __version__
+    """Of what writes the report; that of what trained the runs is in the provenance."""
+
+
+def contents(results: Results, again: Sequence[str]) -> Contents:
+    """What the frames of a study say. The same frames, packages and ``again`` give equal contents: no clock is read.
+
+    Raises UseError where no run is done.
+    """
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to report yet")
+    for frame, columns in READ.items():  # once, for the analysis and the figures
+        results.frame(frame, columns)
+    analysis = analyse(results)
+    drawn, lacking = drawings(results, marks_of(analysis.compared))
+    return Contents(
+        name=results.name,
+        question=results.study.question,
+        labels=tuple(study_labels(results)),
+        analysis=analysis,
+        proof=proof(results),
+        summary=summary(results, analysis.estimates),
+        drawings=drawn,
+        left_out=tuple(f"{why[0].upper()}{why[1:]}." for why in lacking.values()),
+        evolutions=evolutions(results),
+        provenance=provenance_facts(results),
+        runs=len(results.run_ids),
+        again=tuple(again),
+    )

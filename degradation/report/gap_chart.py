@@ -1,0 +1,61 @@
+"""The degradation gap of a study -> a figure of it against step, with its interval over seeds."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from degradation.analysis import gap_curve
+from degradation.errors import UseError
+from degradation.figures import layout, style
+from degradation.study.results import Results
+
+PANELS = {"train": "Clean training error (batch statistics)", "train_running": "Running training error (augmented)"}
+ROOM = 0.6  # of the span of the means above and below them: an early interval over few seeds is wider than any axis
+
+
+@style.in_style
+def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Error of the deepest minus that of the shallowest network at every step, in percentage points.
+
+    Raises UseError where no kind of network has two depths that finished.
+    """
+    data = gap_curve(results).dropna(subset="gap").astype(dict.fromkeys(("gap", "low", "high"), float))
+    if data.empty:
+        raise UseError("figure gap needs finished runs of two depths of one kind of network")
+    notes = [
+        "Deepest minus shallowest depth, paired by seed: above zero the deeper network has the higher training error.",
+        "Line: mean over seeds; band: 95 % interval (Student's t), each step by itself, cut where it leaves the axes."
+        if data["low"].notna().any()
+        else "No interval: one seed, or all seeds equal.",
+        *layout.divergence_notes(results, "not drawn"),
+    ]
+    arms = list(dict.fromkeys(data["arm"]))
+    words = layout.Words(title="Degradation gap against step", notes=notes)
+    figure = layout.page(results, words, (9.0, 0.4 + 2.8 * len(arms)))
+    grid = figure.subplots(len(arms), 2, sharey=True, squeeze=False)
+    for row, arm in zip(grid, arms, strict=True):
+        for axes, (split, title) in zip(row, PANELS.items(), strict=True):
+            _panel(axes, data[(data["split"] == split) & (data["arm"] == arm)])
+            axes.set_title(style.in_arm(arm, title), fontweight="bold")
+        row[0].set_ylabel("gap (percentage points)")
+    span = float(data["gap"].max() - data["gap"].min()) or 1.0
+    lowest, highest = min(0.0, float(data["gap"].min())), max(0.0, float(data["gap"].max()))
+    grid[0][0].set_ylim(lowest - ROOM * span, highest + ROOM * span)
+    return figure, data
+
+
+def _panel(axes: Axes, data: pd.DataFrame) -> None:
+    axes.axhline(0, color="0.5", linewidth=0.9, zorder=0)
+    for (kind, shallow, deep), rows in data.groupby(["kind", "shallow", "deep"]):
+        network, _, shortcut = str(kind).partition(" ")
+        colour = style.COLOURS[network]
+        dashes = style.DASHES["none" if network == "plain" else shortcut or "A"]
+        label = f"{kind} {deep} minus {shallow}"
+        axes.plot(rows["step"], rows["gap"], color=colour, linestyle=dashes, marker=".", markersize=3, label=label)
+        axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="step", xlim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: style.step_label(step)))
+    if len(data):
+        axes.legend(loc="upper right", fontsize=7.5)

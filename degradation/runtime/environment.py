@@ -1,0 +1,290 @@
+"""Where and how a run is carried out: facts that are provenance, not identity. Imports torch only to ask it."""
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from degradation._version import __version__
+from degradation.errors import UseError
+from degradation.runtime import distributed as processes
+from degradation.spec import Precision
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
+LauncherName = Literal["local", "ray"]
+LAUNCHERS: tuple[LauncherName, ...] = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asks for; ``None`` and ``auto`` leave the choice to the machine."""
+
+    device: Device = "auto"
+    threads: int | None = None
+    """Processor threads of each run."""
+    deterministic: bool = False
+    capture: bool | None = None
+    """Whether the step is replayed as a CUDA graph; None: where there is CUDA."""
+    compile: bool = False
+    """Whether the blocks are compiled with torch.compile: other results, by rounding."""
+    sync_batch_norm: bool = False
+    """Whether batch norm sees the images of all processes that share a batch."""
+    jobs: int | None = None
+    """Runs at a time."""
+    workers: int | None = None
+    """Processes of each run that decode images of a folder; None: one for each of its threads, up to 16."""
+    data_dir: Path | None = None
+    checkpoint_seconds: float = 60.0
+    launcher: LauncherName = "local"
+    """What carries out the runs: this machine, or the nodes of a Ray cluster."""
+    address: str | None = None
+    """Of the Ray cluster: ``auto`` or HOST:PORT; None: Ray is started on this machine."""
+    gpus_per_run: float | None = None
+    """The share of a GPU that a run takes on a Ray cluster; None: a quarter, more where there are fewer runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What a run is carried out with, all choices made."""
+
+    device: str
+    precision: str
+    threads: int
+    deterministic: bool = False
+    capture: bool = False
+    compile: bool = False
+    processes: int = 1
+    """That train one network together."""
+    backend: str = ""
+    """What they talk through: gloo, nccl; nothing for one process."""
+    sync_batch_norm: bool = False
+    workers: int | None = None
+    """Processes that decode images of a folder: they change nothing of what comes out."""
+
+    @property
+    def torch_device(self) -> "torch.device":
+        import torch
+
+        return torch.device(self.device)
+
+    def enter(self) -> None:
+        """Set this process up: threads, determinism, and true fp32 (TF32 off) under fp32."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = (
+            not self.deterministic
+        )  # shapes are fixed: the fastest kernel is looked for once
+        if self.deterministic and self.device == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+
+    def as_facts(self) -> dict[str, Any]:
+        """The choices by name, but for those left open, and for those of several processes where there is one."""
+        kept = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in kept.items() if self.processes > 1 or name not in OF_SEVERAL}
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep memory that is freed, where it is glibc: a step asks for the same again.
+
+    By default it hands blocks of megabytes back to the system, which must clear them anew page by page: measured, up
+    to 18,000 pages and a tenth of the time of a step with probes.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def choose_device(device: Device) -> str:
+    """The device itself for ``auto``: CUDA, else Apple's MPS, else the CPU; UseError where it is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[device]:
+        found = ", ".join(name for name, available in there.items() if available)
+        raise UseError(
+            f"--device {device}: this machine has no such device for torch {torch.__version__}; it has {found}"
+        )
+    return device
+
+
+def choose_environment(options: Options, precision: Precision, jobs: int) -> Environment:
+    """The environment of each of ``jobs`` runs at a time; auto precision is bf16 on CUDA, fp32 elsewhere."""
+    device = choose_device(options.device)
+    chosen = precision if precision != "auto" else ("bf16" if device == "cuda" else "fp32")
+    threads = options.threads or max(1, cores() // jobs)
+    started = processes.here()
+    _check_processes(started, options, device)
+    several = started.several
+    capture = device == "cuda" and not several if options.capture is None else options.capture
+    if capture and device != "cuda":
+        raise UseError(f"--capture needs CUDA graphs, which device {device} does not have: leave it away")
+    return Environment(
+        device=device,
+        precision=chosen,
+        threads=threads,
+        deterministic=options.deterministic,
+        capture=capture,
+        compile=options.compile,
+        processes=started.count,
+        backend=BACKENDS[device] if several else "",
+        sync_batch_norm=options.sync_batch_norm and several,
+        workers=options.workers,
+    )
+
+
+OF_SEVERAL = ("processes", "backend", "sync_batch_norm")
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+
+def _check_processes(started: processes.Processes, options: Options, device: str) -> None:
+    """UseError for what several processes on one network cannot do, or one alone need not."""
+    if options.sync_batch_norm and device != "cuda":
+        raise UseError(
+            f"--sync-batch-norm: torch has a synchronized batch norm for CUDA only, not for device {device}: leave it "
+            "away, and the processes normalize their own images (recipe.ghost_batches)"
+        )
+    if not started.several:
+        return
+    if device not in BACKENDS:
+        raise UseError(f"{started.count} processes: torch has no way to share device {device}: take --device cpu")
+    if options.capture:
+        raise UseError("--capture: a step that several processes share is not captured: leave it away")
+    if device == "cuda":
+        import torch
+
+        if (there := torch.cuda.device_count()) < started.local_count:
+            raise UseError(
+                f"{started.local_count} processes on a machine with {there} CUDA devices, one each is needed: "
+                f"torchrun --nproc-per-node {there}"
+            )
+
+
+MOST_SHARED = 1024
+"""Processors that no node of a cluster has more of."""
+
+
+def most(launcher: LauncherName) -> tuple[int, str]:
+    """How many threads of a run, runs at a time or processes of a run there may be, and why no more.
+
+    Far more than help: but thousands of threads never end a step, and as many processes fill the memory.
+    """
+    if launcher == "ray":
+        return MOST_SHARED, "no node has as many processors"
+    there = os.cpu_count() or 1
+    return max(64, 4 * there), f"this machine has {there} processor{'s' if there > 1 else ''}"
+
+
+COUNTED = {"threads": 1, "jobs": 1, "workers": 0}
+"""Options that are whole numbers -> the least."""
+
+
+def check_counts(options: Options) -> None:
+    """UseError for a number of threads, runs or processes that cannot be meant."""
+    for name, least in COUNTED.items():
+        value, (bound, why) = getattr(options, name), most(options.launcher)
+        if name == "jobs" and options.launcher == "ray":
+            continue  # as many as the cluster has room for are carried out, the others wait
+        if value is not None and (not isinstance(value, int) or not least <= value <= bound):
+            raise UseError(f"--{name}: expected a whole number from {least} to {bound:,} ({why}), not {value!r}")
+
+
+CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
+
+
+def choose_jobs(options: Options, runs: int) -> int:
+    """Runs at a time. On a CPU one a core, up to eight: these networks gain little from a second thread.
+
+    On a CUDA device up to four, as its free memory and the cores allow; one on any other.
+    """
+    if processes.here().several:
+        if options.jobs not in (None, 1):
+            raise UseError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: leave it away")
+        return 1
+    if options.jobs is not None:
+        return max(1, min(options.jobs, runs))
+    device = choose_device(options.device)
+    if device == "cpu":
+        return max(1, min(runs, cores() // (options.threads or 1), 8))
+    if device == "cuda":
+        import torch
+
+        return max(1, min(runs, cores(), CUDA_JOBS, torch.cuda.mem_get_info()[0] // CUDA_JOB_BYTES))
+    return 1
+
+
+def cores() -> int:
+    """Processor cores that this process may use: an equal share where torchrun started several on the machine."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // processes.here().local_count)
+
+
+def continued(environment: Environment, facts: dict[str, Any]) -> Environment:
+    """The environment with what bit equality rests on as it was at the run's first start."""
+    return replace(
+        environment,
+        threads=int(facts["threads"]),
+        precision=str(facts["precision"]),
+        compile=bool(facts.get("compile", False)),
+    )
+
+
+def provenance(environment: Environment) -> dict[str, Any]:
+    """Versions, commit and machine: what produced a result."""
+    import torch
+    import torchvision
+
+    return {
+        "version": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "device_name": torch.cuda.get_device_name() if environment.device == "cuda" else processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+    } | environment.as_facts()
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the checkout that this package runs from, ``-dirty`` with changes; else ``unknown``."""
+    package = Path(__file__).resolve().parent.parent
+    if not (package.parent / ".git").exists():
+        return "unknown"
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(package.parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip() or "unknown"

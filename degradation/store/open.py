@@ -1,0 +1,17 @@
+"""A path or a URL -> the store that is there."""
+
+from pathlib import Path
+
+from degradation.store.base import Store
+from degradation.store.local import LocalStore
+from degradation.store.location import Url, as_place
+
+
+def store_at(root: str | Path) -> Store:
+    """The store of a folder. UseError where a package is missing, or where nobody knows the protocol."""
+    place = as_place(root)
+    if not isinstance(place, Url):
+        return LocalStore(place)
+    from degradation.store.remote import RemoteStore
+
+    return RemoteStore(place)

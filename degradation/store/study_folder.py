@@ -1,0 +1,300 @@
+"""One study in a store: its spec, its runs, their files, and what makes a run done."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any
+
+from degradation.errors import DamagedError, UseError
+from degradation.store.base import Store
+from degradation.store.filenames import (
+    CHECKPOINT,
+    DAMAGED,
+    DONE,
+    FACTS,
+    FIGURES,
+    MECHANISMS,
+    PARTS,
+    SPEC,
+    STUDY,
+    WEIGHTS,
+    WRITING,
+)
+from degradation.store.location import Place, as_place
+from degradation.store.open import store_at
+from degradation.store.seals import sealed, unsealed
+
+ENDINGS = ("finished", "diverged")
+SHA_256 = re.compile("[0-9a-f]{64}")
+
+
+class StudyFolder:
+    """One study in a store: its spec, its runs, their files."""
+
+    def __init__(self, root: str | Path, name: str) -> None:
+        if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+            raise UseError(
+                f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
+            )
+        self.store: Store = store_at(root)
+        self.name = name
+
+    @property
+    def path(self) -> Place:
+        return self.store.root / self.name
+
+    def figures_path(self) -> Place:
+        """The folder of the study's figures."""
+        return self.path / FIGURES
+
+    def experiment(self, name: str) -> "ExperimentFolder":
+        """The folder of one experiment on this study's runs."""
+        return ExperimentFolder(self.path / MECHANISMS, name)
+
+    def run_path(self, run_id: str) -> Place:
+        return self.path / run_id
+
+    # the study
+
+    def study(self) -> dict[str, Any] | None:
+        """The fields of the StudySpec on disk; None where there is no such study."""
+        data = self._found(f"{self.name}/{STUDY}")
+        return None if data is None else self._parsed(f"{self.name}/{STUDY}", data)
+
+    def write_study(self, fields: Mapping[str, Any]) -> None:
+        self.store.write(f"{self.name}/{STUDY}", sealed(fields))
+
+    def study_lock(self, timeout: float = 10) -> AbstractContextManager[bool]:
+        """The lock under which study.json is read, grown and written."""
+        return self.store.lock(self.name, timeout)
+
+    def leftovers(self) -> tuple[str, ...]:
+        """Temporary files of writes whose process was killed, by their names in the study's folder."""
+        return tuple(file for file in self.store.below(self.name) if file.split("/")[-1].startswith(WRITING))
+
+    def remove_half_written(self, run_id: str) -> None:
+        """Delete what a process that was killed had not written to the end; by the one who holds the run's lock."""
+        for file in self.store.below(f"{self.name}/{run_id}"):
+            if file.startswith(WRITING):
+                self.store.remove(self._file(run_id, file))
+
+    # its runs
+
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs on disk, done or not, sorted by name."""
+        # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
+        return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
+
+    def spec(self, run_id: str) -> dict[str, Any]:
+        """The fields of the RunSpec of a run on disk; those of a done run are verified."""
+        name = self._file(run_id, SPEC)
+        return self._parsed(name, self.file(run_id, SPEC) if self.is_done(run_id) else self._there(name))
+
+    def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
+        self.store.write(self._file(run_id, SPEC), sealed(fields))
+
+    def lock(self, run_id: str) -> AbstractContextManager[bool]:
+        """The lock that the one process training this run holds; yields False where another holds it."""
+        return self.store.lock(f"{self.name}/{run_id}")
+
+    def is_locked(self, run_id: str) -> bool:
+        """Whether some process trains this run now."""
+        return self.store.is_locked(f"{self.name}/{run_id}")
+
+    def is_done(self, run_id: str) -> bool:
+        return self.store.exists(self._file(run_id, DONE))
+
+    def done(self, run_id: str) -> dict[str, Any]:
+        """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``.
+
+        DamagedError where it says anything else, or knows of no spec.json.
+        """
+        name, remedy = self._file(run_id, DONE), self.restore(run_id)
+        found = self._parsed(name, self._there(name, remedy), remedy)
+        if not _says_how_it_ended(found):
+            raise DamagedError(f"{self.store.place(name)} does not say how the run ended: {self.restore(run_id)}")
+        if SPEC not in found["files"]:
+            raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {self.restore(run_id)}")
+        return found
+
+    def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
+        """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``.
+
+        DamagedError, and no done.json, where spec.json or a file kept on the way is not there as it was written.
+        """
+        kept = {file: expected for file, expected in self._kept(run_id).items() if file not in parts}
+        for file, expected in kept.items():
+            if _sha256(self._found(self._file(run_id, file)) or b"") != expected:
+                place = self.store.place(self._file(run_id, file))
+                raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
+        # This tells a run that is being committed from one whose done.json was lost.
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id)))
+        for file, data in files.items():
+            self.store.write(self._file(run_id, file), data)
+        hashes = kept | {file: _sha256(data) for file, data in files.items()}
+        if SPEC not in hashes:
+            hashes[SPEC] = _sha256(self._there(self._file(run_id, SPEC)))
+        self.store.write(self._file(run_id, DONE), sealed({"status": status, "files": dict(sorted(hashes.items()))}))
+        there = self.store.list(f"{self.name}/{run_id}")
+        for file in (CHECKPOINT, DAMAGED, PARTS, *parts):
+            if file in there:
+                self.store.remove(self._file(run_id, file))
+
+    def keep(self, run_id: str, file: str, data: bytes) -> None:
+        """Write a file of a run that is not done yet, and its SHA-256 beside it; ``commit`` takes both in."""
+        self.store.write(self._file(run_id, file), data)
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: _sha256(data)}))
+
+    def kept(self, run_id: str, file: str) -> bytes | None:
+        """A file that ``keep`` wrote; None where there is none, or another than it wrote."""
+        data = self._found(self._file(run_id, file))
+        return data if data is not None and self._kept(run_id).get(file) == _sha256(data) else None
+
+    def _kept(self, run_id: str) -> dict[str, str]:
+        """File -> SHA-256 of what ``keep`` wrote; nothing where that cannot be told any more."""
+        try:
+            return unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
+        except DamagedError:
+            return {}
+
+    def free(self, run_id: str, file: str) -> None:
+        """Delete a file of a done run; its SHA-256 stays, so that what was measured on it is still known as such."""
+        done = self.done(run_id)
+        files = dict(done["files"])
+        freed = done.get("freed", {}) | {file: files.pop(file)}
+        self.store.write(self._file(run_id, DONE), sealed(done | {"files": files, "freed": freed}))
+        self.store.remove(self._file(run_id, file))
+
+    def weights(self, run_id: str) -> str | None:
+        """The SHA-256 of the weights that a done run ended with, there or freed; None where it kept none."""
+        done = self.done(run_id)
+        found: str | None = (done.get("freed", {}) | done["files"]).get(WEIGHTS)
+        return found
+
+    def file(self, run_id: str, file: str) -> bytes:
+        """A file of a done run, verified. DamagedError where it is not what was written, UseError where freed."""
+        done, name = self.done(run_id), self._file(run_id, file)
+        expected = done["files"].get(file)
+        if file in done.get("freed", {}):
+            raise UseError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
+        if expected is None:
+            raise FileNotFoundError(name)
+        data = self._found(name)
+        if data is None or _sha256(data) != expected:
+            what = "is missing" if data is None else "does not hold what was written to it" if data else "is empty"
+            raise DamagedError(
+                f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): {self.restore(run_id)}"
+            )
+        return data
+
+    def restore(self, run_id: str) -> str:
+        """What can be done about a done run that is not what was written."""
+        return f"restore it, or {self.remedy(run_id)}"
+
+    def remedy(self, run_id: str) -> str:
+        """How to have it anew."""
+        return f"train the run again after `degradation clean {self.name} --run {run_id} --yes`"
+
+    def verify(self, run_id: str) -> None:
+        """Read every file of a done run against its hash; DamagedError names the first that differs."""
+        for file in self.done(run_id)["files"]:
+            self.file(run_id, file)
+
+    def damage(self, run_id: str) -> str:
+        """What is not as it was written of a run that is done, in one line; empty where nothing is."""
+        try:
+            if self.is_done(run_id):
+                self.verify(run_id)
+        except UseError as error:
+            return str(error)
+        return ""
+
+    def facts(self, run_id: str) -> dict[str, Any]:
+        """What became known of a done run: parameters, weight hash, order checksum, seconds, provenance."""
+        if FACTS not in self.done(run_id)["files"]:
+            raise DamagedError(f"{self.run_path(run_id) / DONE} does not list {FACTS}: {self.restore(run_id)}")
+        return unsealed(self.file(run_id, FACTS))
+
+    # its checkpoint
+
+    def checkpoint(self, run_id: str) -> bytes | None:
+        """The bytes of a run's checkpoint; None where it has none."""
+        return self._found(self._file(run_id, CHECKPOINT))
+
+    def write_checkpoint(self, run_id: str, data: bytes) -> None:
+        self.store.write(self._file(run_id, CHECKPOINT), data)
+
+    def set_checkpoint_aside(self, run_id: str) -> bool:
+        """Keep a checkpoint that cannot be used under another name; False where there is no file to keep."""
+        data = None
+        with suppress(DamagedError):
+            data = self.checkpoint(run_id)
+        if data is not None:
+            self.store.write(self._file(run_id, DAMAGED), data)
+        self.store.remove(self._file(run_id, CHECKPOINT))
+        return data is not None
+
+    def remove_run(self, run_id: str) -> None:
+        """Delete a run and all it holds: done.json first, so that a crash on the way leaves it undone."""
+        self.store.remove(self._file(run_id, DONE))
+        self.store.remove(f"{self.name}/{run_id}")
+
+    def _file(self, run_id: str, file: str) -> str:
+        return f"{self.name}/{run_id}/{file}"
+
+    def _found(self, name: str) -> bytes | None:
+        """A file, asked for once; None where there is none."""
+        try:
+            return self.store.read(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except MemoryError:
+            raise DamagedError(f"{self.store.place(name)} is too large for the memory here: restore it") from None
+
+    def _there(self, name: str, remedy: str = "restore it") -> bytes:
+        if (data := self._found(name)) is None:
+            raise DamagedError(f"{self.store.place(name)} is missing: {remedy}")
+        return data
+
+    def _parsed(self, name: str, data: bytes, remedy: str = "restore it or delete it") -> dict[str, Any]:
+        try:
+            return unsealed(data)
+        except DamagedError as error:
+            raise DamagedError(f"{self.store.place(name)} {error}: {remedy}") from error
+
+
+class ExperimentFolder(StudyFolder):
+    """One experiment on a study's runs: for each a folder under the run's id, whose spec says what was asked."""
+
+    def discard(self, run_id: str) -> None:
+        """Delete what is there of a run, done.json first; its lock stays with the holder."""
+        for file in (DONE, *self.store.list(f"{self.name}/{run_id}")):
+            self.store.remove(self._file(run_id, file))
+
+    def remedy(self, run_id: str) -> str:
+        """How to have it anew."""
+        return "let `degradation clean` delete it, and run `degradation mechanism` again"
+
+
+def folder_at(place: str | Path) -> StudyFolder:
+    """The study in a folder: ``runs/quickstart``, ``s3://bucket/runs/quickstart``, ``.``."""
+    here = as_place(place)
+    if isinstance(here, Path) and here.name in ("", ".."):
+        here = here.resolve()
+    return StudyFolder(here.parent, here.name)
+
+
+def _says_how_it_ended(fields: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
+    hashes = [fields.get("files"), fields.get("freed", {})]
+    return (
+        fields.keys() <= {"status", "files", "freed"}
+        and fields.get("status") in ENDINGS
+        and all(isinstance(each, dict) and all(SHA_256.fullmatch(str(sha)) for sha in each.values()) for each in hashes)
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""A study on disk: what ships, what is done, pairs, results, logs, cleaning."""

@@ -1,0 +1,162 @@
+"""A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pydantic import ValidationError
+
+from degradation.errors import UseError
+from degradation.spec.validation import suggestion
+from degradation.store import CHECKPOINT, DAMAGED, EXPERIMENTS, LOGS, StudyFolder
+from degradation.study import run_logs
+from degradation.study.snapshot import HEAVY, Misplaced, Survey, damage, each, surveyed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Something that can be deleted: its name, why, its size in bytes, and how."""
+
+    name: str
+    what: str
+    size: int
+    remove: Callable[[], None]
+
+
+def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
+    """Damaged runs, checkpoints, unfinished or outdated experiments, temporary files, empty run folders, logs.
+
+    Of runs that no process works on.
+    """
+    survey, half_written = Survey(folder), folder.leftovers()
+    free = [run_id for run_id in survey.files if not survey.is_locked(run_id)]
+    notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
+    items: list[Item] = []
+    for run_id, note in zip(free, notes, strict=True):
+        empty = survey.is_empty(run_id)
+        if empty or note:
+            items.append(_whole_run(folder, run_id, "empty folder of a run" if empty else _why(survey, run_id)))
+        else:
+            items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
+    for name in EXPERIMENTS:
+        items += _of_experiment(survey, survey.of_experiment(name))
+    items += _temporary(folder, "", half_written)
+    return (*items, *_logs(folder, [run_id for run_id in run_logs.logged(folder) if not survey.is_locked(run_id)]))
+
+
+def _why(survey: Survey, run_id: str) -> str:
+    try:
+        survey.run(run_id)
+    except Misplaced as error:
+        return str(error).removeprefix(f"{survey.run_path(run_id)} ")
+    except (UseError, ValidationError):
+        pass
+    return "damaged run; it will be trained again"
+
+
+def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
+    """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
+    half_written = place.leftovers() if place.files else ()
+    for run_id in place.files:
+        if place.is_locked(run_id):
+            continue
+        what = _unfit(folder, place, run_id)
+        if what:
+            yield replace(_whole_run(place, run_id, what), name=f"{place.name} {run_id}")
+        else:
+            yield from _temporary(place, run_id, half_written)
+
+
+def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
+    """Why what an experiment left of a run can go; empty where it is whole and the run's."""
+    try:
+        if not place.is_done(run_id):
+            return "experiment not ended: starts again at its first part"
+        place.verify(run_id)
+        measured = place.spec(run_id)["weights"]
+    except (UseError, KeyError):
+        return "damaged experiment; it will be measured again"
+    gone = not folder.is_done(run_id) or folder.weights(run_id) != measured
+    return "experiment on weights that are there no more" if gone else ""
+
+
+def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
+    """What workers said of these runs, as one item."""
+    if not run_ids:
+        return ()
+
+    def remove() -> None:
+        for run_id in run_ids:
+            run_logs.remove(folder, run_id)
+
+    size = sum(run_logs.size(folder, run_id) for run_id in run_ids)
+    what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: what their workers said"
+    return (Item(name=f"{folder.name}/{LOGS}", what=what, size=size, remove=remove),)
+
+
+def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
+    ended = folder.is_done(run_id)
+    lost = "checkpoint that a done run left" if ended else "checkpoint: without it the run starts again at step 0"
+    found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
+    names = {file: f"{folder.name}/{run_id}/{file}" for file in found if file in folder.files[run_id]}
+    return tuple(
+        Item(name=run_id, what=found[file], size=folder.store.size(name), remove=partial(folder.store.remove, name))
+        for file, name in names.items()
+    )
+
+
+def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) -> tuple[Item, ...]:
+    """Of the files half written, those in a run's folder, or in the study's own."""
+    names = [f"{folder.name}/{file}" for file in half_written if file.rpartition("/")[0] == run_id]
+    return tuple(
+        Item(
+            name=run_id or folder.name,
+            what="file half written when its process was killed",
+            size=folder.store.size(name),
+            remove=partial(folder.store.remove, name),
+        )
+        for name in names
+    )
+
+
+def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
+    size = folder.store.size(f"{folder.name}/{run_id}")
+    return Item(name=run_id, what=what, size=size, remove=partial(folder.remove_run, run_id))
+
+
+def weights(folder: StudyFolder) -> tuple[Item, ...]:
+    """The weights of done runs, final ones and snapshots, of each run together; frames stay."""
+    survey = Survey(folder)
+    free = [run_id for run_id in survey.ended() if not survey.is_locked(run_id)]
+    held = {run_id: [file for file in survey.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
+    return tuple(_weights(folder, run_id, files) for run_id, files in held.items() if files)
+
+
+def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:
+    def remove() -> None:
+        for file in held:
+            folder.free(run_id, file)
+
+    size = sum(folder.store.size(f"{folder.name}/{run_id}/{file}") for file in held)
+    return Item(name=run_id, what="weights: no experiment can be carried out without them", size=size, remove=remove)
+
+
+def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
+    """One run with all it holds. UseError where there is none, or while a process works on it."""
+    known = folder.run_ids()
+    if run_id not in known:
+        raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
+    if folder.is_locked(run_id):
+        raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
+    whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
+    return (whole, *_logs(folder, [run_id] if run_id in run_logs.logged(folder) else []))
+
+
+def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
+    """The study with everything in its folder. UseError while a process works on one of its runs."""
+    folder = surveyed(folder)
+    if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
+        raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
+    size = folder.store.size(folder.name)
+    what = f"the whole study: {len(folder.run_ids())} runs, figures and all"
+    return (Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),)

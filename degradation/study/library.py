@@ -1,0 +1,296 @@
+"""Study files, names and options -> a StudySpec, or one line that says what is wrong and where."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from degradation.data.manifest import UNNAMED, listed, same
+from degradation.errors import DamagedError, UnknownStudy, UseError
+from degradation.spec import Folder, StudySpec, leaves, upgrade_study
+from degradation.spec.validation import TOO_LONG, check_kind, endless, no_file, refusal, shown, suggestion
+from degradation.spec.validation import Path as FieldPath
+from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
+
+PACKAGE = Path(__file__).parent.parent
+ROOT = "runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """What a command is about: the study, and the name of its folder."""
+
+    name: str
+    study: StudySpec
+
+
+# The images of a study
+
+
+def with_images(
+    study: StudySpec, folder: StudyFolder, path: Path | None, say: Callable[[str], None] = lambda line: None
+) -> StudySpec:
+    """The study with what its folder of images holds: that at ``path``, else the one that the study was begun with.
+
+    Of other data sets, and of a study that knows its folder, the study itself. Raises UseError where the folder is not
+    named, not laid out as expected, or holds other images than those that the study was begun with. ``say`` is told in
+    one line which files of the folder are no images of it.
+    """
+    dataset = study.dataset
+    if not isinstance(dataset, Folder):
+        return study
+    kept = stored(folder).dataset if folder.study() is not None else dataset
+    begun = kept if isinstance(kept, Folder) and kept.listing else None
+    if path is not None:
+        found = listed(dataset, path, say)
+        same(begun or found, found, path)
+    elif begun is not None:
+        found = dataset.holding(begun)
+    else:
+        raise UseError(UNNAMED)
+    return StudySpec.model_validate(study.model_dump() | {"dataset": found.model_dump()})
+
+
+# What there is
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of every study that ships: those inside the package first, then those of the checkout."""
+    folders = [*(place / "studies" for place in _checkout()), PACKAGE / "studies"]
+    files = {file.stem: file for folder in folders for file in folder.glob("*.toml")}
+    return dict(sorted(files.items()))
+
+
+def reported() -> dict[str, Path]:
+    """Name -> report of every study that ships with a result; a checkout holds them, an installed package does not."""
+    found = {name: place / "reports" / name / "report.md" for place in _checkout() for name in shipped()}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _checkout() -> tuple[Path, ...]:
+    """The folder of the checkout that the package lies in; none where it was installed."""
+    return (PACKAGE.parent,) if (PACKAGE.parent / "pyproject.toml").is_file() else ()
+
+
+def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
+    """The names of the studies that have a folder under ``root``, sorted."""
+    store = store_at(root)
+    return tuple(name for name in store.list() if store.exists(f"{name}/{STUDY}"))
+
+
+def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
+    """The folder of a study that was run: a name under ``root``, or a path. UseError where there is none."""
+    place = as_place(name)
+    for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
+        if store_at(folder).exists(STUDY):
+            return folder_at(folder)
+    raise UnknownStudy(name, f"no study {shown(name)} on disk: {_known(root, name, with_shipped=False)}")
+
+
+def stored(folder: StudyFolder) -> StudySpec:
+    """The study on disk. DamagedError where its file does not hold one."""
+    fields = folder.study()
+    if fields is None:
+        raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+    try:
+        return upgrade_study(fields)
+    except ValidationError as error:
+        place = f"{folder.path / STUDY}"
+        raise DamagedError(str(refusal(error, fields, lambda path, _: ": ".join((place, *path))))) from None
+
+
+def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
+    here = on_disk(root)
+    found = f"under {root} {'are ' + ', '.join(here) if here else 'is none yet'}"
+    ships = f"those that ship are {', '.join(shipped())}; " if with_shipped else ""
+    return f"{ships}{found}{suggestion(wanted, [*here, *(shipped() if with_shipped else ())])}"
+
+
+# One file
+
+
+def read(path: str | Path) -> StudySpec:
+    """The study in a TOML file whose first line is its question.
+
+    Raises UseError naming the file, and the line where it can: not readable, not TOML, not a study.
+    """
+    text = _text(Path(path))
+    try:
+        fields = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+        why = "nested too deeply" if isinstance(error, RecursionError) else TOO_LONG
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else why
+        raise UseError(f"{path} is not TOML: {why}") from None
+    if (field := endless(fields)) is not None:
+        raise UseError(f"{_at(path, text, field, '')}: {TOO_LONG}")
+    wrong = []
+    if not re.match(r"question\s*=", text):
+        wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
+    elif isinstance(asked := fields.get("question"), str) and not asked.strip():
+        wrong.append(f"{path} line 1: question: expected what the study asks, not {shown(asked)}")
+    try:
+        study = StudySpec.model_validate(fields)
+    except ValidationError as error:
+        wrong.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
+    if wrong:
+        raise UseError("; ".join(wrong))  # all at once: a first file of one's own lacks more than one thing
+    return study
+
+
+def question(path: str | Path) -> str:
+    """The question of a study file: what its first line says."""
+    return read(path).question
+
+
+def _text(path: Path) -> str:
+    try:
+        if kind := no_file(path.stat().st_mode):
+            raise UseError(f"cannot read {path}: it is {kind}, not a study file")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UseError(f"no file {path}: {_known(ROOT, path.stem)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UseError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+
+
+def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
+    """``studies/x.toml line 7: recipe.steps``; the line of the nearest table above for a field without."""
+    lines = dict(_lines(text))
+    numbers = [lines[names[:length]] for length in range(len(names), 0, -1) if names[:length] in lines]
+    field = ".".join(names)
+    what = f": {field}" if field and not message.startswith(field) else ""
+    return f"{path} line {numbers[0]}{what}" if numbers else f"{path}{what}"
+
+
+def _lines(text: str) -> Iterator[tuple[FieldPath, int]]:
+    """The names of each table and key with the line it stands on."""
+    table: FieldPath = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = _names(header[1])
+            yield table, number
+        elif key := re.match(r"""\s*([\w\-."' ]+?)\s*=""", line):
+            yield (*table, *_names(key[1])), number
+
+
+def _names(dotted: str) -> FieldPath:
+    return tuple(name.strip(" \"'") for name in dotted.split("."))
+
+
+# A file, a name or nothing, with options over it
+
+
+def resolve(
+    target: str | None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    said: Mapping[str, str] | None = None,
+    root: str | Path = ROOT,
+    name: str | None = None,
+) -> Resolved:
+    """The study that a target and options mean.
+
+    ``target``: a path ending in ``.toml``, the name of a study that ships or lies under ``root``, or None
+    (the defaults of StudySpec; the study is then called after its data). ``options``: dotted field name ->
+    value, over the target's own; ``said``: the same names -> the option to blame. Raises UseError.
+    """
+    options = options or {}
+    base = StudySpec() if target is None else _base(target, root)
+    if base.arms and (said or {}).get("arms") == "--vary" and target not in on_disk(root):  # there a study grows by it
+        raise UseError(
+            f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
+            "into a study file, or vary a study without arms"
+        )
+    study = override(base, options, said or {field: field for field in options})
+    if name is not None:
+        check_name(name, "--name")
+    return Resolved(name=name or (Path(target).stem if target else study.dataset.name), study=study)
+
+
+LONGEST = 255
+"""Bytes of a name of a folder, on most file systems."""
+
+
+def check_name(name: object, option: str) -> None:
+    """UseError where a new study cannot be called so; ``option`` is where the name was given."""
+    check_kind(option, name, str, "a text")
+    text = str(name)
+    if text[:1] in ("", ".", "-") or not all(letter.isalnum() or letter in "-_." for letter in text):
+        raise UseError(
+            f"{option}: a study's name has letters, digits, '-', '_' and '.' only, the first neither '-' nor '.', "
+            f"not {shown(name)}"
+        )
+    if (length := len(text.encode())) > LONGEST:
+        raise UseError(f"{option}: expected a name of at most {LONGEST} bytes, not of {length:,}: {shown(name)}")
+
+
+def _base(target: str, root: str | Path) -> StudySpec:
+    if target.endswith(".toml"):
+        return read(target)
+    if target in shipped():
+        return read(shipped()[target])
+    if target in on_disk(root):
+        return stored(StudyFolder(root, target))
+    raise UnknownStudy(str(target), f"no study {shown(target)}: {_known(root, target)}")
+
+
+def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, str]) -> StudySpec:
+    """The study with fields replaced, checked again. UseError blames the option that was ``said``."""
+    fields = study.model_dump()
+    if options.get("dataset.name", study.dataset.name) != study.dataset.name:
+        fields["dataset"] = {}  # the fields of one data set mean nothing to another
+    for field, value in options.items():
+        _put(fields, field, value, said)
+    asked = options.get("arms")
+    _say_if_no_arm_is_meant([*study.arms, *(asked if isinstance(asked, Mapping) else ())], said)
+    try:
+        changed = StudySpec.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error, fields, lambda names, message: _blame(names, message, said)) from None
+    _say_if_an_arm_overrules(changed, said)
+    return changed
+
+
+def _say_if_no_arm_is_meant(known: Sequence[str], said: Mapping[str, str]) -> None:
+    """UseError where an option changes a field of an arm that there is not: it would begin one, and train it."""
+    for field, option in said.items():
+        table, _, rest = field.partition(".")
+        if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
+            name = rest.split(".")[0]
+            there = f"the arms are {', '.join(known)}" if known else "the study has none"
+            raise UseError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
+
+
+def _say_if_an_arm_overrules(study: StudySpec, said: Mapping[str, str]) -> None:
+    """UseError where an option sets what an arm sets itself: the option would be without effect there."""
+    for arm, changes in study.arms.items():
+        for field, value in leaves(changes).items():
+            if field in said and f"arms.{arm}.{field}" not in said:
+                own = f"arms.{arm}.{field}"
+                raise UseError(f"{said[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it")
+
+
+def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]) -> None:
+    *above, last = field.split(".")
+    for name in above:
+        fields = fields.setdefault(name, {})
+        if not isinstance(fields, dict):
+            raise UseError(f"{said[field]}: {name} is one value and has no field {last}")
+    fields[last] = value
+
+
+def _blame(names: FieldPath, message: str, said: Mapping[str, str]) -> str:
+    """The option behind a refused field; for a rule between fields, the options that its message mentions."""
+    for length in range(len(names), 0, -1):
+        if (above := ".".join(names[:length])) in said:
+            own = above == "arms" and length < len(names)
+            arm, inner = (f"arm {names[length]}", names[length + 1 :]) if own else ("", names[length:])
+            return ": ".join(filter(None, (said[above], arm, ".".join(inner))))
+    field = ".".join(names)
+    within = {inner: option for inner, option in said.items() if inner.startswith(field)}
+    mentioned = [option for inner, option in within.items() if inner.split(".")[-1] in message]
+    return ", ".join(mentioned or within.values()) or field

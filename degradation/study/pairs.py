@@ -1,0 +1,87 @@
+"""Done runs -> the proof that their pairs match: equal initial weights, equal order, equal circumstances."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from degradation.errors import DamagedError
+from degradation.spec import StudySpec, grid
+from degradation.store import StudyFolder
+from degradation.study.snapshot import Survey, each, surveyed
+from degradation.study.status import ENDED, standings
+
+# Facts that may differ between the runs of a pair without changing what they are: none of these enters the numbers.
+INCIDENTAL = ("commit", "system", "python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """What was measured of one matched pair of done runs.
+
+    ``order`` is None where one of them diverged: its checksum is that of the steps until then. ``extra_weights``
+    names the weights that only the residual run has (options B and C); ``circumstances`` what else differed, as
+    ``threads 1, 2``: it can move results by rounding.
+    """
+
+    plain: str
+    residual: str
+    weights: bool
+    order: bool | None
+    extra_weights: str
+    circumstances: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether weights and, as far as it can be told, order are equal."""
+        return self.weights and self.order is not False
+
+
+def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
+    """Every matched pair of the study of which both runs are done and were not found to be damaged.
+
+    Of each run its specification and its facts are read; what is damaged of those that were looked at before is known.
+    """
+    survey = surveyed(folder)
+    ended = {found.spec: found.run_id for found in standings(survey, study) if found.state in ENDED}
+    facts = dict(zip(ended, each(lambda run_id: _facts(survey, run_id), ended.values()), strict=True))
+    whole = [pair for pair in grid.pairs(ended) if facts[pair.plain] and facts[pair.residual]]
+    return tuple(_match((ended[p.plain], ended[p.residual]), facts[p.plain], facts[p.residual]) for p in whole)
+
+
+def _facts(survey: Survey, run_id: str) -> dict[str, Any]:
+    """The facts of a run; none of one that is damaged, which is named elsewhere."""
+    try:
+        return survey.facts(run_id)
+    except DamagedError:
+        return {}
+
+
+def _match(runs: tuple[str, str], one: dict[str, Any], other: dict[str, Any]) -> Match:
+    whole = one["diverged_step"] is None and other["diverged_step"] is None
+    return Match(
+        plain=runs[0],
+        residual=runs[1],
+        weights=one["weight_hash"] == other["weight_hash"],
+        order=one["order_checksum"] == other["order_checksum"] if whole else None,
+        extra_weights=other["extra_weights"],
+        circumstances=_differing(one["provenance"], other["provenance"]),
+    )
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
+    names = [name for name in one | other if name not in INCIDENTAL and one.get(name) != other.get(name)]
+    return "; ".join(f"{name} {one.get(name)}, {other.get(name)}" for name in names)
+
+
+def sentence(found: tuple[Match, ...]) -> str:
+    """The proof in one sentence; empty where no pair is done."""
+    if not found:
+        return ""
+    broken = [f"{match.plain} and {match.residual}" for match in found if not match.holds]
+    if broken:
+        return f"NOT MATCHED, initial weights or order differ: {'; '.join(broken)}"
+    apart = [match.circumstances for match in found if match.circumstances]
+    note = f"; {len(apart)} with other circumstances ({apart[0]})" if apart else ""
+    early = sum(match.order is None for match in found)
+    ended = f" (as far as it can be told of {early} that diverged)" if early else ""
+    pairs = f"{len(found)} matched pair{'s' * (len(found) > 1)}"
+    return f"{pairs}: equal initial weights; equal order, crops and flips of every image{ended}{note}"

@@ -1,0 +1,188 @@
+"""A study folder -> how each planned run stands, its last row, and the final training errors. No torch."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from degradation.errors import DamagedError, UseError
+from degradation.spec import RunSpec, StudySpec, grid
+from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
+from degradation.study.snapshot import Survey, damage, each, surveyed
+
+State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
+STATES: tuple[State, ...] = ("done", "diverged", "running", "partial", "pending", "damaged")
+ENDED: tuple[State, ...] = ("done", "diverged")
+
+Row = dict[str, Any]
+
+# The row that stands for a run: the clean training error if there is one, else that of training batches.
+PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One planned run, its arm and its state; ``note`` says what is damaged."""
+
+    spec: RunSpec
+    run_id: str
+    state: State
+    note: str = ""
+    arm: str = ""
+
+
+def standings(
+    folder: StudyFolder, study: StudySpec, *, verify: bool = False, weights: bool = False
+) -> tuple[Standing, ...]:
+    """Every planned run in the plan's order; a done run that lost a file is damaged.
+
+    ``verify`` reads each done run against its hashes, its ``weights`` where asked, but for what was compared before.
+    """
+    survey = surveyed(folder)
+    found, planned = known(survey), grid.arms(study)
+    ids = [found.get(spec) or spec.run_id for spec in planned]
+    notes = each(lambda run_id: damage(survey, run_id, verify=verify, weights=weights), ids)
+    return tuple(
+        Standing(spec=spec, run_id=run_id, state="damaged" if note else _state(survey, run_id), note=note, arm=arm)
+        for (spec, arm), run_id, note in zip(planned.items(), ids, notes, strict=True)
+    )
+
+
+def strays(folder: StudyFolder, planned: Iterable[Standing]) -> dict[str, str]:
+    """Folders of runs that cannot be read and stand for no planned run -> why: copies and renamed ones."""
+    survey = surveyed(folder)
+    others = sorted(set(survey.run_ids()) - {standing.run_id for standing in planned})
+    notes = each(lambda run_id: damage(survey, run_id, verify=False), others)
+    return {run_id: note for run_id, note in zip(others, notes, strict=True) if note}
+
+
+def known(folder: StudyFolder) -> dict[RunSpec, str]:
+    """The readable runs on disk by their spec: ids on disk are read, never computed again.
+
+    Where an unfinished run of an older schema was begun anew, the done one stands for both.
+    """
+    survey = surveyed(folder)
+    ordered = sorted(survey.run_ids(), key=survey.is_done)
+    specs = each(lambda run_id: _readable(survey, run_id), ordered)  # a damaged one stands under its folder's name
+    return {spec: run_id for spec, run_id in zip(specs, ordered, strict=True) if spec is not None}
+
+
+def _readable(survey: Survey, run_id: str) -> RunSpec | None:
+    try:
+        return survey.run(run_id)
+    except (UseError, ValidationError):
+        return None
+
+
+def _state(survey: Survey, run_id: str) -> State:
+    if run_id not in survey.files:
+        return "pending"
+    if survey.is_done(run_id):
+        return "diverged" if survey.done(run_id)["status"] == "diverged" else "done"
+    if survey.is_locked(run_id):
+        return "running"
+    return "partial" if CHECKPOINT in survey.files[run_id] else "pending"
+
+
+def last_rows(
+    folder: StudyFolder, study: StudySpec, *, verify: bool = False
+) -> tuple[tuple[Standing, Row | None], ...]:
+    """Every planned run with ``step``, ``loss`` and ``error`` (a fraction) of its last measurement, None before one.
+
+    A run whose curves turn out to be damaged is damaged. ``verify`` reads every file, weights and all.
+    """
+    survey = surveyed(folder)
+    found = standings(survey, study, verify=verify, weights=verify)
+    return tuple(each(lambda standing: _with_last_row(survey, standing), found))
+
+
+def _with_last_row(survey: Survey, standing: Standing) -> tuple[Standing, Row | None]:
+    try:
+        return standing, _last_row(survey, standing)
+    except DamagedError as error:
+        return replace(standing, state="damaged", note=str(error)), None
+
+
+def _last_row(survey: Survey, standing: Standing) -> Row | None:
+    if standing.state in ENDED:
+        return _last(_curves(survey, standing.run_id))
+    if standing.state in ("running", "partial"):
+        return _last(_checkpointed(survey, standing.run_id))
+    return None
+
+
+def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
+    """The rows of the curves in a run's checkpoint; none where it has no readable one: the run starts anew."""
+    from safetensors.numpy import load  # the checkpoint's rows are read without torch
+
+    try:
+        if not (data := folder.checkpoint(run_id)):
+            return []
+        check_tensors(data)
+    except DamagedError:
+        return []
+    return list(json.loads(load(data)["rows"].tobytes()))
+
+
+def _curves(folder: StudyFolder, run_id: str) -> list[Row]:
+    from degradation.frames.parquet import read_table  # not pandas, which takes longer to import than all the rest
+
+    data = folder.file(run_id, frame_file("curves"))
+    return list(read_table(data, ("step", "split", "statistics", "loss", "error")).to_pylist())
+
+
+def _last(rows: Iterable[Row]) -> Row | None:
+    rows = list(rows)
+    for wanted in PREFERRED:
+        if chosen := [row for row in rows if (row["split"], row["statistics"]) == wanted]:
+            return {name: chosen[-1][name] for name in ("step", "loss", "error")}
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalError:
+    """Mean over ``seeds`` finished runs of the clean training error at the last step, a fraction."""
+
+    network: str
+    shortcut: str
+    depth: int
+    statistics: str
+    error: float
+    seeds: int
+    arm: str = ""
+
+
+def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
+    """The final clean training errors of a study, by arm, depth, network and batch-norm statistics."""
+    survey = surveyed(folder)
+    groups: dict[tuple[str, int, str, str, str], list[float]] = {}
+    done = [standing for standing in standings(survey, study) if standing.state == "done"]
+    for standing, rows in zip(done, each(lambda standing: _final_rows(survey, standing), done), strict=True):
+        spec = standing.spec
+        for row in rows:
+            key = (standing.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
+            groups.setdefault(key, []).append(row["error"])
+    return tuple(_final_error(*key, errors) for key, errors in groups.items())
+
+
+def _final_rows(survey: Survey, standing: Standing) -> list[Row]:
+    """The last clean training errors of a run; none of one that turns out to be damaged, which is named elsewhere."""
+    try:
+        rows = _curves(survey, standing.run_id)
+    except DamagedError:
+        return []
+    return [row for row in rows if row["split"] == "train" and row["step"] == standing.spec.recipe.steps]
+
+
+def _final_error(arm: str, depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:
+    return FinalError(
+        network=network,
+        shortcut=shortcut,
+        depth=depth,
+        statistics=statistics,
+        error=sum(errors) / len(errors),
+        seeds=len(errors),
+        arm=arm,
+    )

@@ -1,0 +1,52 @@
+"""The processes that torchrun started -> one that leads the work and others that take part in it until it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from degradation.errors import Parted, UseError
+from degradation.runtime.distributed import here
+from degradation.runtime.signals import stop_requests
+
+if TYPE_CHECKING:
+    from degradation.training.process_group import Team
+
+
+@contextmanager
+def leading() -> Iterator[bool]:
+    """Yields whether this process does the work inside; one that does not has taken part in it by then.
+
+    A process alone leads nobody. Raises Parted where the processes cannot go on together.
+    """
+    if not here().several:
+        yield True
+        return
+    from degradation.training.process_group import connect  # torch comes in here, not with a process that is alone
+
+    team = connect()
+    if not team.leads:
+        _taking_part(team)
+        yield False
+        return
+    try:
+        yield True
+    except Parted:
+        raise  # the others are in the midst of a step, or gone: they end as this process does
+    except BaseException:
+        team.hand_out(None)
+        raise
+    team.hand_out(None)
+
+
+def _taking_part(team: "Team") -> None:
+    from degradation.training.execute import assist
+
+    with stop_requests() as stop:
+        try:
+            assist(team, stop)
+        except Parted:
+            raise
+        except Exception as error:
+            said = (str(error).strip().splitlines() or ["no message"])[0]
+            why = said if isinstance(error, UseError) else f"{type(error).__name__}: {said}"
+            raise Parted(f"process {team.rank} of {team.count} failed: {why}", own=True) from error

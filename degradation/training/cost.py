@@ -1,0 +1,167 @@
+"""What a study will take: real steps timed at its least and greatest depth -> seconds of every run."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+from degradation.errors import UseError
+from degradation.runtime.distributed import check_shares, here
+from degradation.runtime.environment import Options, choose_environment, choose_jobs
+from degradation.runtime.progress import silent
+from degradation.spec import RunSpec, StudyRecipe, StudySpec, grid, schedules
+
+if TYPE_CHECKING:
+    from degradation.data import AnyImages
+    from degradation.runtime.environment import Environment
+
+TIMED_STEPS = 2
+FEWEST_STEPS = 50
+START_SECONDS = 3.0  # a process that imports torch and reads the data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Seconds = fixed + per_multiply_add * multiply-adds: two timed depths make it, every depth reads it."""
+
+    fixed: float
+    per_multiply_add: float
+
+    def __call__(self, run: RunSpec) -> float:
+        return self.fixed + self.per_multiply_add * _multiply_adds(run)
+
+
+def _multiply_adds(run: RunSpec) -> int:
+    return grid.multiply_adds_of(run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Measured seconds of a training step and of the evaluation of one batch, and how many runs go at a time."""
+
+    step: Line
+    evaluation: Line
+    jobs: int
+    processes: int = 1
+    """That share the batches of each run."""
+
+    def seconds(self, runs: Iterable[RunSpec]) -> float:
+        """Wall seconds for the runs: their sum shared by the jobs, but no less than the longest."""
+        each = [self._run_seconds(run) for run in runs]
+        return START_SECONDS + max(sum(each) / self.jobs, max(each)) if each else 0.0
+
+    def _run_seconds(self, run: RunSpec) -> float:
+        evaluated = evaluated_batches(run) / self.processes
+        return run.recipe.steps * self.step(run) + evaluated * self.evaluation(run)
+
+    def steps_within(self, study: StudySpec, seconds: float) -> int:
+        """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
+
+        Raises UseError where that is fewer than 50, or than a warm-up of so many steps has.
+        """
+        fewest, most = _fewest(study), study.recipe.steps
+        needed = self.seconds(grid.runs(_with_steps(study, fewest)))
+        if needed > seconds:
+            warmup = ", as many as the warm-up has," if fewest > FEWEST_STEPS else ""
+            raise UseError(
+                f"--budget: even {fewest} steps{warmup} take about {needed:.0f} s, above the {seconds:.0f} s given: "
+                "raise it, or take fewer depths or seeds, or a smaller --eval-examples"
+            )
+        if self.seconds(grid.runs(study)) <= seconds:
+            return most
+        while most - fewest >= 10:
+            middle = (fewest + most) // 2
+            fits = self.seconds(grid.runs(_with_steps(study, middle))) <= seconds
+            fewest, most = (middle, most) if fits else (fewest, middle)
+        return fewest // 10 * 10
+
+
+def _fewest(study: StudySpec) -> int:
+    """50, or the longest warm-up that is a number, rounded up to tens: a schedule is no shorter than its warm-up."""
+    warmups = [arm.recipe.warmup_steps for arm in study.each_arm.values()]
+    longest = max([FEWEST_STEPS, *(steps for steps in warmups if not isinstance(steps, str))])
+    return -(-longest // 10) * 10
+
+
+def _with_steps(study: StudySpec, steps: int) -> StudySpec:
+    fields = study.recipe.model_dump() | {"steps": steps}
+    return study.model_copy(update={"recipe": StudyRecipe(**fields)})
+
+
+def evaluated_batches(run: RunSpec) -> int:
+    """Batches that the run evaluates: each split, with both statistics, on the way and at the end."""
+    measure, batch = run.measure, run.recipe.normalized_together
+    on_the_way = len(schedules.evaluations(measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
+    sizes = [size for size in (run.dataset.train_examples, run.dataset.validation, run.dataset.test_examples) if size]
+    part, end = (
+        sum(-(-min(size, examples or size) // batch) for size in sizes)
+        for examples in (measure.eval_examples, measure.final_examples)
+    )
+    return 2 * (on_the_way * part + end)
+
+
+def time_costs(study: StudySpec, options: Options) -> Costs:
+    """Time real steps of the study's least and greatest depth on this machine; takes a few seconds."""
+    from degradation.training.execute import images_of
+
+    planned = sorted(grid.runs(study), key=_multiply_adds)
+    jobs = choose_jobs(options, len(planned))
+    environment = choose_environment(options, study.precision, jobs)
+    images = images_of(study.dataset, options.data_dir)
+    least, greatest = planned[0], planned[-1]
+    low = _time(least, images, environment)
+    high = low if _multiply_adds(least) == _multiply_adds(greatest) else _time(greatest, images, environment)
+    step, evaluation = (line_through(least, greatest, a, b) for a, b in zip(low, high, strict=True))
+    return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
+
+
+def line_through(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
+    """The line through the seconds of two runs; level where they are equally large, or the greater was not slower."""
+    span = _multiply_adds(greatest) - _multiply_adds(least)
+    if span == 0 or high <= low:
+        return Line(fixed=max(low, high), per_multiply_add=0.0)
+    slope = (high - low) / span
+    return Line(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
+
+
+def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tuple[float, float]:
+    """Seconds of a training step, or of decoding its batch where that takes longer; of one batch evaluated.
+
+    Of several processes, of one's share alone.
+    """
+    from degradation.training.evaluation import Watched
+    from degradation.training.process_group import Team
+    from degradation.training.trainer import Training
+
+    check_shares(run, environment.processes, environment.sync_batch_norm)
+    share = Team(processes=here())  # not connected: the others are not asked, and what messages take is not in it
+    with closing(Training(run, images, replace(environment, sync_batch_norm=False), silent, share)) as training:
+        part = Watched(batches=training.clean["test"], examples=run.recipe.normalized_together)
+        steps = count()
+
+        def batch() -> None:
+            training.batches.ready(next(steps))
+
+        def step() -> None:
+            batch()
+            training.stepper.train()
+            int(training.state.first_nonfinite)  # wait for the device
+
+        def evaluation() -> None:
+            training.evaluate(part, "batch")
+
+        for work in (step, evaluation):
+            work()  # the first call of each pays for set-up
+        trained = _seconds(step)
+        for _ in range(training.batches.ahead):
+            batch()  # what was decoded while others were trained on
+        return max(trained, _seconds(batch)), _seconds(evaluation)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        work()
+    return (time.perf_counter() - started) / TIMED_STEPS

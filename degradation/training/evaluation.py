@@ -1,0 +1,105 @@
+"""Clean error and loss of a network on a split, with running or with batch statistics."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from degradation.data.loaders import Clean
+from degradation.runtime.environment import Environment
+from degradation.training.cuda_graph import Capture, Say
+from degradation.training.process_group import ALONE, Team
+from degradation.training.step import forward, statistics_of
+from degradation.training.sync_batch_norm import apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Mean loss (nats) and error (a fraction) over ``examples`` images."""
+
+    loss: float
+    error: float
+    examples: int
+
+
+STATISTICS = ("batch", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation.
+
+    Processes that evaluate together call it equally often, whatever batches they have.
+    """
+
+    batches: Clean
+    examples: int | None = None
+    watch: Callable[[], None] = lambda: None
+
+    @property
+    def number(self) -> int:
+        """Of batches."""
+        return self.batches.count(self.examples)
+
+    def share(self, team: Team) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of this process, every ``team.count``-th."""
+        own = iter(self.batches(self.examples, slice(team.rank, None, team.count)))
+        for _ in range(team.turns(self.number)):
+            self.watch()
+            yield from islice(own, 1)
+
+
+class Evaluator:
+    """Evaluates one network, in index order and in the batches that it is given, and leaves it exactly as it was.
+
+    Several processes take batches in turn; what they find is added in the order of the batches, as by one.
+    """
+
+    def __init__(self, network: nn.Module, environment: Environment, say: Say, team: Team = ALONE) -> None:
+        self.network, self.environment, self.team = network, environment, team
+        # A forward in either mode changes nothing, so a capture needs nothing put back.
+        self._capture = Capture(environment=environment, rehearsal=nullcontext, say=say)
+        self._forwards: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, part: Watched, statistics: str) -> Evaluation:
+        """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
+        with statistics_of(self.network, statistics), apart(self.network):
+            return self._totals(part, statistics)
+
+    def _totals(self, part: Watched, statistics: str) -> Evaluation:
+        device = part.batches.mean.device
+        sums = torch.zeros(3, device=device)
+        own = (self._sums(images, labels, statistics, part.batches.batch) for images, labels in part.share(self.team))
+        for found in self.team.in_turn(own, part.number, nothing=sums.clone()):
+            sums += found
+        loss, errors, examples = sums.tolist()
+        return Evaluation(loss=loss / examples, error=errors / examples, examples=int(examples))
+
+    def _sums(self, images: Tensor, labels: Tensor, statistics: str, full: int) -> Tensor:
+        """Of one batch: loss, wrong answers, examples; counts are exact in float32 to 16 million."""
+        logits = self._forward(images, statistics, full=len(images) == full)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        wrong = (logits.argmax(1) != labels).sum()
+        return torch.stack([loss, wrong, torch.full_like(wrong, len(labels))])
+
+    def _forward(self, images: Tensor, statistics: str, full: bool) -> Tensor:
+        """The network's logits; full batches go through one captured forward for each kind of statistics."""
+        if not (full and self.environment.capture):
+            return forward(self.network, images, self.environment)
+        if statistics not in self._forwards:
+            self._forwards[statistics] = self._captured(torch.empty_like(images))
+        return self._forwards[statistics](images)
+
+    def _captured(self, place: Tensor) -> Callable[[Tensor], Tensor]:
+        replay = self._capture(lambda: forward(self.network, place, self.environment))
+
+        def answer(images: Tensor) -> Tensor:
+            place.copy_(images)
+            return replay()
+
+        return answer

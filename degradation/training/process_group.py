@@ -1,0 +1,178 @@
+"""The processes that train one network together -> sums, readings and decisions that are the same in each of them."""
+
+import atexit
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from degradation.errors import Parted
+from degradation.runtime.distributed import Processes, here, launching
+from degradation.runtime.environment import Environment
+
+PATIENCE = timedelta(days=7)  # how long a process waits for its next run: another command may be training that
+LEADER = 0
+
+ONE = Processes()
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """The processes that share each batch, as one of them sees it.
+
+    All of them call the same methods in the same order. Alone, and where it is not ``connected`` (one process's share
+    of the work, to time it), every method returns what it was given. Each raises Parted where another process is gone.
+    """
+
+    processes: Processes = ONE
+    connected: bool = False
+
+    @property
+    def count(self) -> int:
+        return self.processes.count
+
+    @property
+    def rank(self) -> int:
+        return self.processes.rank
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that reads, writes and speaks."""
+        return self.rank == LEADER
+
+    @torch.no_grad()
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes, in place: equal bits in each."""
+        if self.connected:
+            with _together(self):
+                dist.all_reduce(tensor)
+        return tensor
+
+    @torch.no_grad()
+    def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each float32 tensor over the processes, in new tensors laid out as those: one message for all."""
+        if not self.connected:
+            return list(tensors)
+        flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        summed = [torch.empty_like(tensor) for tensor in tensors]
+        for place, part in zip(summed, parts, strict=True):
+            place.copy_(part.view(place.shape))
+        return summed
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """(n, ...) of each process -> (count n, ...), in the order of the processes."""
+        if not self.connected:
+            return rows
+        everyone = [torch.empty_like(rows) for _ in range(self.count)]
+        with _together(self):
+            dist.all_gather(everyone, rows.contiguous())
+        return torch.cat(everyone)
+
+    def in_turn(self, found: Iterable[Tensor], number: int, nothing: Tensor) -> Iterable[Tensor]:
+        """What the processes found in turn, this one of items rank, rank + count, ...: all ``number``, in order.
+
+        ``nothing`` stands for what a process with an item less than others has in the last turn.
+        """
+        if not self.connected:
+            return found
+        own = list(found)
+        own += [nothing] * (self.turns(number) - len(own))
+        everyone = self.gather(torch.stack(own)).reshape(self.count, len(own), *nothing.shape)
+        return everyone.transpose(0, 1).flatten(0, 1)[:number].unbind()
+
+    def turns(self, number: int) -> int:
+        """Items of ``number`` that the process with most of them has."""
+        return -(-number // self.count)
+
+    def same(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the leader's values, in place."""
+        if self.connected:
+            with _together(self):
+                for tensor in tensors:
+                    value = tensor.detach().contiguous()
+                    dist.broadcast(value, LEADER)
+                    tensor.detach().copy_(value)
+
+    def stop(self, own: Stop) -> Stop:
+        """``own`` as all have it together: where another process is asked to stop, this one gets the signal as well."""
+        if not self.connected:
+            return own
+
+        def asked() -> bool:
+            together = bool(self.sum(torch.tensor(int(own()))))
+            if together and not own():
+                signal.raise_signal(signal.SIGTERM)
+            return together
+
+        return asked
+
+    def hand_out(self, thing: object) -> None:
+        """From the leader: what ``receive`` returns in all others."""
+        if self.connected:
+            with _together(self):
+                dist.broadcast_object_list([thing], LEADER, _waiting())
+
+    def receive(self) -> Any:
+        """What the leader hands out; waits for it."""
+        things: list[Any] = [None]
+        with _together(self):
+            dist.broadcast_object_list(things, LEADER, _waiting())
+        return things[0]
+
+
+ALONE = Team()
+
+
+@contextmanager
+def _together(team: Team) -> Iterator[None]:
+    """Say in one line that another process is gone; torch's own message goes on as the cause."""
+    try:
+        yield
+    except RuntimeError as error:
+        why = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise Parted(
+            f"one of the {team.count} processes is gone ({why}); what they saved last is kept, and the same command "
+            f"continues it: {launching(team.processes)} ...",
+            own=team.leads,
+        ) from error
+
+
+@cache
+def _waiting() -> Any:
+    """The group of all processes in which one may wait for long; all come to its first call together."""
+    return dist.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def connect() -> Team:
+    """The processes that torchrun started, connected; waits until all of them have come to this."""
+    processes = here()
+    if not processes.several:
+        return ALONE
+    team = Team(processes=processes, connected=True)
+    if not dist.is_initialized():
+        on_cuda = torch.cuda.is_available() and processes.local_count <= torch.cuda.device_count()
+        if on_cuda:
+            torch.cuda.set_device(processes.local_rank)
+        with _together(team):
+            dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo")
+            _waiting()
+        atexit.register(dist.destroy_process_group)
+    return team
+
+
+def team_of(environment: Environment) -> Team:
+    """Those that train in this environment: one alone, or all that are connected. RuntimeError where they are not."""
+    if environment.processes == 1:
+        return ALONE
+    if not dist.is_initialized():
+        raise RuntimeError(f"{environment.processes} processes are to train one network and are not connected")
+    return Team(processes=here(), connected=True)

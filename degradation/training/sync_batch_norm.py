@@ -1,0 +1,37 @@
+"""Batch norm whose statistics are those of the images of all processes: on for training, off while each evaluates."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch.distributed as dist
+from torch import nn
+
+from degradation.networks.layout import norms
+
+
+def synchronized(network: nn.Module) -> None:
+    """Replace, in place, every batch norm by torch's synchronized one with the same weights and buffers."""
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def apart(network: nn.Module) -> Iterator[None]:
+    """Every process normalizes by what it sees itself: they evaluate different batches, and not equally many."""
+    together: list[Any] = [norm for norm in norms(network) if hasattr(norm, "process_group")]
+    before = [norm.process_group for norm in together]
+    for norm in together:
+        norm.process_group = _oneself()
+    try:
+        yield
+    finally:
+        for norm, group in zip(together, before, strict=True):
+            norm.process_group = group
+
+
+@cache
+def _oneself() -> dist.ProcessGroup:
+    """The group of this process alone; all processes must come to its first call."""
+    group, _ = dist.new_subgroups(group_size=1)
+    return group

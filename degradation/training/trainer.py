@@ -1,0 +1,293 @@
+"""One run from its first step, or from a checkpoint, to its rows, final weights and facts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from degradation import networks
+from degradation.data import AnyImages
+from degradation.data.loaders import clean_batches, training_batches
+from degradation.frames import schemas
+from degradation.networks.weights import extra_weights, shared_weights, weight_hash
+from degradation.probes import Readings
+from degradation.runtime.environment import Environment, provenance
+from degradation.runtime.progress import Progress, Report
+from degradation.spec import RunSpec, canonical, schedules
+from degradation.training.checkpoint import Checkpoint, encode_weights
+from degradation.training.evaluation import STATISTICS, Evaluator, Watched
+from degradation.training.ghost_batches import Parts
+from degradation.training.lr_schedule import learning_rate
+from degradation.training.process_group import ALONE, Team
+from degradation.training.step import NEVER, State, Stepper
+from degradation.training.sync_batch_norm import synchronized
+
+REPORT_SECONDS = 0.5
+CURVE_ROWS = 64  # the running training error is nearly free, so it has rows beyond the probes' cadence
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is that of the beginning of the step it was at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What a run asks of whoever carries it out."""
+
+    should_stop: Callable[[], bool]
+    save: Callable[[], None]
+    """Keep the run's checkpoint."""
+    keep_snapshot: Callable[[int], None]
+    """Keep the weights of this step beside the final ones."""
+    save_seconds: float
+
+    def watch(self) -> None:
+        """Raise Stopped where the run shall stop."""
+        if self.should_stop():
+            raise Stopped
+
+
+class Clock:
+    """Images per second since the last restart, and when it is time to say so again."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to count anew, after work that is not training."""
+        self.steps, self.started = 0, time.monotonic()
+        self.told = self.started
+
+    def tick(self) -> bool:
+        """Count a step; whether a report is due."""
+        self.steps += 1
+        now = time.monotonic()
+        due = now - self.told >= REPORT_SECONDS
+        self.told = now if due else self.told
+        return due
+
+    def images_per_second(self) -> float | None:
+        elapsed = time.monotonic() - self.started
+        return self.batch * self.steps / elapsed if self.steps and elapsed > 0 else None
+
+
+class Training:
+    """The training of one run. ``position`` is the next step; nothing is written to disk from here.
+
+    Of several processes each does its share and has the whole state: rows and weights are the same in all of them.
+    """
+
+    def __init__(
+        self, run: RunSpec, images: AnyImages, environment: Environment, report: Report, team: Team = ALONE
+    ) -> None:
+        environment.enter()
+        self.run, self.environment, self.report, self.team = run, environment, report, team
+        network = networks.for_run(run)
+        if environment.sync_batch_norm:
+            synchronized(network)
+        self.state = State(network, run.recipe, environment.torch_device)
+        parts = Parts.of(run, team)
+        self.batches = training_batches(images, run, environment, parts.rows)
+        self.stepper = Stepper(self.state, self.batches, run, environment, self._say, parts)
+        self.evaluate = Evaluator(self.state.network, environment, self._say, team)
+        self.clean = clean_batches(images, self.batches.mean, run.recipe.normalized_together, environment)
+        self.classes = images.classes
+        self.curves: list[dict[str, Any]] = []
+        self.readings = Readings(self.stepper.probes, self.stepper.layout)
+        self.position, self.previous_row = 0, 0
+        self.diverged_step: int | None = None
+        self.facts = self._first_facts(images)
+        self._schedule()
+        self._clock = Clock(run.recipe.batch)
+
+    def _first_facts(self, images: AnyImages) -> dict[str, Any]:
+        """What is known before the first step, the hash of the very tensors handed to it among it."""
+        network = self.state.network
+        return {
+            "parameters": sum(weight.numel() for weight in self.state.weights),
+            "weight_hash": weight_hash(shared_weights(network)),
+            "extra_weights": ", ".join(extra_weights(network)),
+            "wall_seconds": 0.0,
+            "provenance": provenance(self.environment) | images.provenance,
+        }
+
+    def _schedule(self) -> None:
+        steps, measure = self.run.recipe.steps, self.run.measure
+        probe_steps = schedules.every(measure.probe_every, steps) if measure.probe_every else schedules.default(steps)
+        self.probe_steps = frozenset(probe_steps if measure.probes else ())
+        self.eval_steps = frozenset(schedules.evaluations(measure.eval_every, steps, self.run.epoch_steps))
+        curve_steps = schedules.every(max(1, steps // CURVE_ROWS), steps)
+        self.row_steps = self.probe_steps | self.eval_steps | frozenset(curve_steps)
+
+    # checkpoint
+
+    def checkpoint(self) -> Checkpoint:
+        """The state at the beginning of step ``position``."""
+        progress = {"position": self.position, "previous_row": self.previous_row}
+        environment = {"environment": self.environment.as_facts()}
+        facts = self.facts | progress | environment | {"run": canonical(self.run)}
+        return Checkpoint(tensors=self.state.tensors() | self.readings.tensors(), rows=self.curves, facts=facts)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint of the same run, exactly."""
+        facts = dict(checkpoint.facts)
+        self.position, self.previous_row = facts.pop("position"), facts.pop("previous_row")
+        facts.pop("environment"), facts.pop("run")
+        if (count := self.environment.processes) != facts["provenance"].get("processes", 1):
+            said = f"by {count} process{'es' * (count > 1)} from step {self.position}"
+            facts["provenance"] = facts["provenance"] | {"continued": said}
+        self.facts = facts
+        self.curves = checkpoint.rows
+        self.state.restore(checkpoint.tensors)
+        self.readings.restore(checkpoint.tensors)
+
+    # training
+
+    def train(self, host: Host) -> None:
+        """Take every step that is left, saving on the host's schedule. Raises Stopped where asked to stop."""
+        self.team.same(self.state.tensors().values())
+        saved = last = time.monotonic()
+        while self.position <= self.run.recipe.steps and self.diverged_step is None:
+            now = time.monotonic()
+            self.facts["wall_seconds"] += now - last
+            last = now
+            host.watch()
+            if now - saved >= host.save_seconds:
+                host.save()
+                saved = now
+            self._at_position(host)
+        self.facts["wall_seconds"] += time.monotonic() - last
+
+    def _at_position(self, host: Host) -> None:
+        """Everything that happens at one step: its rows, its snapshot, its update."""
+        if self.position in self.row_steps:
+            self._row(host)
+        if self.diverged_step is not None:
+            return
+        if self.position in self.run.measure.snapshots:
+            host.keep_snapshot(self.position)
+        self._step()
+        self.position += 1
+
+    def _step(self) -> None:
+        """One update, measured where the schedule says so; at the last step a measurement without one."""
+        step = self.position
+        self.batches.ready(step)
+        if step == self.run.recipe.steps:
+            reading = self.stepper.measure() if step in self.probe_steps else None
+        elif step in self.probe_steps:
+            reading = self.stepper.train_measured()
+        else:
+            reading = None
+            self.stepper.train()
+        if reading is not None:
+            self.readings.add(step, reading)
+        if self._clock.tick():
+            self._tell("train")
+
+    # rows of the curves
+
+    def _row(self, host: Host) -> None:
+        """The rows of this step. They are added at the very end, so that a stop on the way leaves no trace."""
+        step = self.position
+        first_nonfinite = int(self.state.first_nonfinite)
+        if first_nonfinite != NEVER and first_nonfinite < step:
+            self.diverged_step = first_nonfinite
+            return
+        rows = [self._running_row()] if step > self.previous_row else []
+        if step in self.eval_steps:
+            self._tell("evaluate")
+            rows += self._evaluation_rows(host)
+            self._clock.restart()
+        self.curves += rows
+        self.state.sums.zero_()
+        self.previous_row = step
+
+    def _running_row(self) -> dict[str, Any]:
+        examples = (self.position - self.previous_row) * self.run.recipe.batch
+        loss, wrong = (self.state.sums / examples).tolist()
+        return self._curve("train_running", "batch", loss, wrong, examples)
+
+    def _evaluation_rows(self, host: Host) -> list[dict[str, Any]]:
+        measure, at_end = self.run.measure, self.position == self.run.recipe.steps
+        examples = measure.final_examples if at_end else measure.eval_examples
+        whole = len(STATISTICS) * sum(batches.count(examples) for batches in self.clean.values())
+        watch = self._watching_evaluation(host, whole)
+        rows = []
+        for split, batches in self.clean.items():
+            for statistics in STATISTICS:
+                found = self.evaluate(Watched(batches=batches, examples=examples, watch=watch), statistics)
+                rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
+        return rows
+
+    def _watching_evaluation(self, host: Host, whole: int) -> Callable[[], None]:
+        """What is called at each of the ``whole`` batches of an evaluation: may end it, and says how far it is."""
+        done, told = 0, time.monotonic()
+
+        def watch() -> None:
+            nonlocal done, told
+            host.watch()
+            if (now := time.monotonic()) - told >= REPORT_SECONDS:
+                self._tell("evaluating", (done * self.team.count, whole))
+                told = now
+            done += 1
+
+        return watch
+
+    def _curve(self, split: str, statistics: str, loss: float, error: float, examples: int) -> dict[str, Any]:
+        recipe, step = self.run.recipe, self.position
+        return {
+            "step": step,
+            "epoch": recipe.batch * step / self.batches.examples,
+            "split": split,
+            "statistics": statistics,
+            "loss": loss,
+            "error": error,
+            "examples": examples,
+            "learning_rate": learning_rate(recipe, min(step, recipe.steps - 1)),
+        }
+
+    # what it says and what it leaves
+
+    def _tell(self, phase: Any, part: tuple[int, int] | None = None) -> None:
+        last = self.curves[-1] if self.curves else {}
+        self.report(
+            Progress(
+                run_id=self.run.run_id,
+                phase=phase,
+                step=self.position,
+                steps=self.run.recipe.steps,
+                loss=last.get("loss"),
+                error=last.get("error"),
+                images_per_second=None if part else self._clock.images_per_second(),
+                part=part,
+            )
+        )
+
+    def _say(self, message: str) -> None:
+        """One line for the user, and for the run's provenance: what the environment asked for and did not get."""
+        self.facts["provenance"]["capture"] = message
+        self.report(Progress(run_id=self.run.run_id, phase="note", message=message))
+
+    def close(self) -> None:
+        """End the worker processes that decode its images, where there are any."""
+        self.batches.close()
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Every frame of the run, by name."""
+        batch = {"split": "train_batch", "statistics": "batch", "examples": self.run.recipe.batch}
+        return {"curves": schemas.frame("curves", self.curves)} | self.readings.frames(batch)
+
+    def final_facts(self) -> dict[str, Any]:
+        """The facts of a run that ended: the order checksum and, where it diverged, the step."""
+        checksum = int(self.state.checksum) % 2**64
+        return self.facts | {"order_checksum": f"{checksum:016x}", "diverged_step": self.diverged_step}
+
+    def weights(self) -> bytes:
+        """The present weights, batch-norm buffers and the mean image, as safetensors; classes by label as a fact."""
+        step = min(self.position, self.run.recipe.steps)
+        facts = {"run": self.run.model_dump(mode="json"), "step": step, "classes": self.classes}
+        return encode_weights(self.state.network.state_dict(), self.batches.mean, facts)
