@@ -16,17 +16,21 @@ from typer.core import TyperGroup
 
 from degradation._version import __version__
 from degradation.cli.clean import clean
+from degradation.cli.compare import compare
 from degradation.cli.exit_codes import BROKEN_PIPE, DONE, INTERRUPTED, RUN_FAILED, USE_ERROR
 from degradation.cli.experiment import mechanism
-from degradation.cli.export import export, plot
+from degradation.cli.export import export
 from degradation.cli.load import load
 from degradation.cli.logs import logs
 from degradation.cli.parser import MultiValueCommand, behind
+from degradation.cli.plan import plan
+from degradation.cli.plot import plot
 from degradation.cli.probe import probe
-from degradation.cli.report import compare, report
-from degradation.cli.run import plan, run
-from degradation.cli.status import ships, status
+from degradation.cli.report import report
+from degradation.cli.run import run
+from degradation.cli.status import status
 from degradation.cli.streams import let_go, tolerant_streams
+from degradation.cli.studies import studies
 from degradation.errors import DamagedRun, Interrupted, Parted, UnknownStudy, UseError
 from degradation.runtime.distributed import here, launching
 
@@ -43,7 +47,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "export": export,
     "probe": probe,
     "clean": clean,
-    "studies": ships,
+    "studies": studies,
 }
 """Every command, in the order of the help."""
 LIKE, NEAR = 0.6, 0.85

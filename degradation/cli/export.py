@@ -1,37 +1,19 @@
-"""The commands that turn a study on disk into files for its reader: figures and frames."""
+"""The command `export`: the frames of a study, each in a file."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import FormatsOption, Name, RootOption, SkipDamagedOption, formats_of
+from degradation.cli.options import Name, RootOption, SkipDamagedOption
 from degradation.errors import UseError
+from degradation.store import Place, store_at
 from degradation.study import library
 
-
-def plot(
-    name: Name,
-    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE ...]", help="Default: all.")] = None,
-    format: FormatsOption = None,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
-    skip_damaged: SkipDamagedOption = False,
-    root: RootOption = library.ROOT,
-) -> int:
-    """Draw figures of a study from its done runs and print their paths."""
-    folder, formats = library.locate(name, root), formats_of(format)
-
-    from degradation.cli.reading import results_of
-    from degradation.figures import draw
-    from degradation.report.marks import marks
-
-    results = results_of(folder, skip_damaged)
-    drawn = draw(results, figures or (), formats, out or folder.figures_path(), marks(results))
-    for path in drawn.paths:
-        typer.echo(path)
-    for figure, why in drawn.skipped.items():
-        typer.echo(f"{figure} is left out: {why}", err=True)
-    return DONE
+if TYPE_CHECKING:
+    from degradation.study.results import Results
 
 
 def export(
@@ -46,9 +28,26 @@ def export(
     if format not in ("csv", "parquet"):
         raise UseError(f"--format: expected csv or parquet, not {format!r}")
 
-    from degradation.cli.exporting import export_frames
     from degradation.cli.reading import results_of
 
     for path in export_frames(results_of(folder, skip_damaged), format, out or folder.path / "export"):
         typer.echo(path)
     return DONE
+
+
+def export_frames(results: "Results", format: str, folder: str | Path) -> Iterator[Place]:
+    """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
+
+    Raises UseError where no run is done, or where the folder cannot be written.
+    """
+    from degradation.frames.schemas import to_csv, to_parquet
+
+    if not results.run_ids:
+        raise UseError(f"no run of {results.name} is done: there is nothing to export yet")
+    store = store_at(folder)
+    for name, data in results.items():
+        if len(data):
+            file = f"{name}.{format}"
+            content = to_csv(data) if format == "csv" else to_parquet(data, results.provenance)
+            store.write(file, content)
+            yield store.root / file

@@ -1,4 +1,4 @@
-"""The commands that say what studies found: `report` of one, `compare` of two."""
+"""The command `report`: what a study found, on one page."""
 
 import shlex
 import webbrowser
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import JsonOption, Name, OtherName, RootOption, SkipDamagedOption
+from degradation.cli.options import JsonOption, Name, RootOption, SkipDamagedOption
 from degradation.errors import UseError
 from degradation.store import Url, as_place
 from degradation.study import library
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from degradation.analysis import StudyComparison
     from degradation.report.files import Report
 
 
@@ -73,61 +70,3 @@ def report_document(written: "Report") -> dict[str, Any]:
         "analysis": it.analysis.as_json(),
         "provenance": it.provenance,
     }
-
-
-def compare(
-    name: Name,
-    other: OtherName,
-    skip_damaged: SkipDamagedOption = False,
-    root: RootOption = library.ROOT,
-    as_json: JsonOption = False,
-) -> int:
-    """Show the same estimates of two studies side by side, with the difference; refused where they do not match."""
-    first, second = library.locate(name, root), library.locate(other, root)
-
-    from degradation import analysis
-    from degradation.cli.console import console
-    from degradation.cli.json_output import print_json
-    from degradation.cli.reading import results_of
-
-    found = analysis.compare(results_of(first, skip_damaged), results_of(second, skip_damaged))
-    if as_json:
-        print_json({"a": str(first.path), "b": str(second.path)} | found.as_json())
-        return DONE
-    out = console()
-    out.print(f"a: {first.path}\nb: {second.path}", soft_wrap=True)
-    out.print("they differ in no field but name" if not found.differing else "they differ in")
-    for field, (a, b) in found.differing.items():
-        out.print(f"  {field}: {in_words(a)} and {in_words(b)}")
-    out.print(comparison_table(found))
-    for sentence in found.left_out:
-        out.print(sentence, style="yellow", soft_wrap=True)
-    out.print("difference: b minus a, for factors b over a; 95 % intervals")
-    return DONE
-
-
-def in_words(value: Any) -> str:
-    """A field's value: a list as its items, nothing as ``not set``."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "not set" if value is None else str(value)
-
-
-def comparison_table(found: "StudyComparison") -> "Table":
-    """The same estimates of two studies, a section for each kind of estimate, and their differences."""
-    from degradation.cli.console import new_table
-    from degradation.report.tables import value_of
-
-    table = new_table("what", "a", "b", "difference")
-    before = ""
-    for row in found.rows:
-        context = row.a.context
-        kind = (
-            f"{row.a.name.replace('-', ' ')}, {context.get('split', 'weights')} {context.get('statistics', '')}".strip()
-        )
-        if kind != before:
-            table.add_section()
-            table.add_row(kind, style="bold")
-        before = kind
-        table.add_row(row.label, *(value_of(estimate) for estimate in (row.a, row.b, row.difference)))
-    return table

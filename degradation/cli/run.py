@@ -1,4 +1,4 @@
-"""The commands that train or show what would be trained: `run` and `plan`."""
+"""The command `run`: train what is pending of a study."""
 
 from typing import Annotated
 
@@ -46,27 +46,3 @@ def run(
     if as_json:
         print_json(outcome_document(folder, study, outcome, errors) | drawn)
     return RUN_FAILED if outcome.failed else DONE
-
-
-@spread
-def plan(
-    target: Target = None,
-    *,
-    asked: options.StudyOptions,
-    machine: options.MachineOptions,
-    as_json: JsonOption = False,
-) -> int:
-    """Show what a study would train, and what of it is done. Trains and writes nothing."""
-    from degradation.cli.console import console, say_plan
-    from degradation.cli.json_output import plan_document, print_json
-    from degradation.cli.resolve import settle
-    from degradation.study.status import standings
-
-    out = console(stderr=as_json)
-    folder, study = settle(target, asked, machine.checked(asked.folder), out)
-    found = standings(folder, study)
-    if as_json:
-        print_json(plan_document(folder, study, found))
-    else:
-        say_plan(out, folder.name, study, found)
-    return DONE

@@ -1,4 +1,4 @@
-"""The commands that say what there is: `status` of what is on disk, `studies` of what ships."""
+"""The command `status`: the studies on disk, or every run of one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,19 +91,3 @@ def _without_digest(survey: "Survey", rows: "Sequence[tuple[Standing, Any]]") ->
     from degradation.study.status import ENDED
 
     return [s.run_id for s, _ in rows if s.state in ENDED and not survey.has_digest(s.run_id)]
-
-
-def ships(as_json: JsonOption = False) -> int:
-    """List the studies that ship, with the question of each and where its result lies."""
-    from degradation.cli.console import console, questions_table
-    from degradation.cli.json_output import print_json
-
-    found = {name: (path, library.read(path)) for name, path in library.shipped().items()}
-    reports = library.reported()
-    if as_json:
-        links = {name: str(reports[name]) if name in reports else None for name in found}
-        named = ((name, path, study.question) for name, (path, study) in found.items())
-        print_json([{"name": n, "question": q, "path": str(path), "report": links[n]} for n, path, q in named])
-    else:
-        console().print(questions_table({name: study.question for name, (_, study) in found.items()}, tuple(reports)))
-    return DONE

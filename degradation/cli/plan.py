@@ -1,0 +1,30 @@
+"""The command `plan`: what a study would train."""
+
+from degradation.cli import options
+from degradation.cli.exit_codes import DONE
+from degradation.cli.options import JsonOption, Target
+from degradation.cli.parser import spread
+
+
+@spread
+def plan(
+    target: Target = None,
+    *,
+    asked: options.StudyOptions,
+    machine: options.MachineOptions,
+    as_json: JsonOption = False,
+) -> int:
+    """Show what a study would train, and what of it is done. Trains and writes nothing."""
+    from degradation.cli.console import console, say_plan
+    from degradation.cli.json_output import plan_document, print_json
+    from degradation.cli.resolve import settle
+    from degradation.study.status import standings
+
+    out = console(stderr=as_json)
+    folder, study = settle(target, asked, machine.checked(asked.folder), out)
+    found = standings(folder, study)
+    if as_json:
+        print_json(plan_document(folder, study, found))
+    else:
+        say_plan(out, folder.name, study, found)
+    return DONE
