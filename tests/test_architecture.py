@@ -1,6 +1,7 @@
 """The house: who may import whom, what must not import torch, and what must not be named."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,12 @@ def test_module_types_are_looked_at_in_one_place():
     # Drawing weights goes by type too: it makes the modules' content, it does not interpret strangers' networks.
     looking = {path.name for path in FILES if "isinstance(" in path.read_text() and "nn." in path.read_text()}
     assert looking <= {"layout.py", "weights.py"}
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md"])
+def test_files_that_the_documents_name_are_there(document):
+    root = PACKAGE.parent
+    named = re.findall(r"`([\w/]+\.(?:py|toml|md))", (root / document).read_text())
+    there = {path.relative_to(root).as_posix() for path in root.glob("*/**/*") if ".venv" not in path.parts}
+    lost = [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)]
+    assert [name for name in lost if not (root / name).exists()] == []

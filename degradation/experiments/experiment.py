@@ -33,8 +33,8 @@ def _alike(_settings: Settings, _part: str) -> float:
 class Mechanism:
     """One experiment and the frame that it fills.
 
-    ``columns`` gives the frame's columns with their types, as in ``frames.SCHEMAS``. ``parts`` names what can be done
-    and kept one by one, in lower-case letters, digits and ``-``: an interruption loses at most one. ``measure``
+    ``columns`` gives the frame's columns with their types, as in ``frames.schemas.SCHEMAS``. ``parts`` names what can
+    be done and kept one by one, in lower-case letters, digits and ``-``: an interruption loses at most one. ``measure``
     returns the rows of one part; equal arguments give equal rows. ``weight`` is how much work a part is beside the
     other parts of its run, by which the time that is left is foreseen.
     """

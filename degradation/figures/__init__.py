@@ -16,7 +16,7 @@ from degradation.figures.curvature import curvature
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.figures.gradient_flow import gradient_flow
-from degradation.figures.gradients_heatmap import gradients_heatmap
+from degradation.figures.heatmap import gradients_heatmap, responses_heatmap
 from degradation.figures.identity import identity
 from degradation.figures.landscape import landscape
 from degradation.figures.layout import provenance_facts
@@ -25,7 +25,6 @@ from degradation.figures.paths import paths
 from degradation.figures.published_points import Mark
 from degradation.figures.reorder import reorder
 from degradation.figures.responses import responses
-from degradation.figures.responses_heatmap import responses_heatmap
 from degradation.figures.shatter import shatter
 from degradation.figures.style import styled
 from degradation.frames.schemas import to_csv

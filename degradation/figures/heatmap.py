@@ -1,7 +1,7 @@
-"""One quantity by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
+"""One number by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from degradation.figures import layout, style
+from degradation.figures.gradient_flow import MEANING
+from degradation.figures.responses import readout
 from degradation.figures.tidy import Kind, Series, arms, kinds, measured, of_kind, over_seeds, prefer
 from degradation.study.results import Results
 
@@ -164,3 +166,38 @@ def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict
         *(["Grey: no number (zero, or not recorded)."] if blank else []),
         *layout.divergence_notes(results, "shown alone where no seed of the network finished"),
     ]
+
+
+GRADIENTS = Quantity(
+    figure="gradients-heatmap",
+    frame="gradients",
+    column="weight_grad_norm",
+    logarithmic=True,
+    title="Gradient norm of each layer's weight over training",
+    unit="log10 of the gradient's L2 norm",
+    colours="inferno",
+    notes=(MEANING,),
+)
+
+
+@style.in_style
+def gradients_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """log10 of the weight's gradient norm. Raises UseError without the probe ``gradients``."""
+    return heatmap(results, GRADIENTS)
+
+
+RESPONSES = Quantity(
+    figure="responses-heatmap",
+    frame="responses",
+    column="std",
+    logarithmic=False,
+    title="Standard deviation of the layer responses over training",
+    unit="std of the response",
+    colours="viridis",
+)
+
+
+@style.in_style
+def responses_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Standard deviation of each layer's response. Raises UseError without the probe ``responses``."""
+    return heatmap(results, replace(RESPONSES, notes=(readout(results),)))

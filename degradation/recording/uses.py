@@ -51,7 +51,7 @@ class Heard:
     channels: Numbers
     """(layers,): values of a response at one position."""
     statistics: NDArray[np.str_]
-    """(layers,): the batch statistics of the response, as ``layout.statistics_of`` says them."""
+    """(layers,): the batch statistics of the response, as ``networks.layout.statistics_of`` says them."""
 
     def take(self, places: list[int]) -> "Heard":
         """The layers at ``places``, in their order."""

@@ -29,7 +29,7 @@ class Parts:
 
     @classmethod
     def of(cls, run: RunSpec, team: Team = ALONE) -> "Parts":
-        """Of a run that ``processes.check_shares`` let pass."""
+        """Of a run that ``runtime.distributed.check_shares`` let pass."""
         ghosts = run.recipe.ghost_batches
         count = team.count if ghosts % team.count else ghosts
         return cls(count=count, images=run.recipe.batch // count, team=team)
