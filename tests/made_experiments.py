@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from degradation.experiments import MECHANISMS, named
+from degradation.experiments import REGISTRY, named
 from degradation.frames import schemas
 from degradation.spec import RunSpec
 from degradation.store import ExperimentFolder, StudyFolder, frame_file
@@ -18,7 +18,7 @@ ONE = {"plain": 0.8, "residual": 0.14}  # without one block that keeps the shape
 def write_experiments(folder: StudyFolder, run: RunSpec, run_id: str) -> None:
     """Every experiment of one done run, of the weights that it kept or did not keep."""
     weights = folder.done(run_id)["files"].get("final.safetensors")
-    for name in MECHANISMS:
+    for name in REGISTRY:
         write_experiment(folder.experiment(name), name, run, run_id, weights)
 
 

@@ -93,3 +93,13 @@ def test_files_that_the_documents_name_are_there(document):
     there = {path.relative_to(root).as_posix() for path in root.glob("*/**/*") if ".venv" not in path.parts}
     lost = [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in there)]
     assert [name for name in lost if not (root / name).exists()] == []
+
+
+WORDS = {"mechanism": {"cli/app.py", "store/filenames.py"}}
+"""Words of our own that standard ones took the place of, and the files that must still hold them."""
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_of_our_own_do_not_return(word):
+    holding = {path.relative_to(PACKAGE).as_posix() for path in FILES if word in path.read_text().lower()}
+    assert holding - WORDS[word] <= {"store/__init__.py"}

@@ -54,7 +54,7 @@ FILES = {
 
 
 COUNTS = ("--threads", "--jobs", "--workers")
-TOO_MANY = [("mechanism made", "--threads"), *(("plan --depths 8", each) for each in COUNTS)]
+TOO_MANY = [("experiment made", "--threads"), *(("plan --depths 8", each) for each in COUNTS)]
 BIG = ("--seeds ", "--steps ", "--set recipe.batch=", "--set measure.snapshots=", "--set recipe.learning_rate=")
 
 # The undisturbed study, and what every refusal has in common

@@ -57,7 +57,7 @@ CASES = [
     for name, middles in TABLE.items()
     for middle, spread, word in zip(middles, (SPREAD, SPREAD, ACROSS), WORDS, strict=True)
 ]
-ON_EXPERIMENTS = [claim.id for claim in claims() if claim.mechanism]
+ON_EXPERIMENTS = [claim.id for claim in claims() if claim.experiment]
 OPEN = [claim.id for claim in claims() if not claim.estimate]
 
 
@@ -82,7 +82,7 @@ def test_every_claim_that_frames_can_answer_is_in_the_table():
 
 
 def test_every_experiment_has_its_claims():
-    assert {BY_ID[name].mechanism for name in ON_EXPERIMENTS} == set(EXPERIMENTS)
+    assert {BY_ID[name].experiment for name in ON_EXPERIMENTS} == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("name", "middle", "spread", "word"), CASES)
@@ -116,7 +116,7 @@ def test_a_claim_that_nothing_measures_says_so_and_what_it_would_take(name):
 @pytest.mark.parametrize("name", ON_EXPERIMENTS)
 def test_a_claim_on_an_experiment_that_was_not_carried_out_names_it(name):
     for why in [verdict.why for verdict in only([], BY_ID[name]).values()]:
-        assert f"needs the experiment '{BY_ID[name].mechanism}'" in why
+        assert f"needs the experiment '{BY_ID[name].experiment}'" in why
 
 
 @pytest.mark.parametrize("name", TABLE)

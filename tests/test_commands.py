@@ -351,7 +351,7 @@ def test_ctrl_c_in_a_command_that_only_reads_is_one_line(command: Command, monke
     said = command("studies")
     signal.signal(signal.SIGINT, before)
     assert (said.status, said.out) == (130, "")
-    assert said.err == "degradation: stopped; nothing that was done is lost\n"
+    assert said.err == "degradation: Interrupted. Completed work is saved.\n"
 
 
 def test_ctrl_c_while_the_command_is_imported_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_a_folder_is_needed_to_train_and_not_to_look(command, done, folder):
 
 
 def test_experiments_on_trained_networks_say_that_they_do_not_take_it(command, done):
-    refused = command("mechanism", str(done.folder.path), "lesion")
+    refused = command("experiment", str(done.folder.path), "lesion")
     assert refused.status == 2
     assert "trains family cifar on data set folder: experiments on trained networks expect" in refused.err
 
@@ -225,7 +225,7 @@ def test_the_imagenet_study_trains_stops_and_ends_as_if_it_had_not_stopped(comma
     assert command("report", "imagenet").status == 0
     for words in ("3 steps: not the paper's schedule", "learning rate divided at fixed steps: the paper divides it"):
         assert words in Path("runs/imagenet/report.md").read_text()
-    assert "expect family cifar" in command("mechanism", "imagenet").err
+    assert "expect family cifar" in command("experiment", "imagenet").err
 
 
 def test_final_weights_hold_what_is_needed_to_use_them(done):

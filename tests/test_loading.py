@@ -92,8 +92,8 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(made: Command, line: str, 
     [
         ("branches", "it needs a residual network, and no run that is done has one"),
         ("branches ratio", "it needs a residual network, and no run that is done has one"),
-        ("lesion", "it needs the mechanism 'lesion': run `degradation mechanism made lesion` first"),
-        ("lesion --json", "it needs the mechanism 'lesion': run `degradation mechanism made lesion` first"),
+        ("lesion", "it needs the experiment 'lesion': run `degradation experiment made lesion` first"),
+        ("lesion --json", "it needs the experiment 'lesion': run `degradation experiment made lesion` first"),
     ],
 )
 def test_of_a_frame_without_rows_it_is_said_what_it_needs(command: Command, asked: str, why: str) -> None:

@@ -111,7 +111,7 @@ def test_a_capture_that_cannot_be_is_refused_before_anything_is_timed(
 ) -> None:
     said = command(*line.split(), "--dataset", "synthetic", "--depths", "8", "--device", "cpu", "--capture")
     assert (said.status, said.out, trained) == (2, "", [])
-    assert said.err == "degradation: --capture needs CUDA graphs, which device cpu does not have: leave it away\n"
+    assert said.err == "degradation: --capture needs CUDA graphs, which device cpu does not have: remove it\n"
 
 
 def test_a_failed_run_is_named_on_stderr_and_the_status_is_1(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,14 +39,14 @@ class Claim(Frozen):
     supports: Literal["above", "below", "within"] = "above"
     threshold: float = 0.0
     because: str = ""
-    mechanism: str = ""
+    experiment: str = ""
     needs: str
     answer: Sentences | None = None
 
     @property
     def family(self) -> str:
         """The claims with which its p-value is adjusted, see ``verdicts.FAMILIES``."""
-        if self.mechanism:
+        if self.experiment:
             return "experiments"
         return "time" if self.estimate.startswith("time-") else "the runs themselves"
 
@@ -101,7 +101,7 @@ def unmeasured(claim: Claim) -> str:
     """Why a claim was not measured, and what it would take."""
     if not claim.estimate:
         return f"nothing here measures it yet: it would take {claim.needs}"
-    return f"needs the experiment '{claim.mechanism}' on {claim.needs}" if claim.mechanism else f"needs {claim.needs}"
+    return f"needs the experiment '{claim.experiment}' on {claim.needs}" if claim.experiment else f"needs {claim.needs}"
 
 
 def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate, ...], bool]:

@@ -33,7 +33,7 @@ SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     curvature,
     construct,
 )
-"""What makes estimates. A mechanism's frames become estimates by a function added here; `claims.toml` names them."""
+"""What makes estimates. An experiment's frames become estimates by a function added here; `claims.toml` names them."""
 
 
 def estimates(results: Results, among: Runs | None = None) -> tuple[Estimate, ...]:

@@ -18,7 +18,7 @@ from degradation._version import __version__
 from degradation.cli.clean import clean
 from degradation.cli.compare import compare
 from degradation.cli.exit_codes import BROKEN_PIPE, DONE, INTERRUPTED, RUN_FAILED, USE_ERROR
-from degradation.cli.experiment import mechanism
+from degradation.cli.experiment import experiment
 from degradation.cli.export import export
 from degradation.cli.load import load
 from degradation.cli.logs import logs
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "status": status,
     "logs": logs,
     "load": load,
-    "mechanism": mechanism,
+    "experiment": experiment,
     "plot": plot,
     "report": report,
     "compare": compare,
@@ -55,6 +55,8 @@ LIKE, NEAR = 0.6, 0.85
 has the option that was typed."""
 LONGEST = 4000
 """Characters of an argument; paths of Linux have at most as many."""
+FORMER = {"mechanism": "experiment"}
+"""Commands by the names that version 0.1 gave them; they are not in the help."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
 """Those that can go on without damaged runs."""
 
@@ -122,6 +124,9 @@ def _taken_part_in(arguments: list[str]) -> int:
 def _carried_out(arguments: list[str]) -> int:
     try:
         _check_lengths(arguments)
+        if arguments and (today := FORMER.get(arguments[0])):
+            _say(f"{arguments[0]} is called {today} now", DONE)
+            arguments = [today, *arguments[1:]]
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
         if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
@@ -140,7 +145,7 @@ def _carried_out(arguments: list[str]) -> int:
     except Interrupted as error:
         return _say(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("stopped; nothing that was done is lost", INTERRUPTED)
+        return _say("Interrupted. Completed work is saved.", INTERRUPTED)
     except Exception as error:
         # The parser's own errors: their class is click's or typer's own copy, so a method tells them.
         if not hasattr(error, "format_message"):

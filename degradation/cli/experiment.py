@@ -1,4 +1,4 @@
-"""The command that experiments on what was trained: `mechanism`."""
+"""The command that experiments on what was trained: `experiment`."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from degradation.cli.exit_codes import DONE, RUN_FAILED
 from degradation.cli.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
 from degradation.cli.parser import spread
 from degradation.errors import UseError
-from degradation.experiments import MECHANISMS
+from degradation.experiments import REGISTRY
 from degradation.spec import NETWORKS
 from degradation.spec.validation import suggestion
 from degradation.study import library
@@ -63,10 +63,10 @@ class Chosen:
 
 
 @spread
-def mechanism(
+def experiment(
     name: Name,
     experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(MECHANISMS)}; none: all.")
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(REGISTRY)}; none: all.")
     ] = None,
     *,
     chosen: Chosen,
@@ -77,7 +77,7 @@ def mechanism(
     anew: Annotated[
         bool, typer.Option("--anew", help="Measure again what has other settings.", rich_help_panel=HOW)
     ] = False,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where.", rich_help_panel=MACHINE)] = "auto",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[str | None, typer.Option(metavar="N", help="CPU threads.", rich_help_panel=MACHINE)] = None,
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.", rich_help_panel=MACHINE)
@@ -88,7 +88,7 @@ def mechanism(
 ) -> int:
     """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
     folder, formats = library.locate(name, root), formats_of(format)
-    wanted = _known(experiments or list(MECHANISMS))
+    wanted = _known(experiments or list(REGISTRY))
     where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
     options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
     given = {option: value for option, value in options.items() if value is not None}
@@ -111,15 +111,16 @@ def mechanism(
         outcomes.append(_carried_out(work, out))
     paths = _drawn(folder, wanted, formats, out)
     if as_json:
-        print_json({"name": folder.name, "path": str(folder.path), "figures": paths, "mechanisms": _document(outcomes)})
+        named = {"name": folder.name, "path": str(folder.path)}
+        print_json(named | {"figures": paths, "experiments": _document(outcomes)})
     return RUN_FAILED if any(outcome.failed for outcome in outcomes) else DONE
 
 
 def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     for each in experiments:
-        if each not in MECHANISMS:
-            choices = ", ".join(MECHANISMS)
-            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, MECHANISMS)}")
+        if each not in REGISTRY:
+            choices = ", ".join(REGISTRY)
+            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, REGISTRY)}")
     return tuple(dict.fromkeys(experiments))
 
 
@@ -130,7 +131,7 @@ def _carried_out(work: "Work", out: "Console") -> "Outcome":
     from degradation.experiments.run import carry_out
     from degradation.experiments.time_estimate import foreseen
 
-    out.print(f"{work.mechanism.name}: {work.mechanism.question}", style="bold")
+    out.print(f"{work.experiment.name}: {work.experiment.question}", style="bold")
     out.print(f"{count(len(work.todo), 'run')} to measure: {work.settings}", soft_wrap=True)
     if seconds := foreseen(work):
         out.print(f"about {duration(seconds)}, by a part of the least and of the greatest network")

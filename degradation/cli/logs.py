@@ -20,7 +20,7 @@ def logs(
     ] = None,
     root: RootOption = library.ROOT,
 ) -> int:
-    """Show what was said of a run by whoever trained it: every attempt, where, its rows, warnings and traceback."""
+    """Show the training log of a run: every attempt, where it ran, its rows, warnings and traceback."""
     from degradation.cli.console import console
     from degradation.spec import grid
     from degradation.study import run_logs as kept

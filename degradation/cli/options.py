@@ -81,14 +81,14 @@ class StudyOptions:
     shortcuts: Annotated[list[str] | None, _choice(SHORTCUTS, "Shortcut options", GRID, several=True)] = None
     seeds: Annotated[
         list[str] | None,
-        typer.Option(metavar="N ...", help="One run of everything for each.", rich_help_panel=GRID),
+        typer.Option(metavar="N ...", help="Random seeds; one full grid of runs for each.", rich_help_panel=GRID),
     ] = None
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=A,B", help="An arm for each value: norm=batch,none.", rich_help_panel=GRID),
     ] = None
     family: Annotated[str | None, _choice(FAMILIES, "Networks of section 4.2 or of Table 1.", GRID)] = None
-    dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Images.", GRID)] = None
+    dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Data set.", GRID)] = None
     steps: Annotated[
         str | None,
         typer.Option(metavar="N", help="Updates of each run (paper: 64000).", rich_help_panel=RECIPE),

@@ -48,7 +48,7 @@ def probe(
     shortcut: Annotated[
         str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default: the file's).")
     ] = None,
-    dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Images.")] = "cifar10",
+    dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Data set.")] = "cifar10",
     normalize: Annotated[
         str | None,
         typer.Option(

@@ -64,13 +64,13 @@ def _status_of_all(root: str, as_json: bool) -> int:
 def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
     from degradation.cli.console import console, say_error, say_status
     from degradation.cli.json_output import print_json, status_document
-    from degradation.experiments import MECHANISMS
+    from degradation.experiments import REGISTRY
     from degradation.study.snapshot import Survey, damaged_experiments
     from degradation.study.status import last_rows, strays
 
     study, survey = library.stored(folder), Survey(folder)
     rows = last_rows(survey, study, verify=verify)
-    experiments = damaged_experiments(survey, MECHANISMS) if verify else {}
+    experiments = damaged_experiments(survey, REGISTRY) if verify else {}
     unprotected = _without_digest(survey, rows) if verify else []
     others = strays(survey, [standing for standing, _ in rows])
     if as_json:

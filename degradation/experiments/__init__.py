@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from degradation.experiments.experiment import Mechanism
+    from degradation.experiments.experiment import Experiment
 
-MECHANISMS: dict[str, str] = {
+REGISTRY: dict[str, str] = {
     "lesion": "degradation.experiments.lesion:LESION",
     "reorder": "degradation.experiments.reorder:REORDER",
     "identity": "degradation.experiments.identity:IDENTITY",
@@ -16,14 +16,14 @@ MECHANISMS: dict[str, str] = {
     "curvature": "degradation.experiments.curvature:CURVATURE",
     "construct": "degradation.experiments.construct:CONSTRUCT",
 }
-"""Name -> where the Mechanism is, in the order of carrying them out; imported when asked for, since it needs torch."""
+"""Name -> where the Experiment is, in the order of carrying them out; imported when asked for, since it needs torch."""
 
 
-def named(name: str) -> "Mechanism":
-    """The named mechanism. KeyError for a name that ``MECHANISMS`` does not hold."""
-    module, _, constant = MECHANISMS[name].partition(":")
-    found: Mechanism = getattr(import_module(module), constant)
+def named(name: str) -> "Experiment":
+    """The named experiment. KeyError for a name that ``REGISTRY`` does not hold."""
+    module, _, constant = REGISTRY[name].partition(":")
+    found: Experiment = getattr(import_module(module), constant)
     return found
 
 
-__all__ = ["MECHANISMS", "named"]
+__all__ = ["REGISTRY", "named"]

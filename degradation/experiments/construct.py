@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import UseError
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.objective import Objective
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
@@ -153,7 +153,7 @@ def _continued(network: CifarNetwork, run: RunSpec, subject: Subject) -> Iterato
             yield step + 1
 
 
-CONSTRUCT = Mechanism(
+CONSTRUCT = Experiment(
     name="construct",
     question="Does a deep network that begins with a shallow one's function keep its error?",
     columns=COLUMNS,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from degradation.experiments.draws import signs_like
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.lanczos import Ritz, lanczos
 from degradation.experiments.objective import Objective
 from degradation.experiments.trained_run import Subject
@@ -95,7 +95,7 @@ def _trace_row(estimate: float, draw: int) -> dict[str, object]:
     return {"quantity": "trace", "draw": draw, "index": 0, "value": estimate} | missing
 
 
-CURVATURE = Mechanism(
+CURVATURE = Experiment(
     name="curvature",
     question="How curved is the training loss around the trained weights, and in how many directions?",
     columns=COLUMNS,

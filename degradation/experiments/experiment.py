@@ -1,4 +1,4 @@
-"""What a mechanism is: an experiment on one trained run, done part by part, whose rows make one long frame."""
+"""An experiment on one trained run, done part by part, whose rows make one long frame."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def _alike(_settings: Settings, _part: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mechanism:
+class Experiment:
     """One experiment and the frame that it fills.
 
     ``columns`` gives the frame's columns with their types, as in ``frames.schemas.SCHEMAS``. ``parts`` names what can

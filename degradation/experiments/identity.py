@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.networks.layout import Block
@@ -157,7 +157,7 @@ def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
     return total / (n * (n - 3))
 
 
-IDENTITY = Mechanism(
+IDENTITY = Experiment(
     name="identity",
     question="How near is each block to the identity?",
     columns=COLUMNS,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from degradation.experiments.draws import normal_like
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.objective import Objective
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
@@ -110,7 +110,7 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     return pd.DataFrame(columns)[list(COLUMNS)].astype(COLUMNS)
 
 
-LANDSCAPE = Mechanism(
+LANDSCAPE = Experiment(
     name="landscape",
     question="How rough is the training loss around the trained weights?",
     columns=COLUMNS,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from degradation.experiments import ablation, evaluate
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, TEXT
 
@@ -90,7 +90,7 @@ def _random(subject: Subject, settings: Settings, k: int, draw: int) -> Iterator
     yield from (said | row for row in evaluate.tried(subject, settings, partial(ablation.delete, numbers=chosen)))
 
 
-LESION = Mechanism(
+LESION = Experiment(
     name="lesion",
     question="How much does a network lose with a block, or with several?",
     columns=COLUMNS,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from degradation.experiments.draws import drawn_from
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.networks.layout import Block, Layout
@@ -132,7 +132,7 @@ def _gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return found
 
 
-PATHS = Mechanism(
+PATHS = Experiment(
     name="paths",
     question="Through how many blocks does the gradient that trains a residual network come?",
     columns=COLUMNS,

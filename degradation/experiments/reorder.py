@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from degradation.experiments import ablation, evaluate
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.networks.layout import Block
@@ -68,7 +68,7 @@ def tau(order: Sequence[int]) -> float:
     return float(kendalltau(range(len(order)), order).statistic)
 
 
-REORDER = Mechanism(
+REORDER = Experiment(
     name="reorder",
     question="How much does a network lose when the blocks of a stage change places?",
     columns=COLUMNS,

@@ -13,7 +13,7 @@ from safetensors.torch import load as load_weights
 from degradation.data import resident
 from degradation.errors import DamagedError, Interrupted, LockLost, UseError
 from degradation.experiments import named
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, Options, choose_environment, provenance
@@ -72,7 +72,7 @@ def prepare(
     place, results = folder.experiment(name), Results(folder)
     _check_reach(results)
     return Work(
-        mechanism=named(name),
+        experiment=named(name),
         settings=settled(place, given or {}, anew=anew),
         results=results,
         among=tuple(run_id for run_id in results.run_ids if among is None or run_id in among),
@@ -106,14 +106,14 @@ def carry_out(work: "Work", report: Report = silent) -> Outcome:
             if stop.status:
                 raise Interrupted(stop.status)
     done = tuple(run_id for run_id in work.fit if run_id not in failed and work.is_done(run_id))
-    return Outcome(name=work.mechanism.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed)
+    return Outcome(name=work.experiment.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """One experiment under way: what all of its runs share."""
 
-    mechanism: Mechanism
+    experiment: Experiment
     settings: Settings
     results: Results
     among: tuple[str, ...]
@@ -153,7 +153,7 @@ class Work:
     def asked(self, run_id: str) -> dict[str, Any]:
         """What is measured of a run, as kept beside its rows: other settings or weights make other rows."""
         weights = self.results.weights(run_id)
-        return {"experiment": self.mechanism.name, "settings": asdict(self.settings), "weights": weights}
+        return {"experiment": self.experiment.name, "settings": asdict(self.settings), "weights": weights}
 
     def is_done(self, run_id: str) -> bool:
         """Whether the run was measured, and as asked."""
@@ -178,7 +178,7 @@ class Work:
             self.place.discard(run_id)
             self.place.write_spec(run_id, self.asked(run_id))
         of = self.subject(run_id)
-        parts = self.mechanism.parts(of, self.settings)
+        parts = self.experiment.parts(of, self.settings)
         had = len(parts) - len(self.missing(run_id, parts))
         self._tell(report, run_id, "started", (had, len(parts)))
         for part in self.missing(run_id, parts):
@@ -195,7 +195,7 @@ class Work:
         """The parts of a run that would be measured now."""
         if self.is_done(run_id):
             return []
-        parts = self.mechanism.parts(self.subject(run_id), self.settings)
+        parts = self.experiment.parts(self.subject(run_id), self.settings)
         return self.missing(run_id, parts) if self._is_begun(run_id) else list(parts)
 
     def _is_begun(self, run_id: str) -> bool:
@@ -219,11 +219,11 @@ class Work:
         return Subject(run=run, images=images, weights=weights, environment=self.environment)
 
     def rows(self, of: Subject, part: str) -> pd.DataFrame:
-        """The rows of a part with the mechanism's columns, in order, in their types; ValueError for any other."""
-        rows, columns = self.mechanism.measure(of, self.settings, part), self.mechanism.columns
+        """The rows of a part with the experiment's columns, in order, in their types; ValueError for any other."""
+        rows, columns = self.experiment.measure(of, self.settings, part), self.experiment.columns
         if set(rows.columns) != set(columns):
             odd = ", ".join(sorted(set(rows.columns) ^ set(columns)))
-            raise ValueError(f"{self.mechanism.name} {part}: columns other than those it names: {odd}")
+            raise ValueError(f"{self.experiment.name} {part}: columns other than those it names: {odd}")
         return rows[list(columns)].astype(dict(columns))
 
     def _commit(self, run_id: str, parts: Sequence[str]) -> None:
@@ -231,7 +231,7 @@ class Work:
         rows = pd.concat([schemas.from_parquet(self._part(run_id, file)) for file in files], ignore_index=True)
         facts = {"provenance": provenance(self.environment)}
         written = {
-            frame_file(self.mechanism.name): schemas.to_parquet(rows, self.asked(run_id) | facts),
+            frame_file(self.experiment.name): schemas.to_parquet(rows, self.asked(run_id) | facts),
             FACTS: (json.dumps(facts, indent=1) + "\n").encode(),
         }
         self.place.commit(run_id, "finished", written, files)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from degradation.experiments.draws import drawn_from
 from degradation.experiments.evaluate import reestimate
-from degradation.experiments.experiment import Mechanism, Settings
+from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 
@@ -144,7 +144,7 @@ def _rows(source: str, inputs: Tensor, gradients: Gradients) -> pd.DataFrame:
     )
 
 
-SHATTER = Mechanism(
+SHATTER = Experiment(
     name="shatter",
     question="Do neighbouring inputs still have like gradients in a deep network?",
     columns=COLUMNS,

@@ -40,7 +40,7 @@ def _multiply_adds(work: Work, run_id: str) -> int:
 
 
 def _weight(work: Work, parts: Sequence[str]) -> float:
-    return sum(work.mechanism.weight(work.settings, part) for part in parts)
+    return sum(work.experiment.weight(work.settings, part) for part in parts)
 
 
 def _timed(work: Work, run_id: str, left: Sequence[str], stop: StopRequest) -> float | None:

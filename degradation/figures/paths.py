@@ -39,7 +39,7 @@ def paths_data(frame: pd.DataFrame) -> pd.DataFrame:
 def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each residual network; columns: norm by length, distribution of lengths, their product.
 
-    Raises UseError where the mechanism ``paths`` was not carried out, or on plain networks alone.
+    Raises UseError where the experiment ``paths`` was not carried out, or on plain networks alone.
     """
     frame = measured(results, "paths", "paths")
     frame = frame[frame["network"] == "residual"]

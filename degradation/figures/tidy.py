@@ -79,7 +79,7 @@ def missing(results: Results, frame: str) -> str:
     if frame in PROBES and frame not in results.study.measure.probes:
         return f"needs the probe '{frame}', which this study did not record"
     if frame in EXPERIMENTS:
-        return f"needs the mechanism '{frame}': run `degradation mechanism {results.name} {frame}` first"
+        return f"needs the experiment '{frame}': run `degradation experiment {results.name} {frame}` first"
     if frame == "branches" and all(spec.network == "plain" for spec in results.specs.values()):
         return "needs a residual network, and no run that is done has one"
     return f"needs the frame '{frame}', of which no run that is done has a row"

@@ -1,4 +1,4 @@
-"""Anybody's network in its own loop -> the frames, the words and the figure of this study."""
+"""Record gradients and responses of any PyTorch model in its own training loop."""
 
 from collections.abc import Iterable, Sequence
 

@@ -138,7 +138,7 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
     several = started.several
     capture = device == "cuda" and not several if options.capture is None else options.capture
     if capture and device != "cuda":
-        raise UseError(f"--capture needs CUDA graphs, which device {device} does not have: leave it away")
+        raise UseError(f"--capture needs CUDA graphs, which device {device} does not have: remove it")
     return Environment(
         device=device,
         precision=chosen,
@@ -169,7 +169,7 @@ def _check_processes(started: processes.Processes, options: Options, device: str
     if device not in BACKENDS:
         raise UseError(f"{started.count} processes: torch has no way to share device {device}: take --device cpu")
     if options.capture:
-        raise UseError("--capture: a step that several processes share is not captured: leave it away")
+        raise UseError("--capture: a step that several processes share is not captured: remove it")
     if device == "cuda":
         import torch
 
@@ -219,7 +219,7 @@ def choose_jobs(options: Options, runs: int) -> int:
     """
     if processes.here().several:
         if options.jobs not in (None, 1):
-            raise UseError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: leave it away")
+            raise UseError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: remove it")
         return 1
     if options.jobs is not None:
         return max(1, min(options.jobs, runs))

@@ -36,7 +36,7 @@ Report = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:
-    """The report of nobody watching."""
+    """Discard progress messages."""
 
 
 def line(progress: Progress, arm: str = "") -> str:

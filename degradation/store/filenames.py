@@ -11,9 +11,10 @@ LOCK, LEASE = ".lock", ".lease-"
 WRITING = ".writing-"
 RUN_ID = re.compile(r"(plain|residual-[ABC])-\d+-s\d+-[0-9a-f]{8}")
 FIGURES = "figures"
-MECHANISMS = "mechanisms"
+EXPERIMENTS_FOLDER = "mechanisms"
+"""As version 0.1 called it: studies on disk have it."""
 EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
-"""The experiments on trained networks: a folder below ``MECHANISMS`` and a frame of this name each."""
+"""The experiments on trained networks: a folder below ``EXPERIMENTS_FOLDER`` and a frame of this name each."""
 LOGS = "logs"
 
 

@@ -13,9 +13,9 @@ from degradation.store.filenames import (
     CHECKPOINT,
     DAMAGED,
     DONE,
+    EXPERIMENTS_FOLDER,
     FACTS,
     FIGURES,
-    MECHANISMS,
     PARTS,
     SPEC,
     STUDY,
@@ -51,7 +51,7 @@ class StudyFolder:
 
     def experiment(self, name: str) -> "ExperimentFolder":
         """The folder of one experiment on this study's runs."""
-        return ExperimentFolder(self.path / MECHANISMS, name)
+        return ExperimentFolder(self.path / EXPERIMENTS_FOLDER, name)
 
     def run_path(self, run_id: str) -> Place:
         return self.path / run_id
@@ -275,7 +275,7 @@ class ExperimentFolder(StudyFolder):
 
     def remedy(self, run_id: str) -> str:
         """How to have it anew."""
-        return "let `degradation clean` delete it, and run `degradation mechanism` again"
+        return "let `degradation clean` delete it, and run `degradation experiment` again"
 
 
 def folder_at(place: str | Path) -> StudyFolder:

@@ -11,10 +11,10 @@ from degradation.spec import SCHEMA, RunSpec, upgrade
 from degradation.store import (
     CHECKPOINT,
     DONE,
+    EXPERIMENTS_FOLDER,
     FACTS,
     LEASE,
     LOCK,
-    MECHANISMS,
     PARTS,
     RUN_ID,
     SPEC,
@@ -159,7 +159,7 @@ class Survey(StudyFolder):
     def of_experiment(self, name: str) -> "Survey":
         """The survey of one experiment on this study's runs; one that was never carried out is not listed."""
         if name not in self._experiments:
-            there = name in self.files.get(MECHANISMS, ())
+            there = name in self.files.get(EXPERIMENTS_FOLDER, ())
             self._experiments[name] = Survey(self._folder.experiment(name), None if there else {})
         return self._experiments[name]
 

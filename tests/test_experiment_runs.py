@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from degradation.errors import Interrupted, UseError
-from degradation.experiments import MECHANISMS
+from degradation.experiments import REGISTRY
 from degradation.experiments.experiment import Settings
 from degradation.experiments.run import carry_out, prepare, settled
 from degradation.experiments.time_estimate import foreseen
@@ -46,17 +46,17 @@ def work(folder, name="lesion", **more):
 
 
 def counting(made, stop_after=None, kill=None):
-    """The work with a mechanism that counts the parts it measures, and interrupts itself after some."""
+    """The work with an experiment that counts the parts it measures, and interrupts itself after some."""
     measured = []
 
     def measure(of, settings, part):
-        rows = made.mechanism.measure(of, settings, part)
+        rows = made.experiment.measure(of, settings, part)
         measured.append((of.run.network, part))
         if len(measured) == stop_after:
             os.kill(os.getpid(), kill or signal.SIGINT)
         return rows
 
-    return replace(made, mechanism=replace(made.mechanism, measure=measure)), measured
+    return replace(made, experiment=replace(made.experiment, measure=measure)), measured
 
 
 def test_every_finished_run_is_measured_and_its_frame_loads_with_the_usual_keys(folder):
@@ -100,7 +100,7 @@ def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
     carry_out(again)
     assert measured == []
     (place.run_path(first) / "lesion.parquet").write_bytes(b"other")
-    with pytest.raises(UseError, match=r"does not hold what was written.*degradation mechanism"):
+    with pytest.raises(UseError, match=r"does not hold what was written.*degradation experiment"):
         _ = load(folder.path)["lesion"]
 
 
@@ -162,10 +162,10 @@ def test_a_run_that_another_process_measures_is_passed_over(folder):
     assert [progress.phase for progress in told if progress.run_id == one.fit[0]] == ["waiting"]
 
 
-def test_a_mechanism_that_yields_a_column_it_does_not_name_is_a_programming_error(folder):
+def test_an_experiment_that_yields_a_column_it_does_not_name_is_a_programming_error(folder):
     made = work(folder, "identity")
-    columns = {name: kind for name, kind in made.mechanism.columns.items() if name != "cka"}
-    wrong = replace(made, mechanism=replace(made.mechanism, columns=columns))
+    columns = {name: kind for name, kind in made.experiment.columns.items() if name != "cka"}
+    wrong = replace(made, experiment=replace(made.experiment, columns=columns))
     with pytest.raises(ValueError, match="cka"):
         wrong.rows(wrong.subject(wrong.fit[0]), "stage-1")
 
@@ -181,12 +181,12 @@ def test_what_was_timed_is_kept_and_the_seconds_are_those_of_what_is_left(folder
 
     def measure(of, settings, part):
         now[0] += 6.0
-        return made.mechanism.measure(of, settings, part)
+        return made.experiment.measure(of, settings, part)
 
     def weight(settings, part):
         return 1.0 if part.startswith("random") else 2.0
 
-    timed = replace(made, mechanism=replace(made.mechanism, measure=measure, weight=weight))
+    timed = replace(made, experiment=replace(made.experiment, measure=measure, weight=weight))
     found = foreseen(timed)  # one part of weight 2, of the one depth: 3 seconds for each unit
     left = {run_id: timed.left(run_id) for run_id in timed.todo}
     assert sum(map(len, by_part.values())) - sum(map(len, left.values())) == 1
@@ -198,29 +198,29 @@ def test_of_what_is_done_nothing_is_foreseen(folder):
     assert foreseen(work(folder, "identity")) is None
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", REGISTRY)
 def test_every_part_has_a_weight_above_zero(folder, name):
     made = work(folder, name)
     for run_id in made.todo:
-        assert all(made.mechanism.weight(made.settings, part) > 0 for part in made.left(run_id))
+        assert all(made.experiment.weight(made.settings, part) > 0 for part in made.left(run_id))
 
 
 # The command
 
 
 def test_the_command_measures_draws_and_says_where(folder, command):  # noqa: F811
-    said = command("mechanism", str(folder.path), "identity", "--examples", "16", "--format", "png", "--threads", "1")
+    said = command("experiment", str(folder.path), "identity", "--examples", "16", "--format", "png", "--threads", "1")
     assert said.status == 0, said.err
     assert "How near is each block to the identity?" in said.out
     assert "2 runs measured in" in said.out
     assert (folder.figures_path() / "identity.png").is_file()
-    again = command("mechanism", str(folder.path), "identity", "--format", "png", "--json")
-    assert again.json["mechanisms"]["identity"]["settings"]["examples"] == 16
+    again = command("experiment", str(folder.path), "identity", "--format", "png", "--json")
+    assert again.json["experiments"]["identity"]["settings"]["examples"] == 16
     assert "0 runs to measure" in again.err
 
 
 def test_chosen_runs_are_measured_alone_and_the_rest_by_the_next_call(folder, command):  # noqa: F811
-    asked = ("mechanism", str(folder.path), "identity", "--examples", "16", "--format", "png")
+    asked = ("experiment", str(folder.path), "identity", "--examples", "16", "--format", "png")
     said = command(*asked, "--networks", "plain", "--seeds", "0", "--depths", "14")
     assert said.status == 0, said.err
     assert set(load(folder.path)["identity"]["network"]) == {"plain"}
@@ -240,16 +240,23 @@ def test_chosen_runs_are_measured_alone_and_the_rest_by_the_next_call(folder, co
     ],
 )
 def test_a_choice_that_fits_no_run_is_refused(folder, command, choice, says):  # noqa: F811
-    said = command("mechanism", str(folder.path), "identity", *choice)
+    said = command("experiment", str(folder.path), "identity", *choice)
     assert said.status == 2
     assert says in said.err
 
 
 def test_an_unknown_experiment_is_an_error_of_use_with_a_suggestion(folder, command):  # noqa: F811
-    said = command("mechanism", str(folder.path), "leison")
+    said = command("experiment", str(folder.path), "leison")
     assert said.status == 2
     assert "no experiment 'leison': choose from" in said.err
     assert "lesion" in said.err
+
+
+def test_the_former_name_of_the_command_still_works_and_says_the_new_one(folder, command):  # noqa: F811
+    said = command("mechanism", str(folder.path), "leison")
+    assert said.err.splitlines()[0] == "degradation: mechanism is called experiment now"
+    assert said.err.splitlines()[1] == command("experiment", str(folder.path), "leison").err.strip()
+    assert "mechanism" not in command("--help").out
 
 
 def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they_say_what_to_run(folder, tmp_path):
@@ -257,7 +264,7 @@ def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they
     assert results["lesion"].empty
     drawn = draw(results, (), ("png",), tmp_path / "out")
     assert not {"lesion", "reorder", "identity"} & (set(drawn.skipped) | {path.stem for path in drawn.paths})
-    with pytest.raises(UseError, match="run `degradation mechanism tiny lesion` first"):
+    with pytest.raises(UseError, match="run `degradation experiment tiny lesion` first"):
         draw(results, ("lesion",), ("png",), tmp_path / "out")
 
 
@@ -275,7 +282,7 @@ def test_a_damaged_experiment_is_named_by_whoever_asks_and_measured_again_once_i
     assert command("status", str(folder.path)).status == 0
     document = command("status", str(folder.path), "--verify", "--json").json
     assert list(document["damaged_experiments"]) == [f"lesion/{first}"]
-    assert command("mechanism", str(folder.path), "lesion").status == 1
+    assert command("experiment", str(folder.path), "lesion").status == 1
     command("clean", str(folder.path), "--yes")
     assert carry_out(work(folder)).done == (first, second)
     assert file.read_bytes() == whole

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from degradation.data.batches import Batches
 from degradation.errors import UseError
-from degradation.experiments import MECHANISMS, ablation, named
+from degradation.experiments import REGISTRY, ablation, named
 from degradation.experiments.evaluate import draws, reestimate, tried
 from degradation.experiments.experiment import Settings
 from degradation.experiments.reorder import exchanged, stages, tau
@@ -30,13 +30,13 @@ def by_hand(of, forward):
 
 
 def test_the_registry_knows_exactly_the_frames_that_can_be_loaded():
-    assert tuple(MECHANISMS) == EXPERIMENTS
-    for name in MECHANISMS:
+    assert tuple(REGISTRY) == EXPERIMENTS
+    for name in REGISTRY:
         assert named(name).name == name
         assert named(name).question.endswith("?")
 
 
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("network", ["plain", "residual"])
 def test_the_rows_of_every_part_have_the_columns_and_part_names_are_unique(name, network):
     found, of = named(name), subject(network)
