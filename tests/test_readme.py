@@ -10,28 +10,34 @@ from degradation.cli.app import app
 from degradation.study import library
 from tests.calling import Command, command  # noqa: F401
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+GUIDES = {path.stem: path.read_text() for path in sorted(ROOT.glob("docs/guides/*.md"))}
+PAGES = "\n".join([README, *GUIDES.values()])
+"""All that holds commands and Python to copy."""
 
 
-def blocks(language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return [text for name, text in found if name == language]
 
 
 def commands() -> list[str]:
-    lines = "\n".join(blocks("")).splitlines()
+    lines = "\n".join(blocks("", PAGES)).splitlines()
     return [line.split("#")[0].strip() for line in lines if line.startswith("degradation ")]
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, *_ = blocks("python")
+    code, further = blocks("python", GUIDES["python"])
+    assert code == blocks("python")[0]
     shorter = code.replace("steps=100", "steps=2").replace("step == 100", "step == 2")
     shorter = shorter.replace("Synthetic()", "Synthetic(examples=256, test_examples=128)")
     assert shorter.count("step == 2") == shorter.count("examples=256") == 1
     said = {}
     exec(compile(shorter, "README.md", "exec"), said)
     assert list(said["last"].groupby("network").size()) == [4, 4]
+    exec(compile(further, "python.md", "exec"), said)
     runs = said["results"]["runs"].set_index(["depth", "seed", "network"])
     for pair in [(8, 0), (8, 1), (20, 0), (20, 1)]:
         assert runs.loc[(*pair, "plain"), "weight_hash"] == runs.loc[(*pair, "residual"), "weight_hash"]
@@ -39,7 +45,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
 def test_the_loop_of_the_readme_is_recorded(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _, code, _ = blocks("python")
+    code, _ = blocks("python", GUIDES["record"])
+    assert code == blocks("python")[1]
     said = {}
     exec(compile(code, "README.md", "exec"), said)
     assert list(said["responses"]["step"].unique()) == [0, 2, 4]
@@ -48,7 +55,7 @@ def test_the_loop_of_the_readme_is_recorded(tmp_path, monkeypatch, capsys):
 
 
 def test_the_transformer_of_the_readme_is_recorded(capsys):
-    *_, code = blocks("python")
+    *_, code = blocks("python", GUIDES["record"])
     said = {}
     exec(compile(code, "README.md", "exec"), said)
     names = set(said["rec"].frame("gradients")["name"])
@@ -75,8 +82,24 @@ def test_what_the_readme_runs_can_be_planned(command, line):  # noqa: F811
 
 
 def test_every_study_that_ships_stands_in_the_table():
-    assert set(re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)) == set(library.shipped())
+    assert set(re.findall(r"^\| `([\w-]+)` \|", GUIDES["studies"], flags=re.MULTILINE)) == set(library.shipped())
 
 
 def test_the_readme_holds_two_commands_that_set_everything_up():
     assert [line.count(".venv/bin/pip install") for line in "".join(blocks("bash")).splitlines()] == [1, 1]
+
+
+def test_links_lead_to_files_that_are_there_and_the_readme_names_every_page():
+    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "reports/README.md", *ROOT.glob("docs/**/*.md")]
+    for page in pages:
+        links = re.findall(r"\]\(([^)#\s]+)[)#]", page.read_text())
+        lost = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+        assert not lost, page
+    named = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert all(f"({name})" in README for name in named)
+
+
+def test_the_readme_is_read_in_minutes_and_begins_with_the_quickstart():
+    assert len(README.splitlines()) <= 150
+    first, *_ = re.findall(r"^```\w*\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert first.strip().endswith("degradation run quickstart")
