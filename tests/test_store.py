@@ -106,6 +106,8 @@ OLDER = {"status": "finished", "files": {"spec.json": SHA}}
         OLDER | {"files": {"curves.parquet": SHA}},
         OLDER | {"files": ["spec.json"]},
         OLDER | {"files": {"spec.json": "0"}},
+        OLDER | {"files": OLDER["files"] | {"../other/final.safetensors": SHA}},
+        OLDER | {"freed": {"/final.safetensors": SHA}},
         OLDER | {"freed": {"final.safetensors": None}},
         OLDER | {"frees": {}},
         {"content": OLDER, "sha256": SHA},

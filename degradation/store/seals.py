@@ -6,12 +6,15 @@ white space may change and nothing else. Files of version 0.1 hold the content a
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from degradation.errors import DamagedError
 
 CONTENT, DIGEST = "content", "sha256"
+ENDINGS = ("finished", "diverged")
+SHA_256 = re.compile("[0-9a-f]{64}")
 EMPTY = "0" * 64
 """What stands in a safetensors header in place of the digest while that is computed."""
 
@@ -94,3 +97,23 @@ def _place_of(data: bytes, digest: str) -> int:
     if header.count(text) != 1:
         raise DamagedError("the checkpoint does not hold what was written to it")
     return header.index(text) + 1
+
+
+def says_how_it_ended(fields: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
+    hashes = [fields.get("files"), fields.get("freed", {})]
+    return (
+        fields.keys() <= {"status", "files", "freed"}
+        and fields.get("status") in ENDINGS
+        and all(isinstance(each, dict) and all(map(is_entry, each, each.values())) for each in hashes)
+    )
+
+
+def is_entry(file: str, sha: object) -> bool:
+    """A name within the run's folder, whatever wrote it, and a hash: listed files are read, and may be deleted."""
+    return "/" not in file and "\\" not in file and SHA_256.fullmatch(str(sha)) is not None
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,7 +1,5 @@
 """One study in a store: its spec, its runs, their files, and what makes a run done."""
 
-import hashlib
-import re
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -24,10 +22,7 @@ from degradation.store.filenames import (
 )
 from degradation.store.location import Place, as_place
 from degradation.store.open import store_at
-from degradation.store.seals import sealed, unsealed
-
-ENDINGS = ("finished", "diverged")
-SHA_256 = re.compile("[0-9a-f]{64}")
+from degradation.store.seals import is_entry, says_how_it_ended, sealed, sha256, unsealed
 
 
 class StudyFolder:
@@ -113,7 +108,7 @@ class StudyFolder:
         """
         name, remedy = self._file(run_id, DONE), self.restore(run_id)
         found = self._parsed(name, self._there(name, remedy), remedy)
-        if not _says_how_it_ended(found):
+        if not says_how_it_ended(found):
             raise DamagedError(f"{self.store.place(name)} does not say how the run ended: {self.restore(run_id)}")
         if SPEC not in found["files"]:
             raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {self.restore(run_id)}")
@@ -126,16 +121,16 @@ class StudyFolder:
         """
         kept = {file: expected for file, expected in self._kept(run_id).items() if file not in parts}
         for file, expected in kept.items():
-            if _sha256(self._found(self._file(run_id, file)) or b"") != expected:
+            if sha256(self._found(self._file(run_id, file)) or b"") != expected:
                 place = self.store.place(self._file(run_id, file))
                 raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
         # This tells a run that is being committed from one whose done.json was lost.
         self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id)))
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        hashes = kept | {file: _sha256(data) for file, data in files.items()}
+        hashes = kept | {file: sha256(data) for file, data in files.items()}
         if SPEC not in hashes:
-            hashes[SPEC] = _sha256(self._there(self._file(run_id, SPEC)))
+            hashes[SPEC] = sha256(self._there(self._file(run_id, SPEC)))
         self.store.write(self._file(run_id, DONE), sealed({"status": status, "files": dict(sorted(hashes.items()))}))
         there = self.store.list(f"{self.name}/{run_id}")
         for file in (CHECKPOINT, DAMAGED, PARTS, *parts):
@@ -145,19 +140,20 @@ class StudyFolder:
     def keep(self, run_id: str, file: str, data: bytes) -> None:
         """Write a file of a run that is not done yet, and its SHA-256 beside it; ``commit`` takes both in."""
         self.store.write(self._file(run_id, file), data)
-        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: _sha256(data)}))
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: sha256(data)}))
 
     def kept(self, run_id: str, file: str) -> bytes | None:
         """A file that ``keep`` wrote; None where there is none, or another than it wrote."""
         data = self._found(self._file(run_id, file))
-        return data if data is not None and self._kept(run_id).get(file) == _sha256(data) else None
+        return data if data is not None and self._kept(run_id).get(file) == sha256(data) else None
 
     def _kept(self, run_id: str) -> dict[str, str]:
         """File -> SHA-256 of what ``keep`` wrote; nothing where that cannot be told any more."""
         try:
-            return unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
+            found = unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
         except DamagedError:
             return {}
+        return {file: sha for file, sha in found.items() if is_entry(file, sha)}
 
     def free(self, run_id: str, file: str) -> None:
         """Delete a file of a done run; its SHA-256 stays, so that what was measured on it is still known as such."""
@@ -182,7 +178,7 @@ class StudyFolder:
         if expected is None:
             raise FileNotFoundError(name)
         data = self._found(name)
-        if data is None or _sha256(data) != expected:
+        if data is None or sha256(data) != expected:
             what = "is missing" if data is None else "does not hold what was written to it" if data else "is empty"
             raise DamagedError(
                 f"{self.store.place(name)} {what} (its SHA-256 and that in {DONE} disagree): {self.restore(run_id)}"
@@ -284,17 +280,3 @@ def folder_at(place: str | Path) -> StudyFolder:
     if isinstance(here, Path) and here.name in ("", ".."):
         here = here.resolve()
     return StudyFolder(here.parent, here.name)
-
-
-def _says_how_it_ended(fields: Mapping[str, Any]) -> bool:
-    """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
-    hashes = [fields.get("files"), fields.get("freed", {})]
-    return (
-        fields.keys() <= {"status", "files", "freed"}
-        and fields.get("status") in ENDINGS
-        and all(isinstance(each, dict) and all(SHA_256.fullmatch(str(sha)) for sha in each.values()) for each in hashes)
-    )
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
