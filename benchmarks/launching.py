@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from degradation.launchers import launcher
-from degradation.launchers.attempts import Execute, Stop, Work, carry_out
+from degradation.launchers.attempts import Execute, ShouldStop, Work, carry_out
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress, Report
 from degradation.spec import Measure, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
@@ -75,7 +75,7 @@ def study(runs: int, steps: int, *, depth: int = 8, size: int = 8, examples: int
     )
 
 
-def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """A run that does nothing but say that it has ended, and so leaves a log of three lines."""
     report(Progress(run_id=run.run_id, phase="finished"))
     return "finished"

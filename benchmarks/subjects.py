@@ -4,11 +4,11 @@ from pathlib import Path
 
 from degradation.data import load_images, resident
 from degradation.data.images import Images
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import Environment
 from degradation.runtime.progress import silent
 from degradation.spec import Cifar10, Dataset, Network, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
-from degradation.training.trainer import Host, Training
+from degradation.training.trainer import RunCallbacks, Training
 
 NEVER = 1_000_000  # steps: the schedule's end is out of sight
 
@@ -18,9 +18,9 @@ def data(data_dir: Path | None) -> tuple[Dataset, Images]:
     for dataset in (Cifar10(), Synthetic(examples=20_000, size=32)):
         try:
             return dataset, resident(load_images(dataset, data_dir))
-        except UseError:
+        except UserError:
             continue
-    raise UseError("no images")
+    raise UserError("no images")
 
 
 def run_spec(dataset: Dataset, network: Network, depth: int, batch: int = 128) -> RunSpec:
@@ -49,5 +49,5 @@ class Ours:
 
 def whole_run(run: RunSpec, images: Images, environment: Environment) -> None:
     """Train a run from its first step to its last, as a launcher would, but without a disk."""
-    host = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
+    host = RunCallbacks(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
     Training(run, images, environment, silent).train(host)

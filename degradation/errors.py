@@ -1,11 +1,21 @@
 """What went wrong, as one line that a user can act on: what was expected, what came, what to do."""
 
+import warnings
 
-class UseError(Exception):
+
+def __getattr__(name: str) -> type[Exception]:
+    """The names of version 0.1."""
+    if name == "UseError":
+        warnings.warn("UseError is called UserError now", DeprecationWarning, stacklevel=2)
+        return UserError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class UserError(Exception):
     """An error of use: the command ends with status 2 and this one line, without a traceback."""
 
 
-class UnknownStudy(UseError):
+class UnknownStudy(UserError):
     """No study has this name."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -13,7 +23,7 @@ class UnknownStudy(UseError):
         self.name = name
 
 
-class DamagedError(UseError):
+class DamagedError(UserError):
     """A file of a run does not hold what was written to it."""
 
 
@@ -21,11 +31,11 @@ class DamagedRun(DamagedError):
     """One run of a study cannot be read; the others can."""
 
 
-class LockLost(UseError):
+class LockLost(UserError):
     """The lock of a folder was held here and is no more: another process has taken over, and nothing is written."""
 
 
-class Parted(Exception):
+class ProcessGroupLost(Exception):
     """The processes that train one network together cannot go on: the command of each ends with status 1.
 
     ``own``: whether this process says so; process 0 does, and the one that failed.

@@ -14,22 +14,22 @@ from degradation.runtime.environment import Options, choose_environment
 from degradation.runtime.progress import silent
 from degradation.spec import BlockSpec, Measure, RunSpec
 from degradation.training.lr_schedule import learning_rate
-from degradation.training.process_group import ALONE, Team, connect
-from degradation.training.trainer import Host, Training
+from degradation.training.process_group import ALONE, ProcessGroup, connect
+from degradation.training.trainer import RunCallbacks, Training
 from tests import made
 
-QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
+QUIET = RunCallbacks(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
 STEPS = 5
 
 
-def ours(run: RunSpec, team: Team) -> Training:
+def ours(run: RunSpec, team: ProcessGroup) -> Training:
     environment = choose_environment(Options(threads=1), "fp32", 1) if team.connected else made.CPU
     training = Training(run, made.images(), environment, silent, team)
     training.train(QUIET)
     return training
 
 
-def torchs(run: RunSpec, team: Team) -> torch.nn.Module:
+def torchs(run: RunSpec, team: ProcessGroup) -> torch.nn.Module:
     """The network after the run's steps by DistributedDataParallel, on this process's rows of every batch."""
     network = networks.for_run(run)
     wrapped = DistributedDataParallel(network, broadcast_buffers=False)

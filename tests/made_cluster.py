@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from degradation.launchers.attempts import Stop, Work, carry_out
+from degradation.launchers.attempts import ShouldStop, Work, carry_out
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress, Report
 from degradation.spec import RunSpec, StudySpec
@@ -78,7 +78,7 @@ def pretended(root: Path, execute: Any, study: StudySpec | None = None, **option
 # What tasks execute: functions of a module that the nodes can import
 
 
-def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """A training that is still under way when a test has heard of it."""
 
     def slowly(progress: Progress) -> None:
@@ -101,7 +101,7 @@ def notes(root: Path) -> dict[str, list[str]]:
     return {file.name: file.read_text().splitlines() for file in (root / "notes").iterdir()}
 
 
-def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """A plain run always fails, each time elsewhere in it."""
     if run.network == "plain":
         raise RuntimeError(f"attempt {note(folder, run, 'plain')} has failed")
@@ -109,28 +109,28 @@ def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: 
     return "finished"
 
 
-def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
-    from degradation.errors import UseError
+def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+    from degradation.errors import UserError
 
     note(folder, run, "asked")
-    raise UseError("no images here")
+    raise UserError("no images here")
 
 
 def finds_no_data_on_a_sick_node(
-    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop
+    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
 ) -> Ending:
-    from degradation.errors import UseError
+    from degradation.errors import UserError
 
     if "SICK" in os.environ:
         note(folder, run, "sick")
-        raise UseError("no images here")
+        raise UserError("no images here")
     report(Progress(run_id=run.run_id, phase="started"))
     time.sleep(0.5)  # the sick node is the faster one
     report(Progress(run_id=run.run_id, phase="finished"))
     return "finished"
 
 
-def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """The memory of a GPU is enough for one run, and not for two."""
     import ray
 
@@ -142,18 +142,20 @@ def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Rep
     return "finished"
 
 
-def never_enough_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def never_enough_memory(
+    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
+) -> Ending:
     note(folder, run, "asked")
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
 
 
-def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """Another holder's lease has not expired the first two times."""
     return "held" if note(folder, run, "asked") < 3 else "finished"
 
 
 def hears_nothing_if_residual(
-    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop
+    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
 ) -> Ending:
     """A residual run stands still, as one whose worker has begun without a head."""
     if run.network == "plain":
@@ -164,7 +166,7 @@ def hears_nothing_if_residual(
     return "stopped"
 
 
-def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """Print, warn, and write to stderr below Python."""
     import warnings
 
@@ -176,7 +178,7 @@ def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Repo
     return "finished"
 
 
-def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """The worker dies the first time."""
     import signal
 

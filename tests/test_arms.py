@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import FIGURES, draw
 from degradation.figures.curves import curves
 from degradation.launchers import runner
@@ -116,7 +116,7 @@ FIELDS_OF_AN_ARM = "recipe, norm, width, initialization, block"
 def test_what_a_file_gets_wrong_in_an_arm_is_said_with_its_line(tmp_path, monkeypatch, text, line, message):
     monkeypatch.chdir(tmp_path)
     Path("x.toml").write_text(f'question = "q"\n{text}\n')
-    with pytest.raises(UseError) as refused:
+    with pytest.raises(UserError) as refused:
         library.read("x.toml")
     assert str(refused.value).startswith(f"x.toml line {line}: {message}")
     assert "\n" not in str(refused.value)
@@ -124,7 +124,7 @@ def test_what_a_file_gets_wrong_in_an_arm_is_said_with_its_line(tmp_path, monkey
 
 def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too():
     base = study(LONGER)
-    with pytest.raises(UseError, match=r"^--steps: arm thrice has recipe.steps = 480 itself; --set arms.thrice"):
+    with pytest.raises(UserError, match=r"^--steps: arm thrice has recipe.steps = 480 itself; --set arms.thrice"):
         library.override(base, {"recipe.steps": 100}, {"recipe.steps": "--steps"})
     both = {"recipe.steps": 100, "arms.thrice.recipe.steps": 300}
     changed = library.override(base, both, {field: field for field in both})
@@ -139,7 +139,7 @@ def test_an_option_that_an_arm_overrules_is_refused_unless_that_arm_is_set_too()
     ],
 )
 def test_an_option_for_an_arm_that_there_is_not_begins_none(arms, field, message):
-    with pytest.raises(UseError) as refused:
+    with pytest.raises(UserError) as refused:
         library.override(study(arms), {field: 0.01}, {field: "--set"})
     assert str(refused.value) == f"--set: {message}"
 
@@ -204,9 +204,9 @@ def test_arms_may_be_added_to_a_study_on_disk_and_none_changes(tmp_path):
     assert list(grown.arms) == ["sgd", "adam", "bare"]
     assert {run.norm for run in runner.pending(folder, grown)} == {"none"}
     faster = kept.model_copy(update={"arms": {"adam": {"recipe": {"optimizer": "adam", "learning_rate": 0.1}}}})
-    with pytest.raises(UseError, match=r"has arms.adam.recipe.learning_rate = 0.001, asked was 0.1"):
+    with pytest.raises(UserError, match=r"has arms.adam.recipe.learning_rate = 0.001, asked was 0.1"):
         runner.grow(folder, faster)
-    with pytest.raises(UseError, match=r"has arms = some, asked was none"):
+    with pytest.raises(UserError, match=r"has arms = some, asked was none"):
         runner.grow(folder, kept.model_copy(update={"arms": {}}))
 
 
@@ -214,9 +214,9 @@ def test_a_field_that_an_arm_on_disk_leaves_out_is_there_with_its_value(tmp_path
     folder = StudyFolder(tmp_path, "gates")
     gated = {"block.gate": "exclusive"}
     folder.write_study(study({"gated": gated, "plain": {}}).begun().model_dump(mode="json"))
-    with pytest.raises(UseError, match=r"has arms.gated.block.gate_bias = 0.0, asked was -6.0: a study keeps"):
+    with pytest.raises(UserError, match=r"has arms.gated.block.gate_bias = 0.0, asked was -6.0: a study keeps"):
         runner.grow(folder, study({"gated": gated | {"block.gate_bias": -6}}))
-    with pytest.raises(UseError, match=r"has arms.gated.block.gate = exclusive, asked was none: a study keeps"):
+    with pytest.raises(UserError, match=r"has arms.gated.block.gate = exclusive, asked was none: a study keeps"):
         runner.grow(folder, study({"gated": {}}))
     grown = runner.grow(folder, study({"new": {"norm": "none"}, "gated": gated | {"block.gate_bias": 0}}))
     assert (list(grown.arms), grown.arms["gated"]) == (["gated", "plain", "new"], {"block": {"gate": "exclusive"}})
@@ -225,7 +225,7 @@ def test_a_field_that_an_arm_on_disk_leaves_out_is_there_with_its_value(tmp_path
 def test_growth_that_makes_two_arms_one_run_is_refused(tmp_path):
     arms = {"none": {"recipe.warmup_steps": 0}, "paper": {"recipe.warmup_steps": "paper"}}
     folder = make_study(tmp_path, depths=(110,), seeds=(0,), networks=("plain",), arms=arms)
-    with pytest.raises(UseError, match=r"cannot grow so: arms none and paper are the same run at depth 8"):
+    with pytest.raises(UserError, match=r"cannot grow so: arms none and paper are the same run at depth 8"):
         runner.grow(folder, library.stored(folder).model_copy(update={"depths": (8,)}))
 
 

@@ -16,7 +16,7 @@ from degradation.probes import Taps
 from degradation.runtime.progress import silent
 from degradation.spec import BlockSpec, Measure, RunSpec, StudySpec, grid
 from degradation.training.checkpoint import decode, encode
-from degradation.training.trainer import Host, Stopped, Training
+from degradation.training.trainer import RunCallbacks, Stopped, Training
 from tests import made
 
 ORDERS = ["original", "norm-after-addition", "relu-before-addition", "relu-only", "full"]
@@ -264,7 +264,7 @@ def training_of(run):
 
 def trained(training, until=None):
     stop = (lambda: training.position == until) if until is not None else (lambda: False)
-    host = Host(should_stop=stop, save=lambda: None, keep_snapshot=lambda _step: None, save_seconds=1e9)
+    host = RunCallbacks(should_stop=stop, save=lambda: None, keep_snapshot=lambda _step: None, save_seconds=1e9)
     with contextlib.suppress(Stopped):
         training.train(host)
     return training

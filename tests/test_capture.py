@@ -11,10 +11,10 @@ from degradation.runtime.progress import silent
 from degradation.spec import Measure
 from degradation.training import cuda_graph
 from degradation.training.cuda_graph import REHEARSALS, Capture
-from degradation.training.trainer import Host, Training
+from degradation.training.trainer import RunCallbacks, Training
 from tests import made
 
-QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
+QUIET = RunCallbacks(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
 CAPTURING = replace(made.CPU, capture=True)
 gpu = pytest.mark.gpu
 

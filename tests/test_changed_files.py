@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import runner
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
@@ -134,7 +134,7 @@ def silent_in_load(folder: StudyFolder, expected: Frames) -> bool:
     """Whether other numbers are read, and nothing is said."""
     try:
         return not same(frames_of(folder), expected)
-    except UseError:
+    except UserError:
         return False
 
 
@@ -142,7 +142,7 @@ def silent_in_status(folder: StudyFolder, expected: list[Any], *, changed: bool)
     """Whether ``status --verify`` shows other rows, or a changed file of a done run, and says nothing of it."""
     try:
         found = last_rows(folder, stored(folder), verify=True)
-    except UseError:
+    except UserError:
         return False
     if any(standing.state == "damaged" for standing, _ in found):
         return False
@@ -202,7 +202,7 @@ def unsaved(before: list[Any]) -> list[Any]:
 def shows_other_rows(folder: StudyFolder, allowed: list[Any]) -> bool:
     try:
         found = last_rows(folder, stored(folder), verify=True)
-    except UseError:
+    except UserError:
         return False
     return any((s.state, row) not in allowed for s, row in found if s.state not in ("damaged", "pending"))
 
@@ -210,7 +210,7 @@ def shows_other_rows(folder: StudyFolder, allowed: list[Any]) -> bool:
 def continues_otherwise(folder: StudyFolder, saved: bytes) -> bool:
     try:
         run = grid.runs(stored(folder))[0]
-    except UseError:
+    except UserError:
         return False  # refused
     found = Execution(run, folder, silent, lambda: False)._checkpoint()
     return found is not None and as_bytes(found) != as_bytes(decode(saved))

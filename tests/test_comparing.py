@@ -6,7 +6,7 @@ import pytest
 
 import degradation
 from degradation.analysis import compare
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Cifar10, Measure, Synthetic
 from tests.made_frames import make_study
 
@@ -69,7 +69,7 @@ def test_one_option_is_found_among_several(tmp_path):
     ],
 )
 def test_what_must_be_equal_and_is_not_is_refused_by_name(a, b, field, tmp_path):
-    with pytest.raises(UseError, match=field):
+    with pytest.raises(UserError, match=field):
         compare(load(tmp_path, "a", seeds=(0,), **a), load(tmp_path, "b", seeds=(0,), **b))
 
 
@@ -77,7 +77,7 @@ def test_a_study_without_a_done_run_is_refused(tmp_path):
     folder = make_study(tmp_path, "b", seeds=(0,))
     for run_id in folder.run_ids():
         folder.remove_run(run_id)
-    with pytest.raises(UseError, match="no estimate in common"):
+    with pytest.raises(UserError, match="no estimate in common"):
         compare(load(tmp_path, "a", seeds=(0,)), degradation.load(folder.path))
 
 
@@ -104,5 +104,7 @@ def test_a_network_of_which_every_run_of_one_side_diverged_is_named(tmp_path):
 def test_studies_without_an_estimate_in_common_say_that_runs_diverged(tmp_path):
     fields = {"networks": ("plain",), "depths": (8,), "seeds": (0, 1), "measure": Measure(probes=())}
     every = [("plain", 8, 0), ("plain", 8, 1)]
-    with pytest.raises(UseError, match=r"no estimate in common \(plain 8 is left out: no run of b is left, 2 diverged"):
+    with pytest.raises(
+        UserError, match=r"no estimate in common \(plain 8 is left out: no run of b is left, 2 diverged"
+    ):
         compare(load(tmp_path, "a", **fields), load(tmp_path, "b", diverged=every, **fields))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from degradation import network
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.experiments import construct
 from degradation.experiments.construct import CONSTRUCT, deepened
 from degradation.experiments.experiment import Settings
@@ -52,7 +52,7 @@ def test_an_added_residual_block_can_learn():
 def test_a_network_without_batch_norm_is_refused():
     one = subject("plain")
     run = one.run.model_copy(update={"norm": "none"})
-    with pytest.raises(UseError, match="norm batch"):
+    with pytest.raises(UserError, match="norm batch"):
         deepened(network("plain", 8, norm="none"), run, torch.zeros(2, 3, 8, 8))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Measure, StudySpec, grid
 from degradation.training.cost import Costs, Line, evaluated_batches
 
@@ -52,10 +52,10 @@ def test_a_budget_chooses_no_fewer_steps_than_a_warmup_has(where):
     study = StudySpec.model_validate({"depths": (8, 20)} | where)
     runs = len(grid.runs(study))
     assert costs().steps_within(study, 3 + runs * 21.05) == 210
-    with pytest.raises(UseError, match=r"^--budget: even 210 steps, as many as the warm-up has, take about \d+ s"):
+    with pytest.raises(UserError, match=r"^--budget: even 210 steps, as many as the warm-up has, take about \d+ s"):
         costs().steps_within(study, 3 + runs * 20.95)
 
 
 def test_a_budget_in_which_nothing_fits_says_what_would():
-    with pytest.raises(UseError, match=r"50 steps take about 23 s"):
+    with pytest.raises(UserError, match=r"50 steps take about 23 s"):
         costs().steps_within(STUDY, 10)

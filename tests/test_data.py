@@ -17,7 +17,7 @@ import pytest
 
 from degradation.data import LOADERS, cifar10, digits, load_images, synthetic
 from degradation.data.images import Images, Split, hold_out
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.spec import Cifar10, Digits, Folder, Synthetic
 
 REAL = Path(os.environ.get("DEGRADATION_DATA") or "absent") / "cifar-10-batches-py"
@@ -76,7 +76,7 @@ def folders(tmp_path, monkeypatch):
 
 def refusal(data_dir=None):
     """The one line with which loading is refused."""
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         cifar10.load(Cifar10(), data_dir)
     message = str(caught.value)
     assert "\n" not in message

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from degradation.errors import Interrupted, UseError
+from degradation.errors import Interrupted, UserError
 from degradation.experiments import REGISTRY
 from degradation.experiments.experiment import Settings
 from degradation.experiments.run import carry_out, prepare, settled
@@ -100,7 +100,7 @@ def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
     carry_out(again)
     assert measured == []
     (place.run_path(first) / "lesion.parquet").write_bytes(b"other")
-    with pytest.raises(UseError, match=r"does not hold what was written.*degradation experiment"):
+    with pytest.raises(UserError, match=r"does not hold what was written.*degradation experiment"):
         _ = load(folder.path)["lesion"]
 
 
@@ -133,7 +133,7 @@ def test_settings_are_kept_and_others_are_refused_in_one_line_unless_anew(folder
     carry_out(work(folder, "reorder"))
     place = folder.experiment("reorder")
     assert settled(place, {}) == Settings(**GIVEN)
-    with pytest.raises(UseError, match=r"--examples 20: reorder was begun with 16 .*--anew"):
+    with pytest.raises(UserError, match=r"--examples 20: reorder was begun with 16 .*--anew"):
         settled(place, {"examples": 20})
     other = prepare(folder, "reorder", OPTIONS, given={"examples": 20}, anew=True)
     assert set(other.todo) == set(place.run_ids())
@@ -264,7 +264,7 @@ def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they
     assert results["lesion"].empty
     drawn = draw(results, (), ("png",), tmp_path / "out")
     assert not {"lesion", "reorder", "identity"} & (set(drawn.skipped) | {path.stem for path in drawn.paths})
-    with pytest.raises(UseError, match="run `degradation experiment tiny lesion` first"):
+    with pytest.raises(UserError, match="run `degradation experiment tiny lesion` first"):
         draw(results, ("lesion",), ("png",), tmp_path / "out")
 
 
@@ -305,6 +305,6 @@ def test_without_its_weights_a_study_keeps_its_frames_and_what_was_measured_on_t
     assert command("status", "tiny", "--verify", *at).status == 0
     assert "experiment" not in command("clean", "tiny", *at).out  # none is outdated
     assert set(work(folder, "reorder").left_out.values()) == {"its weights were deleted"}
-    with pytest.raises(UseError, match="deleted to free its space: train the run again"):
+    with pytest.raises(UserError, match="deleted to free its space: train the run again"):
         folder.file(folder.run_ids()[0], WEIGHTS)
     assert "--weights and --all: expected one of them" in command("clean", "tiny", "--weights", "--all", *at).err

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from degradation.data.batches import Batches
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.experiments import REGISTRY, ablation, named
 from degradation.experiments.evaluate import draws, reestimate, tried
 from degradation.experiments.experiment import Settings
@@ -88,9 +88,9 @@ def test_augmented_batches_are_those_that_the_run_trained_on():
 
 
 def test_a_split_that_is_not_there_is_refused_in_one_line():
-    with pytest.raises(UseError, match="no split 'val'"):
+    with pytest.raises(UserError, match="no split 'val'"):
         list(subject().batches("val", 5))
-    with pytest.raises(UseError, match="only the split train"):
+    with pytest.raises(UserError, match="only the split train"):
         list(subject().batches("test", 5, augmented=True))
 
 

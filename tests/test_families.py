@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks import cifar_for_run, for_run
 from degradation.spec import BlockSpec, Folder, Recipe, RunSpec, StudySpec, grid
 from degradation.study import library
@@ -137,7 +137,7 @@ def test_the_place_of_the_stride_may_be_an_arm():
 
 
 def test_networks_are_taken_apart_in_the_cifar_family_alone():
-    with pytest.raises(UseError, match="is of the ImageNet family: expected a network of the CIFAR family"):
+    with pytest.raises(UserError, match="is of the ImageNet family: expected a network of the CIFAR family"):
         cifar_for_run(run_spec())
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import FIGURES, FORMATS, draw
 from degradation.figures.curves import curves, top
 from degradation.figures.depth import depth, readable
@@ -366,7 +366,7 @@ def test_no_two_end_labels_overlap_and_none_changes_places() -> None:
 
 def test_a_missing_probe_is_an_error_of_use_in_one_line(make: Make) -> None:
     results = make(measure=Measure(probes=("gradients",)))
-    with pytest.raises(UseError, match=r"^figure branches needs the probe 'branches', which this study did not"):
+    with pytest.raises(UserError, match=r"^figure branches needs the probe 'branches', which this study did not"):
         FIGURES["branches"](results)
     assert FIGURES["gradient-flow"](results)
 
@@ -382,7 +382,7 @@ def test_a_study_without_a_done_run_is_an_error_of_use(make: Make) -> None:
     results = make()
     for run_id in results.run_ids:
         results.folder.remove_run(run_id)
-    with pytest.raises(UseError, match="needs a run that is done"):
+    with pytest.raises(UserError, match="needs a run that is done"):
         curves(load(results.folder.path))
 
 
@@ -452,7 +452,7 @@ def test_the_csv_holds_the_data_of_the_figure(make: Make, tmp_path: Path) -> Non
 def test_an_unknown_name_or_format_is_refused_with_the_choices(
     made: Results, tmp_path: Path, names: tuple[str, ...], formats: tuple[str, ...]
 ) -> None:
-    with pytest.raises(UseError, match="choose from"):
+    with pytest.raises(UserError, match="choose from"):
         draw(made, names, formats, tmp_path)
     assert not list(tmp_path.iterdir())
 

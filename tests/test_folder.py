@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from degradation.data import decoding
 from degradation.data.decoding import DRAW, clean_draws, colours, decoded
 from degradation.data.manifest import listed, read
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Folder
 from tests.made_folder import CLASSES, SMALL, images, make
 
@@ -77,7 +77,7 @@ def test_images_held_out_for_validation_are_taken_from_those_to_train_on(folder)
     parts = [{str(files.path(n)) for n in range(len(files))} for files in (made.train, made.val)]
     assert [len(part) for part in parts] == [made.spec.train_examples, 10] == [26, 10]
     assert not parts[0] & parts[1]
-    with pytest.raises(UseError, match="has 36 training images, of which 36 cannot be held out"):
+    with pytest.raises(UserError, match="has 36 training images, of which 36 cannot be held out"):
         listed(SMALL.model_copy(update={"validation": 36}), folder)
 
 
@@ -137,7 +137,7 @@ def broken_link(root):
 def test_an_odd_folder_is_one_line_that_says_what_was_expected_and_what_came(tmp_path, spoil, words):
     root = make(tmp_path / "images")
     spoil(root)
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         listed(SMALL, root)
     said = str(caught.value)
     assert all(word in said for word in (str(root), *words)), said
@@ -146,7 +146,7 @@ def test_an_odd_folder_is_one_line_that_says_what_was_expected_and_what_came(tmp
 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "images.tar").write_text("")
-    with pytest.raises(UseError, match=r"images.tar is not a folder: expected PATH/train"):
+    with pytest.raises(UserError, match=r"images.tar is not a folder: expected PATH/train"):
         read(tmp_path / "images.tar")
 
 
@@ -212,7 +212,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content):
     root = make(tmp_path)
     file = root / "train" / "ant" / "4.JPG"
     file.write_bytes(file.read_bytes()[:300] if content is None else content)
-    with pytest.raises(UseError, match=r"train/ant/4.JPG cannot be read as an image") as caught:
+    with pytest.raises(UserError, match=r"train/ant/4.JPG cannot be read as an image") as caught:
         images(root)
     assert "\n" not in str(caught.value)
 
@@ -233,7 +233,7 @@ def test_an_empty_file_is_named_when_the_folder_is_listed(tmp_path):
     root = make(tmp_path / "images")
     empty = next((root / "val").rglob("*.*"))
     empty.write_bytes(b"")
-    with pytest.raises(UseError, match=rf"^{empty} is empty \(0 bytes\)"):
+    with pytest.raises(UserError, match=rf"^{empty} is empty \(0 bytes\)"):
         listed(SMALL, root)
 
 

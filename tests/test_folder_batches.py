@@ -9,7 +9,7 @@ from degradation.data.batches import generator
 from degradation.data.folder import load
 from degradation.data.manifest import listed
 from degradation.data.streaming import PIECE, Loader, StreamedBatches, StreamedCleanBatches, epoch_draws
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Recipe
 from tests.made_folder import SMALL, images, make
 from tests.test_folder import own_cache, slow_cut  # noqa: F401
@@ -137,7 +137,7 @@ def test_workers_decode_a_bounded_number_of_examples_ahead(folder):
 
 
 def test_a_batch_larger_than_the_folder_is_refused(folder):
-    with pytest.raises(UseError, match=r"recipe.batch is 37, above the 36 training examples"):
+    with pytest.raises(UserError, match=r"recipe.batch is 37, above the 36 training examples"):
         batches(folder, recipe=Recipe(batch=37))
 
 
@@ -160,7 +160,7 @@ def test_an_image_that_becomes_unreadable_ends_the_batch_in_one_line(tmp_path, w
     source = batches(load(listed(SMALL, root), root), workers)
     for file in (root / "train").rglob("3.png"):
         file.write_bytes(b"no image")
-    with pytest.raises(UseError, match=r"3.png cannot be read as an image") as caught:
+    with pytest.raises(UserError, match=r"3.png cannot be read as an image") as caught:
         taken(source, range(4))
     assert "\n" not in str(caught.value)
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from degradation.cli.reproduce import rerun
 from degradation.data import streaming
 from degradation.data.manifest import listed
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import runner
 from degradation.runtime.environment import Environment, Options
 from degradation.runtime.progress import silent
@@ -26,7 +26,7 @@ from degradation.study import library
 from degradation.study.results import load
 from degradation.training import cost
 from degradation.training.checkpoint import decode, encode
-from degradation.training.trainer import Host, Stopped, Training
+from degradation.training.trainer import RunCallbacks, Stopped, Training
 from tests import calling
 from tests.made_folder import SMALL, images, make, run_spec
 from tests.test_folder import own_cache  # noqa: F401
@@ -51,7 +51,7 @@ def carried_out(run, folder, workers=0, stops=()):
         training = Training(run, source, environment, silent)
         if kept is not None:
             training.resume(decode(kept))
-        host = Host(
+        host = RunCallbacks(
             should_stop=lambda stop=stop, training=training: training.position == stop,
             save=lambda: None,
             keep_snapshot=lambda step: None,
@@ -137,7 +137,7 @@ def test_a_folder_that_changed_is_refused(folder, done, tmp_path):
     shutil.copytree(done.folder.path, tmp_path / "runs" / "s")
     changed = shutil.copytree(folder, tmp_path / "changed")
     (changed / "train" / "ant" / "3.png").unlink()
-    with pytest.raises(UseError, match=r"not the folder that the study was begun with: expected 36 .* found 35 "):
+    with pytest.raises(UserError, match=r"not the folder that the study was begun with: expected 36 .* found 35 "):
         runner.run(study(seeds=(1,)), name="s", root=tmp_path / "runs", options=options(changed))
 
 
@@ -196,7 +196,7 @@ MACHINE = ["--jobs", "1", "--threads", "1", "--yes"]
 
 def test_the_imagenet_study_trains_stops_and_ends_as_if_it_had_not_stopped(command, folder, monkeypatch):
     line = ["run", "imagenet", "--dataset", f"folder:{folder}", *SMALLER, *QUICK, *MACHINE]
-    watch, stopped = Host.watch, []
+    watch, stopped = RunCallbacks.watch, []
 
     def interrupted(self):
         if len(stopped) < 4:  # twice in the timing of steps and evaluations of each run, then while it is trained
@@ -205,7 +205,7 @@ def test_the_imagenet_study_trains_stops_and_ends_as_if_it_had_not_stopped(comma
             stopped.append(os.kill(os.getpid(), signal.SIGINT))
         watch(self)
 
-    monkeypatch.setattr(Host, "watch", interrupted)
+    monkeypatch.setattr(RunCallbacks, "watch", interrupted)
     said = command(*line, "--workers", "2")
     assert said.status == 130, said.err
     assert "the same command continues it" in said.err

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from degradation.cli.options import MachineOptions
-from degradation.errors import UseError
-from degradation.launchers.attempts import Attempt, Books, Work
-from degradation.launchers.local import Crew
+from degradation.errors import UserError
+from degradation.launchers.attempts import Attempt, RetryTracker, Work
+from degradation.launchers.local import WorkerPool
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress
@@ -47,7 +47,7 @@ def test_the_options_of_a_cluster_reach_the_runner():
     ],
 )
 def test_an_impossible_option_of_a_cluster_is_named(machine, message):
-    with pytest.raises(UseError) as refused:
+    with pytest.raises(UserError) as refused:
         machine.checked()
     assert str(refused.value).startswith(message)
 
@@ -99,9 +99,9 @@ def test_a_share_that_is_asked_for_is_taken_and_without_a_gpu_a_run_takes_its_co
 
 
 def test_what_cannot_be_shared_out_is_refused():
-    with pytest.raises(UseError, match="--device mps"):
+    with pytest.raises(UserError, match="--device mps"):
         share_of(Options(device="mps"), [GPU_NODE], 1)
-    with pytest.raises(UseError, match="expected one of them"):
+    with pytest.raises(UserError, match="expected one of them"):
         share_of(Options(device="cpu", gpus_per_run=0.5), [GPU_NODE], 1)
 
 
@@ -140,7 +140,7 @@ class Ending:
 def test_a_worker_that_ends_by_the_signal_that_stops_the_study_was_stopped_and_did_not_die(tmp_path):
     said: list[Progress] = []
     work = Work(root=str(tmp_path), study="s", options=Options())
-    crew = Crew(work, said.append, lambda: True)
+    crew = WorkerPool(work, said.append, lambda: True)
     assert list(crew._messages([Ending()])) == [RUN]
     assert (said, crew.books.failed) == ([], {})
 
@@ -166,9 +166,9 @@ print("ended")
 # Books
 
 
-def books(tmp_path: Path, retries: int) -> tuple[Books, list[Progress]]:
+def books(tmp_path: Path, retries: int) -> tuple[RetryTracker, list[Progress]]:
     said: list[Progress] = []
-    return Books(StudyFolder(tmp_path, "s"), said.append, retries), said
+    return RetryTracker(StudyFolder(tmp_path, "s"), said.append, retries), said
 
 
 def failure(why: str = "odd", cause="error") -> Attempt:
@@ -204,7 +204,7 @@ def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
     run = RunSpec.model_validate(folder.spec(folder.run_ids()[0]))
     said: list[Progress] = []
-    kept = Books(folder, said.append, 3)
+    kept = RetryTracker(folder, said.append, 3)
     if heard:
         kept.heard(Progress(run_id=run.run_id, phase="finished"))
     assert kept.ended(run, failure("its node died", "died")) is None

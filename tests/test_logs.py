@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import local, runner, worker_log
-from degradation.launchers.attempts import Attempt, Books, Work
+from degradation.launchers.attempts import Attempt, RetryTracker, Work
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress, silent
 from degradation.spec import grid
@@ -148,7 +148,7 @@ def test_a_long_log_loses_its_middle(folder, monkeypatch):
 
 def test_a_log_that_cannot_be_written_fails_no_run(folder, monkeypatch):
     def refused(*_):
-        raise UseError("the disk is full")
+        raise UserError("the disk is full")
 
     monkeypatch.setattr(run_logs, "write", refused)
 
@@ -182,7 +182,7 @@ def test_why_a_worker_died_stands_below_what_it_said(command: Command):
     folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
     run_id = folder.run_ids()[0]
     run_logs.write(folder, run_id, "20260101-000000-000-far.away-7", "first\nevaluate\n")
-    Books(folder, silent, 1).ended(RUN, Attempt(why="its worker process died", cause="died"))
+    RetryTracker(folder, silent, 1).ended(RUN, Attempt(why="its worker process died", cause="died"))
     for file, text in run_logs.read(folder, RUN.run_id).items():
         run_logs.write(folder, run_id, file, text)
     run_logs.write(folder, run_id, "29260101-000000-000-far.away-8", "second\nfinished\n")
@@ -216,7 +216,7 @@ def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):
 
 def test_the_arms_of_runs_that_share_a_name_are_shown(folder):
     run_ids = ("plain-8-s0-aaaaaaaa", "plain-8-s0-bbbbbbbb")
-    with pytest.raises(UseError, match=r"aaaaaaaa \(sgd\), plain-8-s0-bbbbbbbb \(adam\)"):
+    with pytest.raises(UserError, match=r"aaaaaaaa \(sgd\), plain-8-s0-bbbbbbbb \(adam\)"):
         run_logs.find(folder, "plain-8-s0", dict(zip(run_ids, ("sgd", "adam"), strict=True)))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from degradation.cli.options import FIELDS, MachineOptions, StudyOptions
 from degradation.cli.parser import MULTI_VALUE, expand
 from degradation.cli.validators import seconds
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import Options
 from degradation.spec import StudySpec, flatten
 
@@ -113,7 +113,7 @@ def test_a_setting_is_a_toml_value_or_a_bare_word(text: str, value: object) -> N
     ],
 )
 def test_what_contradicts_itself_is_refused(asked: StudyOptions, message: str) -> None:
-    with pytest.raises(UseError, match=message):
+    with pytest.raises(UserError, match=message):
         asked.fields()
 
 
@@ -124,7 +124,7 @@ def test_a_budget_is_hours_minutes_and_seconds(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", "0m", "m", "-3m", "1.5h", "3d", "30m1h"])
 def test_what_is_no_time_is_no_budget(text: str) -> None:
-    with pytest.raises(UseError, match="--budget: expected a time such as 90s"):
+    with pytest.raises(UserError, match="--budget: expected a time such as 90s"):
         seconds(text)
 
 
@@ -148,6 +148,6 @@ def test_machine_options_reach_the_runner() -> None:
     ],
 )
 def test_an_impossible_machine_option_is_named(machine: MachineOptions, message: str) -> None:
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         machine.checked()
     assert str(caught.value) == message

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from degradation import networks
 from degradation.data.batches import Batches
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.variants import kept
 from degradation.probes import PROBES, Measurement, Taps
 from degradation.runtime.distributed import Processes, check_shares, here, launching
@@ -16,9 +16,9 @@ from degradation.runtime.environment import Options, choose_environment, choose_
 from degradation.runtime.progress import silent
 from degradation.spec import Measure, Recipe, grid
 from degradation.study.library import stored
-from degradation.training.ghost_batches import Parts
+from degradation.training.ghost_batches import GhostBatches
 from degradation.training.lr_schedule import learning_rate
-from degradation.training.process_group import Team
+from degradation.training.process_group import ProcessGroup
 from degradation.training.trainer import Training
 from tests import made
 from tests.calling import Command, command, trained  # noqa: F401
@@ -138,7 +138,7 @@ def test_a_run_that_other_processes_continue_says_so():
     first = Training(run, made.images(), made.CPU, silent)
     first.position = 3
     two = Processes(count=2, local_count=2)
-    second = Training(run, made.images(), replace(made.CPU, processes=2), silent, Team(processes=two))
+    second = Training(run, made.images(), replace(made.CPU, processes=2), silent, ProcessGroup(processes=two))
     second.resume(first.checkpoint())
     assert second.facts["provenance"]["continued"] == "by 2 processes from step 3"
     first.resume(first.checkpoint())
@@ -157,7 +157,9 @@ def test_a_run_that_other_processes_continue_says_so():
 )  # fmt: skip
 def test_each_process_has_as_many_parts_and_rows(ghosts, processes, norm, expected):
     run = made.run_spec(ghost_batches=ghosts, batch=12).model_copy(update={"norm": norm})
-    shares = [Parts.of(run, Team(processes=Processes(rank=rank, count=processes))) for rank in range(processes)]
+    shares = [
+        GhostBatches.of(run, ProcessGroup(processes=Processes(rank=rank, count=processes))) for rank in range(processes)
+    ]
     count, own = expected
     assert {share.count for share in shares} == {count}
     assert [row for share in shares for row in share.rows] == list(range(12))
@@ -175,7 +177,7 @@ def test_each_process_has_as_many_parts_and_rows(ghosts, processes, norm, expect
     ],
 )
 def test_what_processes_cannot_share_is_refused(fields, count, sync, message):
-    with pytest.raises(UseError, match=message):
+    with pytest.raises(UserError, match=message):
         check_shares(made.run_spec(**fields), count, sync)
 
 
@@ -211,19 +213,19 @@ def test_processes_share_the_cores_and_train_one_run_at_a_time(three_processes, 
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(7)))
     assert cores() == 2
     assert choose_jobs(Options(), 8) == 1
-    with pytest.raises(UseError, match="--jobs 2: all processes of torchrun train one run at a time"):
+    with pytest.raises(UserError, match="--jobs 2: all processes of torchrun train one run at a time"):
         choose_jobs(Options(jobs=2), 8)
     environment = choose_environment(Options(device="cpu"), "fp32", 1)
     assert (environment.processes, environment.backend, environment.capture) == (3, "gloo", False)
 
 
 def test_synchronized_batch_norm_is_refused_without_cuda(three_processes):
-    with pytest.raises(UseError, match="synchronized batch norm for CUDA only, not for device cpu"):
+    with pytest.raises(UserError, match="synchronized batch norm for CUDA only, not for device cpu"):
         choose_environment(Options(device="cpu", sync_batch_norm=True), "fp32", 1)
 
 
 def test_a_captured_step_is_refused_for_several_processes(three_processes):
-    with pytest.raises(UseError, match="--capture: a step that several processes share"):
+    with pytest.raises(UserError, match="--capture: a step that several processes share"):
         choose_environment(Options(device="cpu", capture=True), "fp32", 1)
 
 

@@ -18,10 +18,10 @@ from degradation.runtime.progress import silent
 from degradation.spec import Measure
 from degradation.training.lr_schedule import learning_rate
 from degradation.training.step import forward
-from degradation.training.trainer import Host, Training
+from degradation.training.trainer import RunCallbacks, Training
 from tests import made
 
-QUIET = Host(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
+QUIET = RunCallbacks(should_stop=lambda: False, save=lambda: None, keep_snapshot=lambda step: None, save_seconds=1e9)
 STEPS = 3
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from degradation import networks
 from degradation.cli.probe import NORMALIZATIONS, channels_of
 from degradation.data.synthetic import make
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Synthetic
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
@@ -349,7 +349,7 @@ def test_a_mean_image_of_another_size_is_refused(command, tmp_path):  # noqa: F8
 def test_channels_are_read_as_numbers():
     assert channels_of("0.1,0.2,0.3/1,2,4") == ((0.1, 0.2, 0.3), (1.0, 2.0, 4.0))
     assert channels_of("paper") is None
-    with pytest.raises(UseError):
+    with pytest.raises(UserError):
         channels_of("nan,0,0/nan,1,1")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import Options
 from degradation.spec import StudySpec, Synthetic
 from degradation.study.results import Results
@@ -44,7 +44,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     call: Callable[[], object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UseError) as refused:
+    with pytest.raises(UserError) as refused:
         call()
     assert str(refused.value).startswith(message)
     assert "--name" not in str(refused.value)
@@ -93,7 +93,7 @@ def test_one_column_may_be_named_alone(results: Results, frame: str) -> None:
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(
     results: Results, frame: str, columns: Any, message: str, meant: str
 ) -> None:
-    with pytest.raises(UseError) as refused:
+    with pytest.raises(UserError) as refused:
         results.frame(frame, columns)
     assert str(refused.value).startswith(message)
     assert not meant or str(refused.value).endswith(f"; did you mean {meant}?")
@@ -103,3 +103,9 @@ def test_the_package_lists_its_names_alone() -> None:
     assert {name for name in dir(degradation) if not name.startswith("__")} == {
         name for name in degradation.__all__ if not name.startswith("__")
     }
+
+
+def test_the_former_name_of_the_error_is_the_same_class_and_says_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="UserError"):
+        from degradation.errors import UseError
+    assert UseError is UserError

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import attempts as work
 from degradation.launchers import ray as launcher
 from degradation.launchers import ray_cluster as cluster_room
@@ -126,7 +126,7 @@ def test_a_node_on_which_every_run_fails_costs_none_where_another_can_take_them(
 def test_a_node_that_cannot_take_part_is_named_before_any_training(cluster, on, tmp_path):
     sick = made_cluster.add_node(cluster, DEGRADATION_DATA=str(tmp_path))
     study = made.study_spec(dataset={"name": "cifar10"})
-    with pytest.raises(UseError, match=rf"^node {os.uname().nodename}: CIFAR-10"):
+    with pytest.raises(UserError, match=rf"^node {os.uname().nodename}: CIFAR-10"):
         runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(**on), silent)
     cluster.remove_node(sick)
     assert not StudyFolder(tmp_path, "s").run_ids()
@@ -427,7 +427,7 @@ def test_a_share_that_no_node_has_is_named_before_it_is_waited_for(cluster, tmp_
 
 def test_a_node_with_another_version_ends_the_study_with_one_line(on, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tasks, "__version__", "0.0.9")  # of the command: the nodes have their own
-    with pytest.raises(UseError, match=r"node .* has degradation .*, the command 0\.0\.9"):
+    with pytest.raises(UserError, match=r"node .* has degradation .*, the command 0\.0\.9"):
         runner.carry_out(StudyFolder(tmp_path, "s"), STUDY, Options(**on), silent)
 
 
@@ -435,7 +435,7 @@ def test_a_node_that_does_not_see_the_root_ends_the_study_with_one_line(on, tmp_
     pretended(tmp_path, made_cluster.says_hello)
     (tmp_path / "s" / "study.json").unlink()
     lost = work.Work(root=str(tmp_path), study="s", options=Options(**on))
-    with pytest.raises(UseError, match=r"no study s in .*same folder on every node \(NFS\)"):
+    with pytest.raises(UserError, match=r"no study s in .*same folder on every node \(NFS\)"):
         launcher.launch(lost, RUNS, silent, lambda: False)
 
 
@@ -472,7 +472,7 @@ def test_a_port_where_something_else_listens_is_no_cluster(monkeypatch, said, wh
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(UseError, match=f"no Ray cluster answers there .*{why}"):
+        with pytest.raises(UserError, match=f"no Ray cluster answers there .*{why}"):
             cluster_room._reach(f"127.0.0.1:{server.getsockname()[1]}", "here")
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from degradation import networks
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.reading import Asked, network_of
 from degradation.networks.weight_files import read_weights
 from degradation.training.checkpoint import encode_weights
@@ -33,7 +33,7 @@ def with_tensor(change, where=WHERE):
 
 
 def refused_file(file=Path("x.pt")):
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         network_of(read_weights(file), Asked())
     said = str(caught.value)
     assert "\n" not in said
@@ -314,7 +314,7 @@ def test_a_damaged_file_is_refused_wherever_it_is_cut_or_changed():
     whole, generator = Path("whole.pt").read_bytes(), np.random.default_rng(0)
     for place in generator.integers(0, 20_000, 60):
         Path("x.pt").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with contextlib.suppress(UseError):  # a weight may be another number
+        with contextlib.suppress(UserError):  # a weight may be another number
             network_of(read_weights(Path("x.pt")), Asked())
 
 

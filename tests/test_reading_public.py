@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.reading import Asked, network_of
 from degradation.networks.weight_files import read_weights
 
@@ -191,7 +191,7 @@ def same(network, made, inputs=IMAGES):
 
 
 def refused(tensors, **asked):
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         read(tensors, **asked)
     said = str(caught.value)
     assert "\n" not in said

@@ -12,7 +12,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from degradation import networks
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.reading import Asked, network_of
 from degradation.networks.state_dicts import fill
 from degradation.networks.weight_files import PassedOver, read_weights
@@ -29,7 +29,7 @@ def refused(tensors, asked=("residual", 8), path=None):
     """What is said of a file that holds these tensors, read as weights of the network asked for."""
     path = path or Path("x.pt")
     torch.save(tensors, path)
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         fill(networks.network(*asked, seed=None), read_weights(path), "this")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -101,7 +101,7 @@ def test_a_tensor_that_is_not_finite_is_named_and_the_network_left_as_it_was():
     assert "not finite (NaN or infinite) is module.conv1.weight; module.layer2.0.bn1.running_var:" in said
     torch.save(tensors, "x.pt")
     made = networks.network("residual", 8, seed=1)
-    with pytest.raises(UseError):
+    with pytest.raises(UserError):
         fill(made, read_weights(Path("x.pt")), "this")
     assert torch.equal(made.fc.bias, state(seed=1)["fc.bias"])
 
@@ -111,7 +111,7 @@ def test_a_negative_variance_is_named_and_the_network_left_as_it_was():
     assert "negative is module.layer2.0.bn1.running_var:" in refused(public(tensors))
     torch.save(tensors, "x.pt")
     made = networks.network("residual", 8, seed=1)
-    with pytest.raises(UseError):
+    with pytest.raises(UserError):
         fill(made, read_weights(Path("x.pt")), "this")
     assert torch.equal(made.fc.bias, state(seed=1)["fc.bias"])
     refused(state() | {"layer2.0.bn1.running_var": torch.zeros(31)})  # another shape is said before
@@ -185,7 +185,7 @@ def test_what_is_passed_over_is_not_made_at_all():
 @pytest.mark.parametrize("content", [b"hello, these are no weights", b"# readme", b"\x00" * 40])
 def test_a_file_of_another_kind_is_said_to_be_none(content):
     Path("text.th").write_bytes(content)
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         read_weights(Path("text.th"))
     assert str(caught.value) == (
         "cannot read text.th as weights: it is neither safetensors nor a file that torch saved"
@@ -196,19 +196,19 @@ def test_a_file_of_another_kind_is_said_to_be_none(content):
 def test_of_a_file_cut_short_a_whole_sentence_of_torch_is_said(form, words):
     torch.save(state(), "whole.pt", _use_new_zipfile_serialization=form)
     Path("cut.pt").write_bytes(Path("whole.pt").read_bytes()[:-40_000])
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         read_weights(Path("cut.pt"))
     assert words in str(caught.value)
     assert str(caught.value).endswith("): it is damaged or cut short")
     assert len(str(caught.value)) < 160
     Path("cut.pt").write_bytes(Path("whole.pt").read_bytes()[:20])
-    with pytest.raises(UseError, match="damaged or cut short"):
+    with pytest.raises(UserError, match="damaged or cut short"):
         read_weights(Path("cut.pt"))
 
 
 def test_safetensors_without_a_tensor_are_refused():
     save_file({}, "none.safetensors")
-    with pytest.raises(UseError, match="holds no tensors by name"):
+    with pytest.raises(UserError, match="holds no tensors by name"):
         read_weights(Path("none.safetensors"))
 
 

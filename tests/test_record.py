@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.layout import inferred
 
 STEPS = 3
@@ -422,7 +422,7 @@ def test_only_what_is_asked_for_is_recorded():
     with degradation.record(model, gradients=False) as rec:
         train(model, images, 1)
     assert list(rec.frames) == ["responses"]
-    with pytest.raises(UseError, match="no frame 'gradients'"):
+    with pytest.raises(UserError, match="no frame 'gradients'"):
         rec.frame("gradients")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.recording import backward_hooks, grad_scaler, module_hooks, recorder, updates, weights
 
 
@@ -34,7 +34,7 @@ def test_a_running_recording_is_not_entered_again_and_nothing_is_left_behind(bef
         for _ in range(before):
             step(model)
         hooks = hooks_of(model)
-        with pytest.raises(UseError, match=r"^record: this recording is running already[^\n]*$"):
+        with pytest.raises(UserError, match=r"^record: this recording is running already[^\n]*$"):
             rec.__enter__()
         assert hooks_of(model) == hooks
         step(model)

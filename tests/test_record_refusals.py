@@ -5,7 +5,7 @@ import torchvision
 from torch import nn
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from degradation.errors import UseError
     ],
 )
 def test_what_cannot_be_recorded_is_refused_in_one_line(asked, said):
-    with pytest.raises(UseError, match=r"^[^\n]+$") as refused:
+    with pytest.raises(UserError, match=r"^[^\n]+$") as refused:
         degradation.record(torchvision.models.resnet18(), **asked)
     assert said in str(refused.value)
 
@@ -39,11 +39,11 @@ def test_what_cannot_be_recorded_is_refused_in_one_line(asked, said):
     ],
 )
 def test_what_is_no_readable_network_is_refused_in_one_line(model, said):
-    with pytest.raises(UseError, match=r"^[^\n]+$") as refused:
+    with pytest.raises(UserError, match=r"^[^\n]+$") as refused:
         degradation.record(model)
     assert said in str(refused.value)
 
 
 def test_a_network_without_layers_is_refused():
-    with pytest.raises(UseError, match="no convolution, linear layer or norm"):
+    with pytest.raises(UserError, match="no convolution, linear layer or norm"):
         degradation.record(nn.ReLU())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 
@@ -62,7 +62,7 @@ def test_a_script_that_fails_leaves_the_hooks():
 
 @pytest.mark.parametrize("made", [torch.jit.script, lambda model: torch.jit.trace(model, torch.randn(3, 4))])
 def test_a_scripted_network_is_refused_with_the_cause(made):
-    with pytest.raises(UseError, match=r"^record: a scripted or traced network [^\n]*$"):
+    with pytest.raises(UserError, match=r"^record: a scripted or traced network [^\n]*$"):
         degradation.record(made(Net()))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 
 def recorded(model, x, steps=1, **asked):
@@ -202,7 +202,7 @@ def test_nothing_recorded_is_said_and_not_drawn():
         pass
     assert "nothing was recorded" in rec.summary()
     assert list(rec.frame("responses").columns)[:2] == ["step", "layer"]
-    with pytest.raises(UseError, match="nothing to draw"):
+    with pytest.raises(UserError, match="nothing to draw"):
         rec.plot()
 
 
@@ -268,12 +268,12 @@ def test_every_number_becomes_a_scalar_of_tensorboard(tmp_path, monkeypatch):
     assert ("gradients/weight_grad_norm/3", norm, 1) in written
     rec.to_tensorboard(tmp_path)
     assert len(written) == 2 * 5 * (4 + 3)
-    with pytest.raises(UseError, match="nothing to write"):
+    with pytest.raises(UserError, match="nothing to write"):
         degradation.record(chain()).to_tensorboard(tmp_path)
 
 
 def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(UseError, match="pip install tensorboard") as refused:
+    with pytest.raises(UserError, match="pip install tensorboard") as refused:
         recorded(chain(), torch.randn(4, 8)).to_tensorboard(tmp_path)
     assert "\n" not in str(refused.value)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import degradation
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import runner
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
@@ -90,7 +90,7 @@ def test_python_trains_into_a_url(memory_root, local):
 
 
 def test_memory_is_not_shared_with_worker_processes(memory_root):
-    with pytest.raises(UseError, match="lives in one process: expected --jobs 1"):
+    with pytest.raises(UserError, match="lives in one process: expected --jobs 1"):
         degradation.run(made.study_spec(), name="s", root=memory_root, options=Options(jobs=2, threads=1))
 
 
@@ -122,7 +122,7 @@ def test_a_study_that_a_dead_command_holds_is_said_to_be_so(memory_root, monkeyp
     monkeypatch.setattr(StudyFolder, "study_lock", lambda folder: folder.store.lock(folder.name))  # does not wait
     folder = StudyFolder(memory_root, "s")
     assert lease.Lease(folder.store.objects, "s").take()  # and never renewed
-    with pytest.raises(UseError, match="changed by another process, or one that died within the last minute: try"):
+    with pytest.raises(UserError, match="changed by another process, or one that died within the last minute: try"):
         runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
 
 
@@ -162,7 +162,7 @@ def test_a_store_that_stays_away_is_given_up_in_one_line(s3_root, away, monkeypa
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.05)
     store = store_at(s3_root)
     with pytest.raises(
-        UseError, match=r"^s3://.*unreachable for 0 seconds .*What is done so far is kept: run again\.$"
+        UserError, match=r"^s3://.*unreachable for 0 seconds .*What is done so far is kept: run again\.$"
     ):
         store.write("s/a", b"1")
     said = capsys.readouterr().err
@@ -172,7 +172,7 @@ def test_a_store_that_stays_away_is_given_up_in_one_line(s3_root, away, monkeypa
 def test_a_stop_request_is_not_kept_waiting(s3_root, away, monkeypatch):
     store, asked, lines = store_at(s3_root), threading.Event(), []
     store.attend(lambda line: (lines.append(line), asked.set()), asked.is_set)
-    with pytest.raises(UseError, match="unreachable and a stop was asked for"):
+    with pytest.raises(UserError, match="unreachable and a stop was asked for"):
         store.read("s/a")
     assert len(lines) == 1
 
@@ -231,7 +231,7 @@ def test_what_will_not_pass_is_said_at_once(error, why):
     assert not is_transient(error)
     assert not is_missing(error)
     assert not is_taken(error)
-    with pytest.raises(UseError, match=rf"^s3://b/x: .*{why}"):
+    with pytest.raises(UserError, match=rf"^s3://b/x: .*{why}"):
         raise refused(error, "s3://b/x")
 
 
@@ -250,7 +250,7 @@ def test_a_refusal_comes_through_a_store_at_once(s3_root, monkeypatch):
         raise answer(403, "AccessDenied")
 
     monkeypatch.setattr(store.objects, "get", denied)
-    with pytest.raises(UseError, match=f"{s3_root}/s/a: access denied"):
+    with pytest.raises(UserError, match=f"{s3_root}/s/a: access denied"):
         store.read("s/a")
     assert len(tries) == 1
 

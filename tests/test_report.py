@@ -11,7 +11,7 @@ import pytest
 
 from degradation.analysis import analyse
 from degradation.cli.reproduce import rerun
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import FIGURES
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
@@ -336,7 +336,7 @@ def test_an_interrupted_study_names_what_is_not_done(tmp_path: Path) -> None:
 def test_a_study_without_a_done_run_has_no_report(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path, "empty")
     folder.write_study(StudySpec().begun().model_dump(mode="json"))
-    with pytest.raises(UseError, match="no run of empty is done"):
+    with pytest.raises(UserError, match="no run of empty is done"):
         reported(folder)
     assert not (folder.path / "report.html").exists()
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from degradation.cli.progress import watching
 from degradation.data import load_images
-from degradation.errors import Interrupted, UseError
+from degradation.errors import Interrupted, UserError
 from degradation.launchers import runner
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
@@ -88,7 +88,7 @@ def test_a_study_grows_by_seeds_and_keeps_what_it_has(tmp_path):
 def test_a_study_on_disk_refuses_any_other_difference(tmp_path, change, field):
     folder = StudyFolder(tmp_path, "s")
     folder.write_study(made.study_spec().begun().model_dump(mode="json"))
-    with pytest.raises(UseError, match=rf"{field} = .*--name NEW"):
+    with pytest.raises(UserError, match=rf"{field} = .*--name NEW"):
         runner.carry_out(folder, made.study_spec(**change), ONE, silent)
 
 
@@ -103,7 +103,7 @@ def test_a_study_on_disk_keeps_its_warm_up_where_another_is_not_asked_for(tmp_pa
     assert (grown.recipe_at(8).warmup_steps, grown.recipe_at(8).padding) == (1, 3)
     assert grown.seeds == (0, 1)
     for named in ({"warmup_steps": "half", "padding": "default"}, {"warmup_steps": "default", "padding": 1}):
-        with pytest.raises(UseError, match=r"has recipe\.(warmup_steps|padding) = .*--name NEW"):
+        with pytest.raises(UserError, match=r"has recipe\.(warmup_steps|padding) = .*--name NEW"):
             runner.grow(folder, made.study_spec(recipe=named))
 
 
@@ -332,7 +332,7 @@ def test_a_damaged_file_of_a_done_run_is_reported_and_nothing_is_overwritten(tmp
     assert "clean s --run" in outcome.failed[results.run_ids[0]]
     assert len(outcome.finished) == 1
     assert victim.read_bytes().endswith(b"x")
-    with pytest.raises(UseError, match=r"curves\.parquet"):
+    with pytest.raises(UserError, match=r"curves\.parquet"):
         load(results.folder.path)["curves"]
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from degradation.cli import train
-from degradation.errors import Interrupted, UseError
+from degradation.errors import Interrupted, UserError
 from degradation.launchers import runner
 from degradation.launchers.runner import Outcome
 from degradation.runtime.environment import Options
@@ -253,7 +253,7 @@ class Dying:
 
 
 def test_an_error_of_use_while_training_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome_of(monkeypatch, UseError("no CIFAR-10 here"))
+    outcome_of(monkeypatch, UserError("no CIFAR-10 here"))
     said = command("run", *TINY)
     assert (said.status, said.err) == (2, "degradation: no CIFAR-10 here\n")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.store import StudyFolder
 from degradation.store.local import LocalStore
 
@@ -38,7 +38,7 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_no_rubbish(folder, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UseError, match="No space left on device"):
+    with pytest.raises(UserError, match="No space left on device"):
         folder.write_checkpoint("r", b"new")
     assert folder.checkpoint("r") == b"old"
     assert not list(folder.run_path("r").glob(".writing-*"))
@@ -159,7 +159,7 @@ def test_a_lock_is_held_once(folder):
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "-x", ".hidden", "a b"])
 def test_a_name_that_would_leave_the_folder_is_refused(tmp_path, name):
-    with pytest.raises(UseError, match="a study's name"):
+    with pytest.raises(UserError, match="a study's name"):
         StudyFolder(tmp_path, name)
 
 

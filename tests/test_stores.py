@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.launchers import runner
 from degradation.store import StudyFolder, Url, as_place, folder_at, store_at
 from degradation.study.library import locate, on_disk
@@ -181,13 +181,13 @@ def test_a_store_that_creates_over_what_is_there_is_refused(s3_root, monkeypatch
         return await call(method, *arguments, **named)
 
     monkeypatch.setattr(folder.store.objects.fs, "_call_s3", without_condition)
-    with pytest.raises(UseError, match="creates a file where there is one already"), folder.lock("r"):
+    with pytest.raises(UserError, match="creates a file where there is one already"), folder.lock("r"):
         pass
 
 
 def test_a_protocol_that_cannot_create_exclusively_is_read_and_refused_for_work(tmp_path):
     store = store_at(f"dir::file://{tmp_path}")
-    with pytest.raises(UseError, match="can be read, but two processes cannot be kept apart"), store.lock("r"):
+    with pytest.raises(UserError, match="can be read, but two processes cannot be kept apart"), store.lock("r"):
         pass
     assert not store.is_locked("r")
 
@@ -211,7 +211,7 @@ def test_a_url_keeps_its_slashes(text, name, parent):
 
 
 def test_a_url_that_went_through_pathlib_is_refused():
-    with pytest.raises(UseError, match="give it as text"):
+    with pytest.raises(UserError, match="give it as text"):
         as_place(Path("s3://bucket/runs"))
 
 
@@ -219,7 +219,7 @@ def test_a_url_that_went_through_pathlib_is_refused():
     ("text", "meant"), [("s3:/bucket/runs", "s3://bucket/runs"), ("file:/tmp/runs", "file:///tmp/runs")]
 )
 def test_a_url_with_one_slash_is_no_folder_here(text, meant):
-    with pytest.raises(UseError, match=f"^{text}: did you mean {meant}\\?$"):
+    with pytest.raises(UserError, match=f"^{text}: did you mean {meant}\\?$"):
         as_place(text)
     assert as_place("C:/runs") == Path("C:/runs")
 
@@ -256,18 +256,18 @@ def test_a_file_url_is_a_path(tmp_path):
 
 
 def test_a_protocol_that_nobody_knows_is_one_line():
-    with pytest.raises(UseError, match=r"nonsense://x: expected a path, s3://BUCKET/PATH"):
+    with pytest.raises(UserError, match=r"nonsense://x: expected a path, s3://BUCKET/PATH"):
         store_at("nonsense://x")
 
 
 WITHOUT = """
 import sys
 sys.modules["{missing}"] = None
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store import store_at
 try:
     store_at("{url}")
-except UseError as error:
+except UserError as error:
     print(error)
 """
 

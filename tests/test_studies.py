@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.spec import PAPER_STEPS, StudyRecipe, StudySpec, Synthetic
 from degradation.store import StudyFolder
 from degradation.study import library
@@ -29,7 +29,7 @@ def written(text: str) -> Path:
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         library.read(written(text))
     return str(caught.value)
 
@@ -172,12 +172,12 @@ def test_what_is_not_toml_is_said_with_the_line_and_column() -> None:
 
 def test_a_file_that_is_not_text_is_refused() -> None:
     Path("x.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UseError, match=r"cannot read x\.toml: it is not UTF-8 text"):
+    with pytest.raises(UserError, match=r"cannot read x\.toml: it is not UTF-8 text"):
         library.read("x.toml")
 
 
 def test_a_missing_file_lists_what_there_is() -> None:
-    with pytest.raises(UseError, match=r"no file quickstar\.toml: .* did you mean quickstart\?"):
+    with pytest.raises(UserError, match=r"no file quickstar\.toml: .* did you mean quickstart\?"):
         library.read("quickstar.toml")
 
 
@@ -243,7 +243,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
     ],
 )
 def test_an_impossible_option_is_named_with_what_was_expected(field: str, value: object, message: str) -> None:
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         library.resolve("quickstart", {field: value}, said={field: "--option"})
     assert str(caught.value) == f"--option: {message}"
 
@@ -252,14 +252,14 @@ def test_a_rule_between_two_options_blames_both() -> None:
     options = {"recipe.steps": 100, "recipe.momentum": 0.5, "recipe.warmup_steps": 200}
     said = {"recipe.steps": "--steps", "recipe.momentum": "--set", "recipe.warmup_steps": "--warmup-steps"}
     with pytest.raises(
-        UseError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100: lower warmup_steps$"
+        UserError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100: lower warmup_steps$"
     ):
         library.resolve(None, options, said=said)
 
 
 def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
     StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
-    with pytest.raises(UseError) as caught:
+    with pytest.raises(UserError) as caught:
         library.resolve("quickstat")
     assert str(caught.value) == (
         f"no study 'quickstat': those that ship are {', '.join(SHIPPED)}; under runs are mine; did you mean quickstart?"
@@ -273,7 +273,7 @@ def test_a_study_on_disk_is_located_by_name_or_path() -> None:
     StudyFolder("runs", "mine").write_study(StudySpec().begun().model_dump(mode="json"))
     assert library.locate("mine").path == Path("runs/mine")
     assert library.locate("runs/mine", root="elsewhere").path == Path("runs/mine")
-    with pytest.raises(UseError, match=r"no study 'mime' on disk: under runs are mine; did you mean mine\?"):
+    with pytest.raises(UserError, match=r"no study 'mime' on disk: under runs are mine; did you mean mine\?"):
         library.locate("mime")
 
 

@@ -13,15 +13,15 @@ from degradation.errors import DamagedError
 from degradation.runtime.progress import silent
 from degradation.spec import Measure, Recipe
 from degradation.training.checkpoint import decode, encode
-from degradation.training.evaluation import Watched
+from degradation.training.evaluation import EvalSplit
 from degradation.training.execute import check_fit
 from degradation.training.lr_schedule import learning_rate
-from degradation.training.trainer import Host, Stopped, Training
+from degradation.training.trainer import RunCallbacks, Stopped, Training
 from tests import made
 
 
 def host(stop=lambda: False, save=lambda: None, save_seconds=1e9, keep=lambda step: None):
-    return Host(should_stop=stop, save=save, keep_snapshot=keep, save_seconds=save_seconds)
+    return RunCallbacks(should_stop=stop, save=save, keep_snapshot=keep, save_seconds=save_seconds)
 
 
 def trained(run, **images):
@@ -147,7 +147,7 @@ def test_clean_error_with_batch_statistics_is_that_of_training_mode_on_each_batc
         F.cross_entropy(reference(images), labels, reduction="sum").item()
         for images, labels in training.clean["test"](None)
     )
-    found = training.evaluate(Watched(batches=training.clean["test"]), "batch")
+    found = training.evaluate(EvalSplit(batches=training.clean["test"]), "batch")
     assert found.loss == pytest.approx(total / 20, rel=1e-6)
 
 
@@ -155,7 +155,7 @@ def test_clean_error_with_batch_statistics_is_that_of_training_mode_on_each_batc
 def test_an_evaluation_leaves_the_network_untouched(statistics):
     training = trained(made.run_spec(steps=2))
     before = weights(training)
-    training.evaluate(Watched(batches=training.clean["train"]), statistics)
+    training.evaluate(EvalSplit(batches=training.clean["train"]), statistics)
     assert same(before, weights(training))
     assert training.state.network.training
     assert all(module.training for module in training.state.network.modules())

@@ -9,7 +9,7 @@ from degradation.analysis.errors import CLAIMED
 from degradation.analysis.estimates import ComparedEstimate, Estimate, StudyComparison
 from degradation.analysis.estimating import estimates
 from degradation.analysis.intervals import PAIRED, in_factors, of_difference, of_values
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import flatten
 from degradation.study.results import Results
 
@@ -36,7 +36,7 @@ def compare(a: Results, b: Results) -> StudyComparison:
 
     Paired by seed where both have the same seeds: equal seeds, images and depth mean equal batches, and equal initial
     weights where the networks are alike; else Welch's interval. Recipe, initialization, shortcut, seeds and steps may
-    differ and are listed. Raises UseError, naming the field, where the data set, the examples behind an error, or
+    differ and are listed. Raises UserError, naming the field, where the data set, the examples behind an error, or
     every network or depth differs: their numbers are then not of one kind.
     """
     fields_a, fields_b = flatten(a.study), flatten(b.study)
@@ -53,7 +53,7 @@ def compare(a: Results, b: Results) -> StudyComparison:
     if not rows:
         lost = f" ({left_out[0]})" if left_out else ""
         shared = f"{a.name} and {b.name} have no estimate in common{lost}"
-        raise UseError(f"{shared}: expected done runs of equal network, depth and arm")
+        raise UserError(f"{shared}: expected done runs of equal network, depth and arm")
     names = [name for name in dict.fromkeys([*fields_a, *fields_b]) if not name.startswith(PRESENTATION)]
     differing = {
         name: (fields_a.get(name), fields_b.get(name)) for name in names if fields_a.get(name) != fields_b.get(name)
@@ -77,7 +77,7 @@ def _same_data(a: Results, b: Results, fields_a: Mapping[str, Any], fields_b: Ma
     for name in names:
         one, other = fields_a.get(name), fields_b.get(name)
         if one != other:
-            raise UseError(
+            raise UserError(
                 f"{a.name} and {b.name} cannot be compared: {name} is {one} and {other}; "
                 "compare studies of the same images"
             )
@@ -86,7 +86,7 @@ def _same_data(a: Results, b: Results, fields_a: Mapping[str, Any], fields_b: Ma
 def _in_common(a: Results, b: Results, name: str) -> None:
     one, other = getattr(a.study, name), getattr(b.study, name)
     if not set(one) & set(other):
-        raise UseError(
+        raise UserError(
             f"{a.name} and {b.name} cannot be compared: they have no {name} in common "
             f"({_listed(one)}; {_listed(other)}); compare studies that share one"
         )
@@ -99,7 +99,7 @@ def _listed(values: tuple[Any, ...]) -> str:
 def _same_examples(a: Results, b: Results, one: Estimate, other: Estimate) -> None:
     mine, theirs = one.context.get("examples"), other.context.get("examples")
     if mine != theirs:
-        raise UseError(
+        raise UserError(
             f"{a.name} and {b.name} cannot be compared: the {one.context['split']} error of {one.label} is of {mine} "
             f"and {theirs} examples; compare errors of the same images"
         )

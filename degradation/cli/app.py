@@ -31,7 +31,7 @@ from degradation.cli.run import run
 from degradation.cli.status import status
 from degradation.cli.streams import let_go, tolerant_streams
 from degradation.cli.studies import studies
-from degradation.errors import DamagedRun, Interrupted, Parted, UnknownStudy, UseError
+from degradation.errors import DamagedRun, Interrupted, ProcessGroupLost, UnknownStudy, UserError
 from degradation.runtime.distributed import here, launching
 
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -138,9 +138,9 @@ def _carried_out(arguments: list[str]) -> int:
     except UnknownStudy as error:
         option = behind(arguments, error.name)
         return _say(f"{error}{f'; or is it meant for {option}?' if option else ''}", USE_ERROR)
-    except UseError as error:
+    except UserError as error:
         return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
-    except Parted as error:
+    except ProcessGroupLost as error:
         return _say(str(error), RUN_FAILED) if error.own else RUN_FAILED
     except Interrupted as error:
         return _say(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
@@ -154,10 +154,10 @@ def _carried_out(arguments: list[str]) -> int:
 
 
 def _check_lengths(arguments: Sequence[str]) -> None:
-    """UseError for what is longer than any name or number: Python reads no integer of that many digits."""
+    """UserError for what is longer than any name or number: Python reads no integer of that many digits."""
     for argument in arguments:
         if len(argument) > LONGEST:
-            raise UseError(f"{argument[:20]}...: expected at most {LONGEST:,} characters, not {len(argument):,}")
+            raise UserError(f"{argument[:20]}...: expected at most {LONGEST:,} characters, not {len(argument):,}")
 
 
 def _explained(error: Any) -> str:

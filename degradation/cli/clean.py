@@ -7,7 +7,7 @@ import typer
 
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import Name, RootOption, YesOption
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.study import library
 
 
@@ -27,7 +27,7 @@ def clean(
     folder, out = library.locate(name, root), console()
     asked = [name for name, given in (("--run", run), ("--weights", weights), ("--all", whole)) if given]
     if len(asked) > 1:
-        raise UseError(f"{' and '.join(asked)}: expected one of them")
+        raise UserError(f"{' and '.join(asked)}: expected one of them")
     if run:
         items = cleanup.one_run(folder, run)
     else:

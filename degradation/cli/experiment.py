@@ -9,7 +9,7 @@ import typer
 from degradation.cli.exit_codes import DONE, RUN_FAILED
 from degradation.cli.options import FormatsOption, JsonOption, MachineOptions, Name, RootOption, formats_of
 from degradation.cli.parser import spread
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.experiments import REGISTRY
 from degradation.spec import NETWORKS
 from degradation.spec.validation import suggestion
@@ -46,19 +46,19 @@ class Chosen:
     ] = None
 
     def of(self, results: "Results") -> tuple[str, ...]:
-        """The ids of the runs. UseError for a value that no run of the study has, or where no run has all."""
+        """The ids of the runs. UserError for a value that no run of the study has, or where no run has all."""
         chosen = results.specs
         for option, wanted in asdict(self).items():
             field = option.removesuffix("s")
             known = sorted({getattr(spec, field) for spec in results.specs.values()})
             if odd := [value for value in wanted or () if value not in known]:
                 has = ", ".join(map(str, known)) or "none yet"
-                raise UseError(
+                raise UserError(
                     f"--{option}: no run of {results.name} that is done has {field} {odd[0]}: expected {has}"
                 )
             chosen = {r: spec for r, spec in chosen.items() if wanted is None or getattr(spec, field) in wanted}
         if results.specs and not chosen:
-            raise UseError(f"no run of {results.name} that is done has the depth, network and seed asked for together")
+            raise UserError(f"no run of {results.name} that is done has the depth, network and seed asked for together")
         return tuple(chosen)
 
 
@@ -100,7 +100,7 @@ def experiment(
 
     out, among = console(stderr=as_json), chosen.of(Results(folder))
     if anew and chosen != Chosen():
-        raise UseError(
+        raise UserError(
             "--anew measures every run again, so that all have the same settings: leave out the choice of runs"
         )
     for each in wanted:  # what is refused is refused before anything is measured
@@ -120,7 +120,7 @@ def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     for each in experiments:
         if each not in REGISTRY:
             choices = ", ".join(REGISTRY)
-            raise UseError(f"no experiment {each!r}: choose from {choices}{suggestion(each, REGISTRY)}")
+            raise UserError(f"no experiment {each!r}: choose from {choices}{suggestion(each, REGISTRY)}")
     return tuple(dict.fromkeys(experiments))
 
 
@@ -155,7 +155,7 @@ def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], ou
     for name in names:
         try:
             paths += [str(path) for path in draw(results, (name,), formats, folder.figures_path()).paths]
-        except UseError as missing:
+        except UserError as missing:
             out.print(f"figure {name} is left out: {missing}", soft_wrap=True)
     for path in paths:
         out.print(f"figure {path}", soft_wrap=True)

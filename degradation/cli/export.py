@@ -8,7 +8,7 @@ import typer
 
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import Name, RootOption, SkipDamagedOption
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store import Place, store_at
 from degradation.study import library
 
@@ -26,7 +26,7 @@ def export(
     """Write every frame of a study into one file each and print their paths."""
     folder = library.locate(name, root)
     if format not in ("csv", "parquet"):
-        raise UseError(f"--format: expected csv or parquet, not {format!r}")
+        raise UserError(f"--format: expected csv or parquet, not {format!r}")
 
     from degradation.cli.reading import results_of
 
@@ -38,12 +38,12 @@ def export(
 def export_frames(results: "Results", format: str, folder: str | Path) -> Iterator[Place]:
     """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
 
-    Raises UseError where no run is done, or where the folder cannot be written.
+    Raises UserError where no run is done, or where the folder cannot be written.
     """
     from degradation.frames.schemas import to_csv, to_parquet
 
     if not results.run_ids:
-        raise UseError(f"no run of {results.name} is done: there is nothing to export yet")
+        raise UserError(f"no run of {results.name} is done: there is nothing to export yet")
     store = store_at(folder)
     for name, data in results.items():
         if len(data):

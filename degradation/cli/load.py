@@ -8,7 +8,7 @@ import typer
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import JsonOption, Name, RootOption, SkipDamagedOption
 from degradation.cli.validators import one_of
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.study import library
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def load(
     wanted = None if frame is None else one_of("FRAME", frame, NAMES)
     results = results_of(folder, skip_damaged)
     if not results.run_ids:
-        raise UseError(f"no run of {results.name} is done: there is nothing to load yet")
+        raise UserError(f"no run of {results.name} is done: there is nothing to load yet")
     if wanted is None:
         rows = [row for row in (held(results, each) for each in NAMES) if row["rows"]]
     else:
@@ -62,14 +62,14 @@ def held(results: "Results", name: str) -> dict[str, Any]:
 
 
 def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
-    """The frame, or some of its columns. UseError where it has no such column, or no row yet."""
+    """The frame, or some of its columns. UserError where it has no such column, or no row yet."""
     known = results.columns(name)
     wanted = [one_of("COLUMN", column, known) for column in columns or () if known]
     data = results.frame(name, wanted) if wanted else results[name]
     if data.empty:
         from degradation.figures.tidy import missing  # matplotlib comes with it
 
-        raise UseError(f"frame {name} of {results.name} has no rows: it {missing(results, name)}")
+        raise UserError(f"frame {name} of {results.name} has no rows: it {missing(results, name)}")
     return data
 
 

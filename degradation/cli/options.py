@@ -10,7 +10,7 @@ import typer
 from degradation.cli.overrides import arms, setting
 from degradation.cli.parser import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.cli.validators import MOST, one_of, positive, ray_options
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import DEVICES, LAUNCHERS, Options, most
 from degradation.spec import NETWORKS, PROBES
 from degradation.spec.validation import suggestion
@@ -130,16 +130,16 @@ class StudyOptions:
         if self.dataset is None or not self.dataset.startswith(FOLDER):
             return None
         if not (place := self.dataset.removeprefix(FOLDER)):
-            raise UseError("--dataset folder:PATH: expected the folder that holds train and val behind the colon")
+            raise UserError("--dataset folder:PATH: expected the folder that holds train and val behind the colon")
         return Path(place)
 
     def fields(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Dotted field -> value, and -> the option that said it. UseError where two say the same."""
+        """Dotted field -> value, and -> the option that said it. UserError where two say the same."""
         values: dict[str, Any] = {}
         said: dict[str, str] = {}
         for field, value, option in (*self._named(), *arms(self.vary or ()), *map(setting, self.set or ())):
             if field in said:
-                raise UseError(f"{option}: {field} is given twice, here and by {said[field]}: leave one out")
+                raise UserError(f"{option}: {field} is given twice, here and by {said[field]}: leave one out")
             values[field], said[field] = value, option
         return values, said
 
@@ -188,7 +188,7 @@ def _dataset(text: str) -> str:
 
 def _probes(names: list[str]) -> list[str]:
     if NO_PROBE in names and len(names) > 1:
-        raise UseError(f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}")
+        raise UserError(f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}")
     return [] if names == [NO_PROBE] else names
 
 
@@ -258,9 +258,9 @@ class MachineOptions:
     ] = None
 
     def checked(self, folder: Path | None = None) -> Options:
-        """The options as the runner takes them, ``folder`` that of the images. UseError names the impossible one."""
+        """The options as the runner takes them, ``folder`` that of the images. UserError names the impossible one."""
         if folder is not None and self.data_dir is not None:
-            raise UseError(f"--data-dir {self.data_dir}: --dataset names a folder of images: leave one out")
+            raise UserError(f"--data-dir {self.data_dir}: --dataset names a folder of images: leave one out")
         launcher = one_of("--launcher", self.launcher, LAUNCHERS)
         bound = most(launcher)
         at_a_time = bound if launcher == "local" else (MOST, "")
@@ -280,9 +280,9 @@ class MachineOptions:
 
 
 def formats_of(asked: list[str] | None) -> list[str]:
-    """The file formats asked for, each once; png and svg where none was. UseError naming an unknown one."""
+    """The file formats asked for, each once; png and svg where none was. UserError naming an unknown one."""
     for format in asked or ():
         if format not in FORMATS:
             hint = suggestion(format, FORMATS)
-            raise UseError(f"--format: expected {', '.join(FORMATS)}, not {format!r}{hint}")
+            raise UserError(f"--format: expected {', '.join(FORMATS)}, not {format!r}{hint}")
     return list(dict.fromkeys(asked or DEFAULT_FORMATS))

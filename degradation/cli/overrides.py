@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec.validation import TOO_LONG, endless
 
 
@@ -13,7 +13,7 @@ def setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.
     """``recipe.momentum=0.8`` -> its field, its value as TOML (a bare word is a text), the option."""
     field, equals, value = text.partition("=")
     if not equals or not field.strip() or not value.strip():
-        raise UseError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
+        raise UserError(f"{option}: expected KEY=VALUE such as {example}, not {text!r}")
     return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
 
 
@@ -22,7 +22,7 @@ def arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     varied = [setting(text, option="--vary", example="norm=batch,none") for text in asked]
     for field, values, option in varied:
         if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
-            raise UseError(f"{option}: {repeated[0]} stands twice among the values of {field}")
+            raise UserError(f"{option}: {repeated[0]} stands twice among the values of {field}")
     choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
     arms = {", ".join(map(_said_short, chosen)): dict(chosen) for chosen in product(*choices)}
     if asked:
@@ -45,7 +45,7 @@ def _toml(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except RecursionError:
-        raise UseError(f"{text[:20]}...: nested too deeply") from None
+        raise UserError(f"{text[:20]}...: nested too deeply") from None
     if endless(value) is not None:
-        raise UseError(f"{text[:20]}...: {TOO_LONG}")
+        raise UserError(f"{text[:20]}...: {TOO_LONG}")
     return value

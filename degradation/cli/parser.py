@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from typer.core import TyperCommand
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import NETWORKS, PROBES
 
 SHORTCUTS = ("A", "B", "C")
@@ -80,13 +80,13 @@ class MultiValueCommand(TyperCommand):
 
 
 def _not_empty(parameter: Any, value: Any) -> None:
-    """UseError for a text without a letter: a variable of the shell that is unset, not an option that is not given."""
+    """UserError for a text without a letter: a variable of the shell that is unset, not an option that is not given."""
     texts = value if isinstance(value, list | tuple) else [value]
     for text in texts:
         if isinstance(text, str) and not text.strip():
             argument = re.sub(r"[\[\]. ]", "", parameter.metavar or parameter.name)
             option = parameter.opts[0] if parameter.param_type_name == "option" else argument
-            raise UseError(f"{option}: expected a value, not {text!r}")
+            raise UserError(f"{option}: expected a value, not {text!r}")
 
 
 def spread(command: Callable[..., int]) -> Callable[..., int]:

@@ -15,7 +15,7 @@ import typer
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import DATASETS
 from degradation.cli.validators import positive
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import DEVICES, Options
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def probe(
     """Measure the test error, responses and gradients of trained weights, ours or a public CIFAR ResNet's."""
     channels = channels_of(normalize or "paper")
     if format not in ("csv", "parquet"):
-        raise UseError(f"--format: expected csv or parquet, not {format!r}")
+        raise UserError(f"--format: expected csv or parquet, not {format!r}")
     if dataset not in DATASETS:
-        raise UseError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}")
+        raise UserError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}")
     where = next((known for known in DEVICES if known == device), None)
     if where is None:
-        raise UseError(f"--device: expected {', '.join(DEVICES)}, not {device!r}")
+        raise UserError(f"--device: expected {', '.join(DEVICES)}, not {device!r}")
     size, examples = positive("--batch", batch), positive("--eval-examples", eval_examples)
 
     from degradation.cli.console import console
@@ -87,7 +87,7 @@ def probe(
 
     read = read_weights(weights)
     if read.channels and normalize:
-        raise UseError(f"--normalize: {weights} holds its own mean and std: leave the option out")
+        raise UserError(f"--normalize: {weights} holds its own mean and std: leave the option out")
     normalize = normalize or ("file" if read.channels else "paper")
     made = network_of(read, Asked(network=network, depth=depth, shortcut=shortcut))
     what = made.what
@@ -123,21 +123,21 @@ def probe(
 def _default_folder(weights: Path, asked: bytes) -> Path:
     """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
 
-    UseError where it holds what was measured of other weights, or otherwise: that would be lost.
+    UserError where it holds what was measured of other weights, or otherwise: that would be lost.
     """
     from degradation.store import WEIGHTS, store_at
 
     folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
     store = store_at(folder)
     if store.exists(ASKED) and store.read(ASKED) != asked:
-        raise UseError(
+        raise UserError(
             f"{folder} holds what was measured of other weights or with other options: name another by --out"
         )
     return folder
 
 
 def _can_be_written(folder: str | Path, format: str) -> None:
-    """UseError where the folder cannot be made and written, or has folders in place of the files: before all computing.
+    """UserError where the folder cannot be made and written, or has folders for files: before all computing.
 
     One behind a URL is asked for alone; what it refuses to have written it says when it is written.
     """
@@ -153,7 +153,7 @@ def _can_be_written(folder: str | Path, format: str) -> None:
     except OSError as error:
         why = error.strerror or str(error)
     if why:
-        raise UseError(f"cannot write {store.root}: {why}: name another directory by --out")
+        raise UserError(f"cannot write {store.root}: {why}: name another directory by --out")
 
 
 def _tried(root: Path, files: tuple[str, ...]) -> str:
@@ -186,7 +186,7 @@ def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
 
 
 def channels_of(text: str) -> tuple[Channels, Channels] | None:
-    """Mean and std of each channel; None for the paper's mean image. UseError where it is neither name nor numbers."""
+    """Mean and std of each channel; None for the paper's mean image. UserError where it is neither name nor numbers."""
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     try:
@@ -196,7 +196,7 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
     numbers = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
     if not numbers or min(std) <= 0:
         names = ", ".join(NORMALIZATIONS)
-        raise UseError(
+        raise UserError(
             f"--normalize: expected {names} or three means and three stds, finite and the stds above 0, as "
             f"a,b,c/d,e,f, not {text!r}"
         )
@@ -259,7 +259,7 @@ def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
 def write(
     found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
 ) -> "list[Place]":
-    """The frames and the figure as files; returns their paths. UseError where the folder cannot be written."""
+    """The frames and the figure as files; returns their paths. UserError where the folder cannot be written."""
     import io
 
     from degradation.figures.recorded import recorded

@@ -9,7 +9,7 @@ import typer
 
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import JsonOption, Name, RootOption, SkipDamagedOption
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store import Url, as_place
 from degradation.study import library
 
@@ -29,7 +29,7 @@ def report(
     folder = library.locate(name, root)
     where = as_place(out or folder.path)
     if show and isinstance(where, Url):
-        raise UseError(f"--open: a browser does not read {where}: leave it out, or write the page here with --out DIR")
+        raise UserError(f"--open: a browser does not read {where}: leave it out, or write the page here with --out DIR")
 
     from degradation.cli.console import console, say_error
     from degradation.cli.json_output import print_json

@@ -6,7 +6,7 @@ from typing import Any
 
 from degradation.cli.options import ALSO, FIELDS, FOLDER
 from degradation.cli.parser import NO_PROBE
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import LISTED, Folder, StudySpec, flatten
 from degradation.spec.fields import leaves
 from degradation.study import library
@@ -19,12 +19,12 @@ def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[s
     """The words of ``degradation run ...`` that mean this very study: the fewest over any study that ships, or none.
 
     Behind the study stand the device and the threads of each run that the provenance names, on which equal bits
-    rest; each is left out where runs differ in it. Raises UseError where no command means the study.
+    rest; each is left out where runs differ in it. Raises UserError where no command means the study.
     """
     asked = study.as_asked()
     found = [line for target in (None, *library.shipped()) if (line := _over(target, asked)) is not None]
     if not found:
-        raise UseError(f"{name}: no command line means this study")
+        raise UserError(f"{name}: no command line means this study")
     line = tuple(_placed(word, provenance) for word in min(found, key=len))
     named = () if line[:1] == (name,) else ("--name", name)
     return ("degradation", "run", *line, *named, *_machine(provenance))
@@ -40,7 +40,7 @@ def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
         return None  # an option cannot take back what the target sets
     try:
         meant = library.override(base, changed, {field: field for field in changed})
-    except UseError:  # an arm of the target stands over an option
+    except UserError:  # an arm of the target stands over an option
         return None
     if isinstance(meant.dataset, Folder) and isinstance(study.dataset, Folder):
         meant = meant.model_copy(update={"dataset": meant.dataset.holding(study.dataset)})

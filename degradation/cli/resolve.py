@@ -4,7 +4,7 @@ from rich.console import Console
 
 from degradation.cli.options import StudyOptions
 from degradation.cli.validators import seconds
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, choose_environment
 from degradation.spec import StudySpec, grid
@@ -20,11 +20,11 @@ def settle(target: str | None, asked: StudyOptions, where: Options, out: Console
         choose_environment(where, "auto", jobs=1)  # what is not there is said now, not once steps are timed
     fields, said = asked.fields()
     if target is None and not fields:
-        raise UseError(
+        raise UserError(
             "nothing to study: expected a study (degradation studies lists them) or options such as --depths"
         )
     if asked.budget is not None and "recipe.steps" in fields:
-        raise UseError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
+        raise UserError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
     resolved = library.resolve(target, fields, said=said, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
     study = library.with_images(resolved.study, folder, where.data_dir, lambda line: out.print(line, soft_wrap=True))
@@ -63,7 +63,7 @@ def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: 
 
     own = [name for name, arm in study.arms.items() if "steps" in arm.get("recipe", {})]
     if own:
-        raise UseError(f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: leave it out")
+        raise UserError(f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: leave it out")
     if folder.study() is not None:
         steps = library.stored(folder).recipe.steps
         out.print(f"--budget is set aside: {folder.name} is on disk with {steps:,} steps and keeps them")

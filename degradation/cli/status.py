@@ -7,7 +7,7 @@ import typer
 
 from degradation.cli.exit_codes import DONE, RUN_FAILED, USE_ERROR
 from degradation.cli.options import JsonOption, MaybeName, RootOption
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store import StudyFolder
 from degradation.study import library
 
@@ -31,7 +31,7 @@ def status(
 ) -> int:
     """Show the studies on disk, or every run of one with its last measurement."""
     if name is None and verify:
-        raise UseError("--verify: expected the NAME of the study to verify")
+        raise UserError("--verify: expected the NAME of the study to verify")
     if name is None:
         return _status_of_all(root, as_json)
     return _status_of(library.locate(name, root), verify, as_json)
@@ -48,7 +48,7 @@ def _status_of_all(root: str, as_json: bool) -> int:
         folder = StudyFolder(root, name)
         try:
             rows.append((name, standings(folder, library.stored(folder))))
-        except UseError as error:
+        except UserError as error:
             damaged[name] = str(error)
     if as_json:
         print_json(studies_document(rows, damaged))

@@ -11,7 +11,7 @@ from rich.console import Console
 from degradation.cli.console import errors_table, say_error
 from degradation.cli.formatting import count, duration
 from degradation.cli.progress import watching
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.launchers import runner
 from degradation.launchers.runner import Outcome
 from degradation.runtime.distributed import here
@@ -71,7 +71,7 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
         if not results.run_ids:
             return {}
         drawn = draw(results, (), formats, folder.figures_path(), marks(results))
-    except UseError as error:  # what was trained is done all the same, and its summary told
+    except UserError as error:  # what was trained is done all the same, and its summary told
         why = f"the figures could not be drawn: {error}"
         if isinstance(error, DamagedError):  # named on stderr as a failed run
             out.print(why, soft_wrap=True)
@@ -113,7 +113,7 @@ def say_answer(folder: StudyFolder, out: Console) -> None:
 
     try:
         *found, _ = analyse(Results(folder, skip_damaged=True)).answer
-    except UseError:
+    except UserError:
         return
     for answer in found:
         out.print(f"\n{answer}", style="bold")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from degradation.cli.parser import is_integer
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec.validation import shown, suggestion
 
 MOST = 2**20
@@ -16,11 +16,11 @@ Word = TypeVar("Word", bound=str)
 
 
 def one_of(option: str, value: str, words: Sequence[Word]) -> Word:
-    """The word itself; UseError where it is none of those."""
+    """The word itself; UserError where it is none of those."""
     for word in words:
         if word == value:
             return word
-    raise UseError(f"{option}: expected {', '.join(words)}, not {value!r}{suggestion(value, words)}")
+    raise UserError(f"{option}: expected {', '.join(words)}, not {value!r}{suggestion(value, words)}")
 
 
 def share(option: str, value: str | None) -> float | None:
@@ -32,14 +32,14 @@ def share(option: str, value: str | None) -> float | None:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise UseError(f"{option}: expected a share of a GPU above 0 and up to 1, such as 0.25, not {value!r}")
+        raise UserError(f"{option}: expected a share of a GPU above 0 and up to 1, such as 0.25, not {value!r}")
     return share
 
 
 def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int, str] = (MOST, "")) -> int | None:
     """The whole number of an option, None where it was not given.
 
-    UseError where it is below ``least``, or above ``most``, behind which stands why.
+    UserError where it is below ``least``, or above ``most``, behind which stands why.
     """
     greatest, why = most
     if value is None or (is_integer(value) and least <= int(value) <= greatest):
@@ -47,28 +47,28 @@ def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int,
     also = "auto or " if option == "--jobs" else ""
     above = is_integer(value) and int(value) > greatest
     bound = f"at most {greatest:,}{f' ({why})' if why else ''}" if above else f"at least {least}"
-    raise UseError(f"{option}: expected {also}a whole number of {bound}, not {shown(value)}")
+    raise UserError(f"{option}: expected {also}a whole number of {bound}, not {shown(value)}")
 
 
 def seconds(budget: str) -> float:
-    """``1h30m`` -> 5400.0. UseError where it is no time above zero."""
+    """``1h30m`` -> 5400.0. UserError where it is no time above zero."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + rest
     if not 0 < total <= LONGEST:
-        raise UseError(
+        raise UserError(
             f"--budget: expected a time such as 90s, 30m or 1h30m, at most {LONGEST // 3600:,}h, not {shown(budget)}"
         )
     return float(total)
 
 
 def ray_options(launcher: str, address: str | None, gpus_per_run: str | None) -> dict[str, Any]:
-    """Where Ray is and what a run takes there. UseError where either is given without Ray, or cannot be."""
+    """Where Ray is and what a run takes there. UserError where either is given without Ray, or cannot be."""
     for option, value in {"--address": address, "--gpus-per-run": gpus_per_run}.items():
         if value is not None and launcher != "ray":
-            raise UseError(f"{option} belongs to --launcher ray, and the launcher is {launcher}: give both")
+            raise UserError(f"{option} belongs to --launcher ray, and the launcher is {launcher}: give both")
     if address is not None and not re.fullmatch(r"auto|[^/\s]+:\d+", address):
-        raise UseError(
+        raise UserError(
             f"--address: expected auto or HOST:PORT, not {address!r}: give the command on a machine of the cluster, "
             "as `ray job submit` does"
         )

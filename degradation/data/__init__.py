@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from degradation.data.images import Images
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Cifar10, Dataset, Digits, Folder, Frozen, Synthetic
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ LOADERS: dict[type[Frozen], Callable[[Any, Path | None], AnyImages]] = {
 def load_images(dataset: Dataset, data_dir: Path | None) -> AnyImages:
     """The images of the data set, looked for in ``data_dir`` first where it is read from files.
 
-    Raises UseError where files are missing, damaged or not readable.
+    Raises UserError where files are missing, damaged or not readable.
     """
     return LOADERS[type(dataset)](dataset, data_dir)
 
 
 def resident(images: AnyImages) -> Images:
-    """The images, for what needs all of them in memory; UseError where they are decoded as they are needed."""
+    """The images, for what needs all of them in memory; UserError where they are decoded as they are needed."""
     if not isinstance(images, Images):
-        raise UseError(f"{images.source}: expected images in memory (CIFAR-10, digits, synthetic), not a folder")
+        raise UserError(f"{images.source}: expected images in memory (CIFAR-10, digits, synthetic), not a folder")
     return images

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from degradation.data.images import Images, Split
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Recipe
 
 PERMUTATION, CROPS, FLIPS = range(3)  # streams of the counter-based generator
@@ -54,7 +54,7 @@ class Batches:
         self.recipe, self.seed, self.device = recipe, seed, device
         self.examples = len(images.train.labels)
         if recipe.batch > self.examples:
-            raise UseError(f"recipe.batch is {recipe.batch}, above the {self.examples} training examples: lower it")
+            raise UserError(f"recipe.batch is {recipe.batch}, above the {self.examples} training examples: lower it")
         self.order = torch.zeros(4, 2 * self.examples, dtype=torch.int64, device=device)
         self._held = [-1, -1]
         rows = range(recipe.batch) if rows is None else rows

@@ -22,7 +22,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import download_and_extract_archive, extract_archive
 
 from degradation.data.images import Images, Split, hold_out
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Cifar10
 
 ENVIRONMENT = "DEGRADATION_DATA"
@@ -44,7 +44,7 @@ class Verified(CIFAR10):  # type: ignore[misc, unused-ignore]
 def load(spec: Cifar10, data_dir: Path | None) -> Images:
     """50,000 training images (less those held out) and 10,000 test images, uint8 (N, size, size, 3).
 
-    Raises UseError, in one line: a folder given does not exist, a file is missing, damaged or not readable,
+    Raises UserError, in one line: a folder given does not exist, a file is missing, damaged or not readable,
     or there is no copy and no network to fetch one.
     """
     with _one_line():
@@ -72,7 +72,7 @@ def locate(data_dir: Path | None) -> Path:
 
 
 def places(data_dir: Path | None) -> Iterator[Path]:
-    """Where to look, in order; UseError on arriving at a place that was named and does not exist."""
+    """Where to look, in order; UserError on arriving at a place that was named and does not exist."""
     if data_dir is not None:
         yield _given(data_dir, "the data folder")
     if named := os.environ.get(ENVIRONMENT):
@@ -89,13 +89,13 @@ def _given(folder: Path, what: str) -> Path:
     folder = folder.expanduser()
     if not folder.is_dir():
         state = "is not a folder" if folder.exists() else "does not exist"
-        raise UseError(f"{what} {folder} {state}: name the folder that holds (or shall hold) {FOLDER}")
+        raise UserError(f"{what} {folder} {state}: name the folder that holds (or shall hold) {FOLDER}")
     # A user may name the inner folder, of which ours is the parent.
     return folder.absolute().parent if folder.name == FOLDER else folder
 
 
 def verify(place: Path) -> Path:
-    """``place``, if its seven files have the md5 that torchvision publishes; else UseError names the file."""
+    """``place``, if its seven files have the md5 that torchvision publishes; else UserError names the file."""
     advice = f"delete {place / FOLDER} and run again, or put the official files there ({PAGE})"
     files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
     for name, expected in files:
@@ -105,10 +105,10 @@ def verify(place: Path) -> Path:
 
 def _check(file: Path, expected: str, advice: str) -> None:
     if not file.exists():
-        raise UseError(f"{file} is missing (expected md5 {expected}, found no file): {advice}")
+        raise UserError(f"{file} is missing (expected md5 {expected}, found no file): {advice}")
     found = _md5(file)
     if found != expected:
-        raise UseError(f"{file} is damaged (expected md5 {expected}, found {found}): {advice}")
+        raise UserError(f"{file} is damaged (expected md5 {expected}, found {found}): {advice}")
 
 
 def _md5(path: Path) -> str:
@@ -129,12 +129,12 @@ def unpack(place: Path) -> Path:
 
 
 def download(target: Path) -> Path:
-    """Download the archive and keep its folder in ``target``; UseError says how to do without network."""
+    """Download the archive and keep its folder in ``target``; UserError says how to do without network."""
     try:
         return install(target, _fetch)
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: torchvision's for a wrong md5
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UseError(
+        raise UserError(
             f"CIFAR-10 is in no place looked at and could not be downloaded ({reason}): get the python "
             f"version from {PAGE}, put {ARCHIVE} or {FOLDER} into {target}, and run again; the data set "
             f"`digits` needs no download (`degradation run quickstart`)"
@@ -175,7 +175,7 @@ def _one_line() -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UseError(
+        raise UserError(
             f"cannot read or write {error.filename or 'the files of CIFAR-10'}: {reason}. Change its "
             f"permissions, or name another folder"
         ) from error

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from degradation.data.manifest import Files
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import cores
 from degradation.spec import Folder, digest
 from degradation.store import store_at
@@ -48,7 +48,7 @@ def clean_draws(first: int, last: int, spec: Folder) -> Draws:
 def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]]:
     """The pixels of a draw (crop, crop, 3), and what was really used: index, shorter side, top, left, flip.
 
-    Raises UseError naming a file that is no image that can be read.
+    Raises UserError naming a file that is no image that can be read.
     """
     path = files.path(int(draw["index"]))
     try:
@@ -56,7 +56,7 @@ def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]
             pixels, top, left = cut(image, int(draw["shorter"]), crop, (float(draw["down"]), float(draw["right"])))
     except Exception as error:  # Pillow raises of many kinds for bytes that are no image
         why = " ".join(str(error).split()) or type(error).__name__
-        raise UseError(
+        raise UserError(
             f"{path} cannot be read as an image ({why}): restore it as it was, or mend it and begin another study "
             "with --name NEW"
         ) from error
@@ -108,7 +108,7 @@ def colours(files: Files, spec: Folder) -> Colours:
         kept = json.loads(cache.read(name))
         return Colours(mean=tuple(kept["mean"]), components=tuple(map(tuple, kept["components"])))
     found = _colours(files, spec)
-    with suppress(UseError):
+    with suppress(UserError):
         cache.write(name, json.dumps(asdict(found)).encode())
     return found
 

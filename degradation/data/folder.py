@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from degradation.data.decoding import Colours, colours
 from degradation.data.manifest import UNNAMED, Files, read, same
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Folder
 
 
@@ -44,10 +44,10 @@ class StreamedImages:
 def load(spec: Folder, path: Path | None) -> StreamedImages:
     """The images of the spec, which lie in the folder at ``path``.
 
-    Raises UseError, in one line: no folder is named, it is not laid out as expected, or it holds other images.
+    Raises UserError, in one line: no folder is named, it is not laid out as expected, or it holds other images.
     """
     if path is None:
-        raise UseError(UNNAMED)
+        raise UserError(UNNAMED)
     found = read(path)
     same(spec, found.fills(spec), found.path)
     train, val = found.splits(spec.validation)

@@ -26,7 +26,7 @@ def training_batches(
 ) -> TrainingBatches:
     """The batches of the run's steps, or these ``rows`` of each, on its device.
 
-    UseError where there are fewer images than one batch has.
+    UserError where there are fewer images than one batch has.
     """
     device = environment.torch_device
     if isinstance(images, Images):

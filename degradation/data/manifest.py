@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from degradation.data.images import held_out
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import Folder
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -68,10 +68,10 @@ class Listing:
     """Hidden files and folders, and those that programs leave behind, below the folder."""
 
     def fills(self, spec: Folder) -> Folder:
-        """The spec with what this folder holds. UseError where its held-out images leave none to train on."""
+        """The spec with what this folder holds. UserError where its held-out images leave none to train on."""
         fields = {"classes": len(self.classes), "examples": len(self.train), "test_examples": len(self.test)}
         if spec.validation >= len(self.train):
-            raise UseError(
+            raise UserError(
                 f"dataset.validation: {self.path} has {len(self.train):,} training images, of which "
                 f"{spec.validation:,} cannot be held out: lower it"
             )
@@ -88,7 +88,7 @@ class Listing:
 def listed(spec: Folder, path: Path, say: Callable[[str], None] = lambda line: None) -> Folder:
     """The spec with what the folder at ``path`` holds; ``say`` is told in one line what was skipped in it.
 
-    Raises UseError, in one line, where it is not laid out so.
+    Raises UserError, in one line, where it is not laid out so.
     """
     found = read(path)
     if found.skipped:
@@ -97,9 +97,9 @@ def listed(spec: Folder, path: Path, say: Callable[[str], None] = lambda line: N
 
 
 def same(expected: Folder, found: Folder, path: Path) -> None:
-    """UseError where a folder does not hold the images that a study was begun with."""
+    """UserError where a folder does not hold the images that a study was begun with."""
     if found.listing != expected.listing:
-        raise UseError(
+        raise UserError(
             f"{path} is not the folder that the study was begun with: expected {_said(expected)}, found "
             f"{_said(found)}: put it back, or take --name NEW for another study"
         )
@@ -115,23 +115,23 @@ def _said(spec: Folder) -> str:
 def read(path: Path) -> Listing:
     """Read the directories of a folder; no image is opened.
 
-    Raises UseError, in one line: what was expected, and what is there.
+    Raises UserError, in one line: what was expected, and what is there.
     """
     try:
         return _read(path.expanduser())
     except OSError as error:
-        raise UseError(
+        raise UserError(
             f"cannot read {error.filename or path}: {error.strerror or error}: change its permissions"
         ) from error
 
 
 def _read(path: Path) -> Listing:
     if not path.is_dir():
-        raise UseError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}: {LAYOUT}")
+        raise UserError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}: {LAYOUT}")
     names = sorted(entry.name for entry in os.scandir(path))
     held_out_name = next((name for name in HELD_OUT if (path / name).is_dir()), None)
     if not (path / TRAIN).is_dir() or held_out_name is None:
-        raise UseError(f"{path}: {LAYOUT}, found {_named(names)}")
+        raise UserError(f"{path}: {LAYOUT}, found {_named(names)}")
     classes = _classes(path / TRAIN)
     _same_classes(path / held_out_name, classes)
     sha = hashlib.sha256()
@@ -153,7 +153,7 @@ def _classes(part: Path) -> tuple[str, ...]:
     found = _class_folders(entries)
     if len(found) < 2:
         loose = f" and {len(entries) - len(found):,} files outside of any" if len(entries) > len(found) else ""
-        raise UseError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
+        raise UserError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
     return found
 
 
@@ -167,7 +167,7 @@ def _same_classes(part: Path, classes: Sequence[str]) -> None:
     if lacking or unknown:
         odd = [f"lacks {_named(lacking)}"] if lacking else []
         odd += [f"has {_named(unknown)} beside them"] if unknown else []
-        raise UseError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
+        raise UserError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
 
 
 def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash", skipped: list[str]) -> Files:
@@ -178,7 +178,7 @@ def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash", skipped: li
             (os.fsencode(where), size) for where, size in _images(part / name, f"{part.name}/{name}", skipped)
         )
         if not found:
-            raise UseError(f"{part / name}: expected images ({', '.join(EXTENSIONS)}), found none")
+            raise UserError(f"{part / name}: expected images ({', '.join(EXTENSIONS)}), found none")
         names += [where for where, _ in found]
         sizes += [size for _, size in found]
         counts.append(len(found))
@@ -208,7 +208,7 @@ def _images(folder: Path, name: str, skipped: list[str]) -> Iterator[tuple[str, 
             elif entry.name.lower().endswith(EXTENSIONS):
                 size = _size(entry)
                 if not size:
-                    raise UseError(f"{entry.path} is empty (0 bytes): expected an image; restore it, or take it away")
+                    raise UserError(f"{entry.path} is empty (0 bytes): expected an image; restore it, or take it away")
                 yield f"{name}/{entry.name}", size
 
 
@@ -216,7 +216,7 @@ def _size(entry: "os.DirEntry[str]") -> int:
     try:
         return entry.stat().st_size
     except FileNotFoundError:
-        raise UseError(
+        raise UserError(
             f"{entry.path} is a link to {Path(entry.path).readlink()}, which does not exist: restore that, or take the "
             f"link away"
         ) from None

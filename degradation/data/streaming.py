@@ -16,7 +16,7 @@ from degradation.data.batches import ALL, CHECKSUM_FACTOR, FLIPS, PERMUTATION, g
 from degradation.data.decoding import DRAW, Draws, clean_draws, decoded
 from degradation.data.folder import StreamedImages
 from degradation.data.manifest import Files
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.signals import release_signals, signals_held
 from degradation.spec import Recipe
 
@@ -67,7 +67,7 @@ class Decoding(Dataset[Decoded | str]):
         try:
             for row, draw in enumerate(draws):
                 images[row], used[row] = decoded(self.files, draw, self.crop)
-        except UseError as error:
+        except UserError as error:
             return str(error)
         labels, colour = self.files.labels[draws["index"]], np.ascontiguousarray(draws["colour"])
         return Decoded(*map(torch.from_numpy, (images, labels, used, colour)))
@@ -85,7 +85,7 @@ class Loader:
         self.pieces_each = max(2, -(-ahead // (PIECE * workers))) if workers else None
 
     def __call__(self, batches: Iterable[Draws]) -> Iterator[Decoded]:
-        """The examples of each batch, up to ``PIECE`` at a time. Raises UseError for a file that cannot be read."""
+        """The examples of each batch, up to ``PIECE`` at a time. Raises UserError for a file that cannot be read."""
         loader = DataLoader(
             self.decoding,
             batch_size=None,
@@ -102,7 +102,7 @@ class Loader:
         try:
             for piece in pieces:
                 if isinstance(piece, str):
-                    raise UseError(piece)
+                    raise UserError(piece)
                 yield piece
         finally:
             del pieces  # its workers end with it, and not when whoever caught an error forgets it
@@ -149,7 +149,7 @@ class StreamedBatches:
         rows = range(recipe.batch) if rows is None else rows
         self.examples, self.first, self.last = len(images.train), rows.start, rows.stop
         if recipe.batch > self.examples:
-            raise UseError(f"recipe.batch is {recipe.batch}, above the {self.examples} training examples: lower it")
+            raise UserError(f"recipe.batch is {recipe.batch}, above the {self.examples} training examples: lower it")
         count, crop = self.last - self.first, images.spec.crop
         self._batch = Decoded(
             images=torch.zeros(count, crop, crop, 3, dtype=torch.uint8, device=device),

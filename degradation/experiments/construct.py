@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from degradation import networks
 from degradation.data.batches import Batches
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.objective import Objective
 from degradation.experiments.trained_run import Subject
@@ -52,11 +52,11 @@ def deepened(shallow: CifarNetwork, run: RunSpec, examples: Tensor) -> CifarNetw
     """A network with ``BLOCKS`` more blocks in each stage and, in evaluation mode, the function of ``shallow``.
 
     ``run`` is that of ``shallow``. The statistics of the added blocks are those of their input over ``examples``
-    (N, 3, H, W), in evaluation mode. Raises UseError for a network without batch norm, whose branches shrink with
+    (N, 3, H, W), in evaluation mode. Raises UserError for a network without batch norm, whose branches shrink with
     depth.
     """
     if run.norm != "batch":
-        raise UseError("construct makes identities of batch norm, and this run has none: try a run with norm batch")
+        raise UserError("construct makes identities of batch norm, and this run has none: try a run with norm batch")
     made = networks.cifar_for_run(run.model_copy(update={"depth": run.depth + 6 * BLOCKS}))
     made.to(next(shallow.parameters()).device).to(memory_format=torch.channels_last).eval()
     kept = set(shallow.state_dict())
@@ -116,7 +116,7 @@ def weight(_settings: Settings, part: str) -> float:
 
 
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
-    """The rows of one continuation. Raises UseError for a run without batch norm."""
+    """The rows of one continuation. Raises UserError for a run without batch norm."""
     batches = list(subject.batches("train", settings.examples))
     shallow, run = subject.network(), subject.run
     network = shallow

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from degradation.data.batches import ALL, CleanBatches
 from degradation.data.images import Images, Split
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.frames import schemas as frames
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.layout import weight_of
 from degradation.networks.weight_files import Weights
 from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
 from degradation.runtime.environment import Environment
-from degradation.training.evaluation import STATISTICS, Evaluator, Watched
+from degradation.training.evaluation import STATISTICS, EvalSplit, Evaluator
 from degradation.training.step import forward, statistics_of
 
 Channels = tuple[float, float, float]
@@ -53,14 +53,14 @@ def normalization(
 ) -> Normalization:
     """Mean and std by channel as given; for None the paper's: minus the mean image, of the file where it holds one.
 
-    Raises UseError where the file's mean image is of another size than the data set's.
+    Raises UserError where the file's mean image is of another size than the data set's.
     """
     if channels is not None:
         mean, std = (torch.tensor(values, device=device) for values in channels)
         return Normalization(mean=mean, std=std)
     mean = torch.from_numpy(images.mean_image) if weights.mean_image is None else weights.mean_image.float()
     if mean.shape != images.mean_image.shape:
-        raise UseError(
+        raise UserError(
             f"the mean image in {weights.file} is {tuple(mean.shape)}, the images are {images.mean_image.shape}: "
             "was it trained on this data set?"
         )
@@ -107,7 +107,9 @@ class Probing:
     def _errors(self, network: CifarNetwork) -> tuple[pd.DataFrame, dict[str, int]]:
         """The frame ``curves``; and of how many images the outputs are not finite, by kind of statistics."""
         evaluate = Evaluator(network, self.environment, lambda message: None)
-        part = Watched(batches=ScaledBatches(self.images.test, self.normalization, self.batch), examples=self.examples)
+        part = EvalSplit(
+            batches=ScaledBatches(self.images.test, self.normalization, self.batch), examples=self.examples
+        )
         rows, not_finite = [], {}
         for statistics in STATISTICS:
             found = evaluate(part, statistics)
@@ -120,7 +122,7 @@ class Probing:
         return frames.frame("curves", rows), not_finite
 
     @torch.inference_mode()
-    def _not_finite(self, network: CifarNetwork, part: Watched, statistics: str) -> int:
+    def _not_finite(self, network: CifarNetwork, part: EvalSplit, statistics: str) -> int:
         """Of how many images an output is NaN or infinite."""
         with statistics_of(network, statistics):
             outputs = (forward(network, images, self.environment) for images, _ in part.batches(part.examples))

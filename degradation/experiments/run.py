@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load as load_weights
 
 from degradation.data import resident
-from degradation.errors import DamagedError, Interrupted, LockLost, UseError
+from degradation.errors import DamagedError, Interrupted, LockLost, UserError
 from degradation.experiments import named
 from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
@@ -23,7 +23,7 @@ from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, fra
 from degradation.study.results import Results
 from degradation.training.execute import images_of
 
-Stop = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 
 
 STOPPING = Progress(run_id="", phase="note", message="stopping: the part that is measured now ends first")
@@ -43,13 +43,13 @@ class Outcome:
 def settled(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = False) -> Settings:
     """The settings of an experiment: those given, over those that it was begun with, over the defaults.
 
-    Raises UseError where one given differs from what runs on disk were measured with, unless ``anew``.
+    Raises UserError where one given differs from what runs on disk were measured with, unless ``anew``.
     """
     specs = (folder.spec(run_id) for run_id in folder.run_ids())
     kept: dict[str, int] = next((spec["settings"] for spec in specs if "settings" in spec), {})
     for name, value in given.items():
         if not anew and kept.get(name, value) != value:
-            raise UseError(
+            raise UserError(
                 f"--{name} {value}: {folder.name} was begun with {kept[name]} in {folder.path}: leave it out, or "
                 f"measure every run again with --anew"
             )
@@ -67,7 +67,7 @@ def prepare(
 ) -> "Work":
     """The experiment on every finished run of the study or on those ``among`` ids, in fp32 whatever they had.
 
-    Raises UseError for settings that differ from those on disk, and where the device is not there.
+    Raises UserError for settings that differ from those on disk, and where the device is not there.
     """
     place, results = folder.experiment(name), Results(folder)
     _check_reach(results)
@@ -83,10 +83,10 @@ def prepare(
 
 
 def _check_reach(results: Results) -> None:
-    """UseError where a study's networks or images are not those that the experiments can take."""
+    """UserError where a study's networks or images are not those that the experiments can take."""
     study = results.study
     if study.family != "cifar" or study.dataset.name == "folder":
-        raise UseError(
+        raise UserError(
             f"{results.name} trains family {study.family} on data set {study.dataset.name}: experiments on trained "
             "networks expect family cifar, whose blocks they take apart, on images that lie in memory"
         )
@@ -159,7 +159,7 @@ class Work:
         """Whether the run was measured, and as asked."""
         return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
 
-    def attempt(self, run_id: str, report: Report, stop: Stop) -> str:
+    def attempt(self, run_id: str, report: Report, stop: ShouldStop) -> str:
         """Measure a run until ``stop``, before any part; the line that says why it failed, empty where it did not."""
         try:
             with self.place.lock(run_id) as held:
@@ -169,11 +169,11 @@ class Work:
                     self._measure(run_id, report, stop)
         except LockLost as lost:
             self._tell(report, run_id, "waiting", message=f"{lost}: passed over")
-        except UseError as error:
+        except UserError as error:
             return str(error)
         return ""
 
-    def _measure(self, run_id: str, report: Report, stop: Stop) -> None:
+    def _measure(self, run_id: str, report: Report, stop: ShouldStop) -> None:
         if not self._is_begun(run_id):
             self.place.discard(run_id)
             self.place.write_spec(run_id, self.asked(run_id))

@@ -9,7 +9,7 @@ from torch import Tensor
 from degradation import networks
 from degradation.data.batches import Batches, CleanBatches
 from degradation.data.images import Images, Split
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.cifar import CifarNetwork
 from degradation.runtime.environment import Environment
 from degradation.spec import RunSpec
@@ -46,16 +46,16 @@ class Subject:
 
         Clean: the first ``examples`` of the split, in index order. Augmented: those that the run's own training began
         with, cropped and flipped as there; of the split ``train`` only. The last batch holds what is left; where the
-        split has fewer examples than asked for, all clean ones. Raises UseError where the run has no such split.
+        split has fewer examples than asked for, all clean ones. Raises UserError where the run has no such split.
         """
         if augmented and split != "train":
-            raise UseError(f"only the split train is augmented, not {split}")
+            raise UserError(f"only the split train is augmented, not {split}")
         return self._augmented(examples) if augmented else self._clean(split, examples)
 
     def _clean(self, split: str, examples: int) -> Iterator[tuple[Tensor, Tensor]]:
         whole: Split | None = {"train": self.images.train, "val": self.images.val, "test": self.images.test}.get(split)
         if whole is None:
-            raise UseError(f"the run has no split {split!r}: expected train, test, or val where images were held out")
+            raise UserError(f"the run has no split {split!r}: expected train, test, or val where images were held out")
         first = Split(images=whole.images[:examples], labels=whole.labels[:examples])
         mean = torch.from_numpy(self.images.mean_image).to(self.environment.torch_device)
         return CleanBatches(first, mean, self.run.recipe.batch)(None)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures.branches import branches
 from degradation.figures.construct import construct
 from degradation.figures.curvature import curvature
@@ -82,7 +82,7 @@ class Target:
 
 
 def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
-    """The named figure and its data, with the marks where it is one of errors. UseError where it lacks a frame."""
+    """The named figure and its data, with the marks where it is one of errors. UserError where it lacks a frame."""
     return FIGURES[name](results, marks) if name in MARKED else FIGURES[name](results)
 
 
@@ -91,20 +91,20 @@ def draw(
 ) -> Drawn:
     """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
 
-    The same frames and library versions give the same bytes. Raises UseError for a name or format that does
+    The same frames and library versions give the same bytes. Raises UserError for a name or format that does
     not exist, where no run is done, and for a figure asked for by name whose measurements are missing.
     """
     _known("figure", names, tuple(FIGURES))
     _known("format", formats, FORMATS)
     if not results.run_ids:
-        raise UseError(f"no run of {results.name} is done: there is nothing to draw yet")
+        raise UserError(f"no run of {results.name} is done: there is nothing to draw yet")
     target = Target(results=results, formats=formats, out=as_place(out))
     paths: list[Place] = []
     skipped: dict[str, str] = {}
     for name in names or asked_for(results):
         try:
             figure, data = figure_of(name, results, marks)
-        except UseError as missing:
+        except UserError as missing:
             if names:
                 raise
             skipped[name] = str(missing)
@@ -116,7 +116,7 @@ def draw(
 def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
     for name in given:
         if name not in choices:
-            raise UseError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
+            raise UserError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
 
 
 def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Place, ...]:

@@ -23,7 +23,7 @@ def branches_data(frame: pd.DataFrame) -> pd.DataFrame:
 def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Each block's branch against the shortcut it is added to, at the first, a middle and the last step.
 
-    Raises UseError where the study has no residual network or did not record the probe ``branches``.
+    Raises UserError where the study has no residual network or did not record the probe ``branches``.
     """
     data = branches_data(measured(results, "branches", "branches"))
     panels = kinds(data)

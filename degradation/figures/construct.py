@@ -28,7 +28,7 @@ def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each kind of network, a column each depth that was deepened.
 
     Where the study has trained the deeper depth from scratch, its last training error stands as a dotted level. Raises
-    UseError where the experiment ``construct`` was not carried out.
+    UserError where the experiment ``construct`` was not carried out.
     """
     frame = measured(results, "construct", "construct")
     data, scratch = construct_data(frame), _scratch(results)

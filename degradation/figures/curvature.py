@@ -51,7 +51,7 @@ def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Above: largest eigenvalue, trace and negative part against depth; below: the density, a panel each network.
 
-    Raises UseError where the experiment ``curvature`` was not carried out.
+    Raises UserError where the experiment ``curvature`` was not carried out.
     """
     frame = measured(results, "curvature", "curvature")
     data = curvature_data(frame)

@@ -52,7 +52,7 @@ def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Dat
     """Training and test error against step, plain and residual side by side on one y axis.
 
     Errors are evaluated with running batch-norm statistics; the data holds both. ``marks``: published errors, at
-    the step that they are of. Raises UseError where no run is done.
+    the step that they are of. Raises UserError where no run is done.
     """
     data = curves_data(measured(results, "curves", "curves"))
     shown = prefer(data, "running")

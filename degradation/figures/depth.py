@@ -47,7 +47,7 @@ def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Data
     """Training error (batch statistics) and test error (running statistics) at the last step against depth.
 
     Of the ``marks``, published errors, those at the end and of the statistics that a panel shows are drawn. Raises
-    UseError where no run is done.
+    UserError where no run is done.
     """
     marks = [mark for mark in marks if mark.at == "end" and (mark.split, mark.statistics) in USED]
     frame = measured(results, "curves", "depth")

@@ -27,7 +27,7 @@ def gradient_flow_data(frame: pd.DataFrame) -> pd.DataFrame:
 def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Gradient norms by layer: a row each network, a column each step, one line a depth, log y axis.
 
-    Raises UseError where the study did not record the probe ``gradients``.
+    Raises UserError where the study did not record the probe ``gradients``.
     """
     data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
     panels = kinds(data)

@@ -47,7 +47,7 @@ def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
 
 
 def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]:
-    """The figure of one quantity and its data. Raises UseError where the study did not record its frame."""
+    """The figure of one quantity and its data. Raises UserError where the study did not record its frame."""
     frame = measured(results, quantity.frame, quantity.figure)
     data = heatmap_data(frame, quantity)
     rows = networks(data)
@@ -182,7 +182,7 @@ GRADIENTS = Quantity(
 
 @style.in_style
 def gradients_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """log10 of the weight's gradient norm. Raises UseError without the probe ``gradients``."""
+    """log10 of the weight's gradient norm. Raises UserError without the probe ``gradients``."""
     return heatmap(results, GRADIENTS)
 
 
@@ -199,5 +199,5 @@ RESPONSES = Quantity(
 
 @style.in_style
 def responses_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Standard deviation of each layer's response. Raises UseError without the probe ``responses``."""
+    """Standard deviation of each layer's response. Raises UserError without the probe ``responses``."""
     return heatmap(results, replace(RESPONSES, notes=(readout(results),)))

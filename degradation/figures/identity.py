@@ -31,7 +31,7 @@ def identity_data(frame: pd.DataFrame) -> pd.DataFrame:
 def identity(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Branch over shortcut, relative change, cosine and linear CKA of each block's input and output.
 
-    Raises UseError where the experiment ``identity`` was not carried out.
+    Raises UserError where the experiment ``identity`` was not carried out.
     """
     frame = measured(results, "identity", "identity")
     data = identity_data(frame)

@@ -34,7 +34,7 @@ def landscape_data(frame: pd.DataFrame) -> pd.DataFrame:
 def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Two rows each kind of network: the line and each depth's contours; below, the same surfaces in 3-D.
 
-    Raises UseError where the experiment ``landscape`` was not carried out.
+    Raises UserError where the experiment ``landscape`` was not carried out.
     """
     frame = measured(results, "landscape", "landscape")
     data = landscape_data(frame)

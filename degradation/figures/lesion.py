@@ -34,7 +34,7 @@ def lesion_data(frame: pd.DataFrame) -> pd.DataFrame:
 def lesion(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Test error after deleting blocks: each alone, then k at random; batch-norm statistics as trained, re-estimated.
 
-    Raises UseError where the experiment ``lesion`` was not carried out.
+    Raises UserError where the experiment ``lesion`` was not carried out.
     """
     frame = measured(results, "lesion", "lesion")
     data = lesion_data(frame)

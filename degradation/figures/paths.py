@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import layout, style
 from degradation.figures.gradient_flow import name_row
 from degradation.figures.tidy import SERIES, kinds, measured, of_kind, over_seeds, series
@@ -39,12 +39,12 @@ def paths_data(frame: pd.DataFrame) -> pd.DataFrame:
 def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each residual network; columns: norm by length, distribution of lengths, their product.
 
-    Raises UseError where the experiment ``paths`` was not carried out, or on plain networks alone.
+    Raises UserError where the experiment ``paths`` was not carried out, or on plain networks alone.
     """
     frame = measured(results, "paths", "paths")
     frame = frame[frame["network"] == "residual"]
     if frame.empty:
-        raise UseError("figure paths needs a residual network: a plain one has a single path")
+        raise UserError("figure paths needs a residual network: a plain one has a single path")
     data = paths_data(frame)
     panels = kinds(data)
     words = layout.Words(

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import style
 
 STEPS = 4
@@ -28,11 +28,11 @@ def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool
 
     Without ``steps`` the legend names none: weights that were read from a file are of one step, or of none that is
     known. Steps without a finite number have no line and are named; so are, below the panels, layers without a
-    response. Returns the figure and its data. Raises UseError where nothing was recorded.
+    response. Returns the figure and its data. Raises UserError where nothing was recorded.
     """
     shown = [key for key in PANELS if key[0] in frames and len(frames[key[0]])]
     if not shown:
-        raise UseError("there is nothing to draw: no step was recorded")
+        raise UserError("there is nothing to draw: no step was recorded")
     layers = frames[shown[0][0]].drop_duplicates("layer").sort_values("layer")
     wide = float(np.clip(0.13 * len(layers), 8.5, 22))  # as many names as fit below it
     figure = Figure(figsize=(wide, 2.3 * len(shown) + 1.3), layout="constrained")

@@ -25,7 +25,7 @@ def reorder_data(frame: pd.DataFrame) -> pd.DataFrame:
 def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Test error of the trained networks with blocks exchanged within stages, against Kendall's tau.
 
-    Raises UseError where the experiment ``reorder`` was not carried out.
+    Raises UserError where the experiment ``reorder`` was not carried out.
     """
     frame = measured(results, "reorder", "reorder")
     data = reorder_data(frame)

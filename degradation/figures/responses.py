@@ -47,7 +47,7 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
 def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Standard deviations of the layer responses, in layer order above and sorted below.
 
-    Raises UseError where the study did not record the probe ``responses``.
+    Raises UserError where the study did not record the probe ``responses``.
     """
     data = responses_data(measured(results, "responses", "responses"))
     notes = [readout(results), layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the last row")]

@@ -30,7 +30,7 @@ def shatter_data(frame: pd.DataFrame) -> pd.DataFrame:
 def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each kind of network; columns: at initialization, trained, and nearest neighbours against depth.
 
-    Raises UseError where the experiment ``shatter`` was not carried out.
+    Raises UserError where the experiment ``shatter`` was not carried out.
     """
     frame = measured(results, "shatter", "shatter")
     data = shatter_data(frame)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.frames.concat import spread
 from degradation.spec import PROBES
 from degradation.store import EXPERIMENTS
@@ -54,12 +54,12 @@ class Series(NamedTuple):
 def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     """The named frame with the columns shortcut, status, run and arm (in the study's order) added.
 
-    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UseError, in one line that says what
-    is missing, where the study has no row of it.
+    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UserError, in one line that says
+    what is missing, where the study has no row of it.
     """
     data = results.frame(frame, DRAWN[frame]) if frame in DRAWN else results[frame]
     if data.empty:
-        raise UseError(f"figure {figure} {missing(results, frame)}")
+        raise UserError(f"figure {figure} {missing(results, frame)}")
     specs, run_ids = results.specs, data["run_id"]
     said = {
         "network": {run_id: str(spec.network) for run_id, spec in specs.items()},

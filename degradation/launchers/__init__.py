@@ -9,7 +9,7 @@ from degradation.runtime.progress import Report
 from degradation.spec import RunSpec, StudySpec
 
 if TYPE_CHECKING:
-    from degradation.launchers.attempts import Stop, Work
+    from degradation.launchers.attempts import ShouldStop, Work
     from degradation.training.cost import Costs
 
 
@@ -23,12 +23,12 @@ class Launcher(Protocol):
         """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
 
     def check(self, work: "Work", study: StudySpec) -> None:
-        """Raise UseError where data or device are not there, before any training."""
+        """Raise UserError where data or device are not there, before any training."""
 
     def time_costs(self, study: StudySpec, options: Options) -> "Costs":
         """Time real steps where the runs will be carried out."""
 
-    def launch(self, work: "Work", runs: Sequence[RunSpec], report: Report, stop: "Stop") -> dict[str, str]:
+    def launch(self, work: "Work", runs: Sequence[RunSpec], report: Report, stop: "ShouldStop") -> dict[str, str]:
         """Carry out the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
 
 

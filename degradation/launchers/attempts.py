@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from degradation.errors import Parted, UseError
+from degradation.errors import ProcessGroupLost, UserError
 from degradation.launchers.worker_log import Listen, Transcript, indented, overheard
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, choose_environment
@@ -22,8 +22,8 @@ PAUSE_SECONDS = 1.0  # before the first retry; twice as long before each further
 ENDED: tuple[Literal["finished", "diverged"], ...] = ("finished", "diverged")
 BY_ANOTHER = "trained by another process"
 
-Stop = Callable[[], bool]
-Execute = Callable[[RunSpec, StudyFolder, Options, Report, Stop], Ending]
+ShouldStop = Callable[[], bool]
+Execute = Callable[[RunSpec, StudyFolder, Options, Report, ShouldStop], Ending]
 Cause = Literal["", "use", "memory", "error", "died"]
 
 
@@ -40,7 +40,7 @@ class Attempt:
     """Ray's id of the node that it was made on."""
 
 
-def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: Stop) -> Ending:
+def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
     """Execute a run with what this machine has of what the options ask for."""
     environment = choose_environment(options, run.precision, options.jobs or 1)
     return execute(
@@ -62,11 +62,11 @@ class Work:
     def folder(self) -> StudyFolder:
         return StudyFolder(self.root, self.study)
 
-    def attempt(self, run: RunSpec, report: Report, stop: Stop, listen: Listen = overheard) -> Attempt:
+    def attempt(self, run: RunSpec, report: Report, stop: ShouldStop, listen: Listen = overheard) -> Attempt:
         """Execute one run and keep what was said of it, with what ``listen`` hears of the process meanwhile."""
         try:
             folder = self.folder
-        except UseError as error:
+        except UserError as error:
             return Attempt(why=str(error), cause="use")
         with listen() as heard:
             transcript = Transcript(folder, run, self.options, heard)
@@ -81,15 +81,15 @@ class Work:
                 report(Progress(run_id=run.run_id, phase=found.ending, step=steps, steps=steps, message=BY_ANOTHER))
             transcript.close(found.ending or "failed", found.traceback or found.why)
         if found.ending is None and here().several:  # the others are left in the midst of a step: no run can follow
-            raise Parted(f"{run.run_id} failed: {found.why}", own=True)
+            raise ProcessGroupLost(f"{run.run_id} failed: {found.why}", own=True)
         return found
 
-    def _tried(self, run: RunSpec, folder: StudyFolder, report: Report, stop: Stop) -> Attempt:
+    def _tried(self, run: RunSpec, folder: StudyFolder, report: Report, stop: ShouldStop) -> Attempt:
         try:
             return Attempt(ending=self.execute(run, folder, self.options, report, stop))
-        except Parted:
+        except ProcessGroupLost:
             raise
-        except UseError as error:
+        except UserError as error:
             return Attempt(why=str(error), cause="use")
         except Exception as error:
             why = f"{_line(error)} (its traceback: degradation logs {self.study} {run.run_id})"
@@ -113,7 +113,7 @@ def _out_of_device_memory(error: Exception) -> bool:
     )
 
 
-class Books:
+class RetryTracker:
     """Which runs failed and why, which another process holds, how often each was tried."""
 
     def __init__(self, folder: StudyFolder, report: Report, retries: int = 0) -> None:
@@ -188,5 +188,5 @@ class Books:
         """Keep why a worker died, and its last words, in its run's log: it could not do so itself."""
         try:
             run_logs.note(self.folder, run_id, f"{indented(found.traceback)}{found.why}\n")
-        except UseError:
+        except UserError:
             return  # the line that the study ends with says it as well

@@ -9,8 +9,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from degradation.data import load_images
-from degradation.errors import UseError
-from degradation.launchers.attempts import HELD_SECONDS, Attempt, Books, Stop, Work
+from degradation.errors import UserError
+from degradation.launchers.attempts import HELD_SECONDS, Attempt, RetryTracker, ShouldStop, Work
 from degradation.launchers.worker_log import captured, last_words
 from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
 from degradation.runtime.progress import Progress, Report
@@ -33,17 +33,17 @@ def settled(options: Options, runs: int) -> Options:
 
 
 def check(work: Work, study: StudySpec) -> None:
-    """Raise UseError where data or device are not on this machine."""
+    """Raise UserError where data or device are not on this machine."""
     load_images(study.dataset, work.options.data_dir)
     choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
-def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
+def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop) -> dict[str, str]:
     """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
     todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     if jobs > 1 and not work.folder.store.shared:
-        raise UseError(f"{work.folder.path} lives in one process: expected --jobs 1, not {jobs}")
-    crew = Crew(work, report, stop)
+        raise UserError(f"{work.folder.path} lives in one process: expected --jobs 1, not {jobs}")
+    crew = WorkerPool(work, report, stop)
     while todo and not stop():
         todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
         if todo and not stop():
@@ -52,12 +52,12 @@ def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> d
     return crew.books.failed
 
 
-class Crew:
+class WorkerPool:
     """Carries out runs in this process or in workers of it."""
 
-    def __init__(self, work: Work, report: Report, stop: Stop) -> None:
+    def __init__(self, work: Work, report: Report, stop: ShouldStop) -> None:
         self.work, self.stop = work, stop
-        self.books = Books(work.folder, report)
+        self.books = RetryTracker(work.folder, report)
 
     def in_turn(self, runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
         """One after the other in this process; returns those that another process holds."""

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from degradation.errors import UseError
-from degradation.launchers.attempts import Stop, Work
+from degradation.errors import UserError
+from degradation.launchers.attempts import ShouldStop, Work
 from degradation.launchers.ray_cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.distributed import here
@@ -31,10 +31,10 @@ CHECK_SECONDS = 120.0  # in which a node says whether it can take part; one that
 def ready(options: Options) -> Iterator[str]:
     """Ray, joined at the address or in ``$RAY_ADDRESS``, else started on this machine and stopped at the end.
 
-    Raises UseError where no cluster answers, or this machine alone is asked for more than it has.
+    Raises UserError where no cluster answers, or this machine alone is asked for more than it has.
     """
     if here().several:
-        raise UseError("--launcher ray: torchrun's processes train one run together here: expected one of the two")
+        raise UserError("--launcher ray: torchrun's processes train one run together here: expected one of the two")
     if ray.is_initialized():
         yield ""
         return
@@ -58,7 +58,7 @@ def settled(options: Options, runs: int) -> Options:
 
 
 def check(work: Work, study: StudySpec) -> None:
-    """Raise UseError, which names the node, where one that may be given runs has another version, root or data.
+    """Raise UserError, which names the node, where one that may be given runs has another version, root or data.
 
     A node that joins later says so itself, of the first run that it is given.
     """
@@ -110,36 +110,36 @@ def _from_anywhere(work: Work, options: Options) -> Work:
 
 
 def _answer(ref: Any) -> Any:
-    """What a node answered. UseError where it refused or died, or the cluster is no more."""
+    """What a node answered. UserError where it refused or died, or the cluster is no more."""
     Head().ended([ref])
     try:
         return ray.get(ref)
     except RayTaskError as error:
-        if isinstance(error.cause, UseError):
+        if isinstance(error.cause, UserError):
             raise error.cause from None
-        raise UseError(dead(error)) from None
+        raise UserError(dead(error)) from None
     except RayError as error:
-        raise UseError(dead(error)) from None
+        raise UserError(dead(error)) from None
 
 
 def _fits(share: Share, options: Options) -> None:
-    """UseError where Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
+    """UserError where Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
     if share.within(resources()) or address_of(options):
         return
-    raise UseError(
+    raise UserError(
         f"each run takes {share.said()}, and Ray finds {cores()} core(s) and no such GPU here: expected less, by "
         "--threads, --gpus-per-run or --device"
     )
 
 
-def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: Stop) -> dict[str, str]:
+def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop) -> dict[str, str]:
     """Carry out the runs on the cluster; returns the failed ones with their line.
 
-    Ends early, with checkpoints, once ``stop()``. Raises UseError where a node cannot take part at all: another
+    Ends early, with checkpoints, once ``stop()``. Raises UserError where a node cannot take part at all: another
     version of this package, or a root that it does not see.
     """
     if not work.folder.store.shared:
-        raise UseError(f"{work.folder.path} lives in one process: expected a path or a URL that every node sees")
+        raise UserError(f"{work.folder.path} lives in one process: expected a path or a URL that every node sees")
     with ready(work.options):
         options, share = _placed(work.options, len(runs))
         _fits(share, options)

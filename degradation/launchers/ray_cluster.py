@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers.ray_resources import Share
 from degradation.launchers.watchdog import watch_over, watchdog
 from degradation.launchers.worker_log import captured
@@ -24,7 +24,7 @@ try:
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
-    raise UseError("--launcher ray needs Ray: pip install 'degradation[cluster]'") from None
+    raise UserError("--launcher ray needs Ray: pip install 'degradation[cluster]'") from None
 
 REACH_SECONDS = 5.0
 SILENT_SECONDS = 25.0  # without an answer of the head; Ray ends its own processes after 60
@@ -37,7 +37,7 @@ STORE_BYTES = 80 * 2**20  # nothing but small messages passes through Ray's own 
 Answer = TypeVar("Answer")
 
 
-class ClusterError(UseError):
+class ClusterError(UserError):
     """What no further attempt can mend, whichever run it is of: the study ends with this line."""
 
 
@@ -50,7 +50,7 @@ def address_of(options: Options) -> str:
 def connected(options: Options) -> Iterator[None]:
     """Ray, joined at the address, else started on this machine with all it has and stopped at the end.
 
-    UseError where it does not start, or no cluster answers.
+    UserError where it does not start, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address_of(options)
@@ -106,32 +106,32 @@ def _start() -> None:
             logging_level=logging.ERROR,
         )
     except FAILURES as error:
-        raise UseError(f"--launcher ray: Ray did not start on this machine: {_first_line(error)}") from None
+        raise UserError(f"--launcher ray: Ray did not start on this machine: {_first_line(error)}") from None
 
 
 def _join(address: str, named: str) -> None:
-    """Become a driver of the cluster. UseError where none answers, or none has a node on this machine."""
+    """Become a driver of the cluster. UserError where none answers, or none has a node on this machine."""
     if address != "auto":
         _reach(address, named)
     try:
         with captured(), _patient():  # each attempt to connect is a line on stderr, written below Python
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except FAILURES as error:
-        raise UseError(
+        raise UserError(
             f"{named}: {_first_line(error)} (expected a cluster that this machine has joined by `ray start "
             f"--address`; where it asks for a token, RAY_AUTH_MODE=token)"
         ) from None
 
 
 def _reach(address: str, named: str) -> None:
-    """UseError, within seconds, where nothing answers as Ray does: joining would try for minutes."""
+    """UserError, within seconds, where nothing answers as Ray does: joining would try for minutes."""
     try:
         with _connection(address, REACH_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") != "1" and not _speaks_grpc(connection):
                 raise ConnectionError("something else than Ray does")
     except OSError as error:
         why = error.strerror or str(error)
-        raise UseError(
+        raise UserError(
             f"{named}: no Ray cluster answers there ({why}): `ray status` on its head node says where it is"
         ) from None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import Options
 
 LEAST_GPU = 0.01
@@ -47,9 +47,9 @@ def share_of(options: Options, nodes: Iterable[Mapping[str, float]], runs: int) 
     """What each of so many runs takes: of a GPU where there is one or it is asked for, else its threads' cores."""
     gpus = sum(node.get("GPU", 0) for node in nodes)
     if options.device == "mps":
-        raise UseError("--device mps: Ray shares out CUDA devices and cores: expected auto, cpu or cuda")
+        raise UserError("--device mps: Ray shares out CUDA devices and cores: expected auto, cpu or cuda")
     if options.device == "cpu" and options.gpus_per_run is not None:
-        raise UseError("--gpus-per-run and --device cpu: expected one of them")
+        raise UserError("--gpus-per-run and --device cpu: expected one of them")
     if options.device == "cuda" or options.gpus_per_run is not None or (options.device == "auto" and gpus):
         all_at_once = (share for share in GPU_SHARES if runs * share <= gpus)
         return Share(gpus=options.gpus_per_run or next(all_at_once, GPU_SHARES[-1]))

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, LocalRayletDiedError, RayError, RayTaskError, TaskCancelledError
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import ray_tasks
-from degradation.launchers.attempts import Attempt, Books, Stop, Work
+from degradation.launchers.attempts import Attempt, RetryTracker, ShouldStop, Work
 from degradation.launchers.board import Board
 from degradation.launchers.ray_cluster import ClusterError, Head, alive, on_node, resources, task
 from degradation.launchers.ray_resources import Share
@@ -59,9 +59,9 @@ class Flight:
 class Dispatch:
     """Keeps the cluster busy with the longest runs that wait, and the books."""
 
-    def __init__(self, work: Work, share: Share, report: Report, stop: Stop) -> None:
+    def __init__(self, work: Work, share: Share, report: Report, stop: ShouldStop) -> None:
         self.work, self.share, self.stop = work, share, stop
-        self.books = Books(work.folder, report, RETRIES)
+        self.books = RetryTracker(work.folder, report, RETRIES)
         self.todo: list[Waiting] = []
         self.flights: dict[Any, Flight] = {}
         self.started: set[str] = set()
@@ -169,7 +169,7 @@ class Dispatch:
             there = next(node["NodeID"] for node in alive() if node["NodeManagerHostname"] == host)
             asked = ray.remote(last_words).options(num_cpus=0, scheduling_strategy=on_node(there)).remote(process)
             said: str = ray.get(asked, timeout=WORDS_SECONDS)
-        except (IndexError, ValueError, StopIteration, UseError, RayError):  # nothing was logged, or the node has died
+        except (IndexError, ValueError, StopIteration, UserError, RayError):  # nothing was logged, or the node has died
             return ""
         return said
 

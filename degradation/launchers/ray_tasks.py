@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from degradation._version import __version__
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.launchers import local
 from degradation.launchers.attempts import Attempt, Work
 from degradation.launchers.ray_cluster import ClusterError
@@ -62,13 +62,13 @@ def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
         found = work.attempt(run, say, stop, captured)
     except ClusterError:
         raise
-    except UseError as error:
+    except UserError as error:
         found = Attempt(why=str(error), cause="use")
     return replace(found, node=ray.get_runtime_context().get_node_id())
 
 
 def _see(work: Work) -> None:
-    """ClusterError where this node sees another root than the command, UseError where it cannot read it."""
+    """ClusterError where this node sees another root than the command, UserError where it cannot read it."""
     if work.folder.study() is None:
         raise ClusterError(
             f"no study {work.study} in {work.root}: a path must be the same folder on every node (NFS); else take "
@@ -81,14 +81,14 @@ def _named(options: Options) -> Iterator[None]:
     """What this node refuses, with its name, where the cluster has more machines than that of the command."""
     try:
         yield
-    except UseError as error:
+    except UserError as error:
         if not options.address:
             raise
         raise type(error)(f"node {socket.gethostname()}: {error}") from None
 
 
 def check(version: str, payload: bytes) -> None:
-    """UseError where this node does not see the root, or has not the data or the device."""
+    """UserError where this node does not see the root, or has not the data or the device."""
     work, study = _unpacked(version, payload)
     with _named(work.options):
         _see(work)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from degradation.errors import Interrupted, UseError
+from degradation.errors import Interrupted, UserError
 from degradation.launchers import launcher
 from degradation.runtime.distributed import check_shares, here
 from degradation.runtime.environment import Options, check_counts
@@ -44,7 +44,7 @@ class Outcome:
 def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
     """The study united with the one on disk: depths, networks, shortcuts, seeds and arms may be added; writes nothing.
 
-    Raises UseError where any other field differs, naming it: an arm that is on disk keeps what it changes, and a
+    Raises UserError where any other field differs, naming it: an arm that is on disk keeps what it changes, and a
     study without arms stays without.
     """
     if folder.study() is None:
@@ -54,7 +54,7 @@ def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
     asked, there = _fixed(study, kept), _fixed(kept, study)
     for name in there | asked:
         if asked.get(name) != there.get(name):
-            raise UseError(
+            raise UserError(
                 f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
                 f"a study keeps what it began with; take --name NEW for another one"
             )
@@ -107,7 +107,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
 def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
     """Train every pending run of the study, several at a time where the options say so.
 
-    Raises UseError before any training where data, device or disk are not there; Interrupted after SIGINT or
+    Raises UserError before any training where data, device or disk are not there; Interrupted after SIGINT or
     SIGTERM, when every run in progress has its checkpoint.
     """
     from degradation.launchers.attempts import Work  # torch comes in here, not with the reading half
@@ -149,7 +149,7 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     with folder.study_lock() as held:
         if not held:
             died = ", or one that died within the last minute" if isinstance(folder.path, Url) else ""
-            raise UseError(f"study {folder.name} is being changed by another process{died}: try again")
+            raise UserError(f"study {folder.name} is being changed by another process{died}: try again")
         grown = grow(folder, study)
         folder.write_study(grown.model_dump(mode="json"))
     return grown
@@ -194,7 +194,7 @@ def run(
 
     A script that torchrun starts calls it in every process.
 
-    Raises UseError for what cannot be done as asked, RuntimeError naming each run that failed.
+    Raises UserError for what cannot be done as asked, RuntimeError naming each run that failed.
     """
     from degradation.study.results import Results
 

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import torch
 
 from degradation._version import __version__
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress, line
 from degradation.spec import RunSpec
@@ -81,7 +81,7 @@ class Transcript:
 
     def _flush(self) -> None:
         self.text = _shortened(self.text + self._printed())
-        with suppress(UseError, OSError):
+        with suppress(UserError, OSError):
             run_logs.write(self.folder, self.run_id, self.attempt, self.text)
         self._written = time.monotonic()
 

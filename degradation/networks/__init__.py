@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, overload
 import torch
 from pydantic import ValidationError
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.imagenet import ImageNetNetwork
 from degradation.networks.weights import draw_weights
@@ -137,9 +137,9 @@ def _known(what: str, given: object, choices: tuple[str, ...]) -> None:
 
 
 def cifar_for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
-    """``for_run`` for what takes networks of the CIFAR family apart; UseError for a run of another family."""
+    """``for_run`` for what takes networks of the CIFAR family apart; UserError for a run of another family."""
     if run.family != "cifar":
-        raise UseError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
+        raise UserError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
     return cast(CifarNetwork, for_run(run, drawn=drawn))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -117,7 +117,7 @@ def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
     weight of an LSTM, GRU or RNN is a layer by the weight's name; the module's response is that of the last.
     A module of another type with a weight of two dimensions may be linear (``may_be_linear``): its calls show it.
     ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
-    module that has a weight can be chosen. Raises UseError where one chooses none, where there is no layer at all, and
+    module that has a weight can be chosen. Raises UserError where one chooses none, where there is no layer at all, and
     for weights that a recording cannot read: without a shape yet, or sharded.
     """
     _refuse_unreadable(network)
@@ -136,16 +136,16 @@ def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
             found.append(Layer(number=0, name=name, stage=1, response=response))
     chosen = _chosen(network, found, globs) if globs else found
     if not chosen:
-        raise UseError("the network has no convolution, linear layer or norm to record: name others by layers=")
+        raise UserError("the network has no convolution, linear layer or norm to record: name others by layers=")
     return Layout(layers=tuple(replace(layer, number=n) for n, layer in enumerate(chosen, start=1)), blocks=())
 
 
 def _refuse_unreadable(network: nn.Module) -> None:
     for name, weight in network.named_parameters():
         if isinstance(weight, nn.parameter.UninitializedParameter):
-            raise UseError(f"{name} has no shape yet: call the lazy network once on a batch, then record it")
+            raise UserError(f"{name} has no shape yet: call the lazy network once on a batch, then record it")
         if type(weight).__module__.startswith("torch.distributed.tensor"):
-            raise UseError(
+            raise UserError(
                 f"{name} is sharded (fully_shard), which cannot be recorded: use one process or DistributedDataParallel"
             )
 
@@ -272,7 +272,7 @@ def _norms_behind(network: nn.Module) -> dict[str, str]:
 def _chosen(network: nn.Module, layers: Sequence[Layer], globs: Sequence[str]) -> list[Layer]:
     for glob in globs:
         if not any(_named(layer, glob) for layer in layers):
-            raise UseError(f"layers: no layer of the network is named {glob!r}{_instead(network, layers, glob)}")
+            raise UserError(f"layers: no layer of the network is named {glob!r}{_instead(network, layers, glob)}")
     return [layer for layer in layers if any(_named(layer, glob) for glob in globs)]
 
 

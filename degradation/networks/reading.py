@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 
 from degradation import networks
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.recognition import Looks, held, layers_of, looks, of_another_family, weight_of, without_norms
 from degradation.networks.state_dicts import Matched, fill, listed, matched, misfits
@@ -44,7 +44,7 @@ class Read:
 def network_of(weights: Weights, asked: Asked) -> Read:
     """The network with these weights. A file of ours says norm, width and block itself.
 
-    Raises UseError where there is no such network, where the file shows or says that it is of another, or where any
+    Raises UserError where there is no such network, where the file shows or says that it is of another, or where any
     tensor does not fit; nothing is built before.
     """
     kind, depth, shortcut, built = _settled(weights, _checked(asked))
@@ -53,7 +53,7 @@ def network_of(weights: Weights, asked: Asked) -> Read:
     try:
         shapes = _shapes(kind, depth, shortcut, built)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise UseError(f"{weights.file} cannot be read as {shown(what)}: {shown(str(error))}") from error
+        raise UserError(f"{weights.file} cannot be read as {shown(what)}: {shown(str(error))}") from error
     matched(shapes, weights, what)
     made: CifarNetwork = networks.network(*fields, seed=None, **built)
     found = fill(made, weights, what)
@@ -67,14 +67,14 @@ def _checked(asked: Asked) -> dict[str, Any]:
     given: dict[str, Any] = {name: value for name, value in vars(asked).items() if value is not None}
     for name, known in choices.items():
         if name in given and given[name] not in known:
-            raise UseError(f"--{name}: expected {', '.join(sorted(known))}, not {given[name]!r}")
+            raise UserError(f"--{name}: expected {', '.join(sorted(known))}, not {given[name]!r}")
     if asked.depth is not None:
         if not asked.depth.isdecimal():
-            raise UseError(f"--depth: expected a whole number of layers, 6n+2, not {asked.depth!r}")
+            raise UserError(f"--depth: expected a whole number of layers, 6n+2, not {asked.depth!r}")
         try:
             given["depth"] = valid_depth(int(asked.depth))
         except ValueError as error:
-            raise UseError(f"--depth {asked.depth[:20]}: {error}") from error
+            raise UserError(f"--depth {asked.depth[:20]}: {error}") from error
     if given.get("network") == "plain":
         given.setdefault("shortcut", "none")
     return given
@@ -84,9 +84,9 @@ def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, di
     """Kind, depth and shortcut, and the other fields: of what is asked for, what the file says and what it shows."""
     seen = looks(weights.tensors)
     if reason := of_another_family(weights.tensors):
-        raise UseError(f"{weights.file} is of no network that can be probed: {reason}")
+        raise UserError(f"{weights.file} is of no network that can be probed: {reason}")
     if seen and not weights.run and (reason := without_norms(weights.tensors)):
-        raise UseError(f"{weights.file} is of no network that can be probed: {reason}")
+        raise UserError(f"{weights.file} is of no network that can be probed: {reason}")
     shows = {"depth": seen.depth, "shortcut": seen.shortcut} if seen else {}
     says = {name: weights.run[name] for name in ("network", "depth", "shortcut") if name in weights.run}
     meant = {"network": "residual"} | shows | says | asked
@@ -94,7 +94,7 @@ def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, di
         meant["shortcut"] = "none"
     _agreeing(weights, meant, says, seen)
     if "depth" not in meant:
-        raise UseError(_unknown(weights, meant["network"]))
+        raise UserError(_unknown(weights, meant["network"]))
     built = {name: weights.run[name] for name in BUILT if name in weights.run}
     if not weights.run and seen:
         built["width"] = seen.width
@@ -102,20 +102,20 @@ def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, di
 
 
 def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: Looks | None) -> None:
-    """UseError where the network meant is another than the file says, or shows."""
+    """UserError where the network meant is another than the file says, or shows."""
     if any(meant[name] != value for name, value in says.items()):
         options = [f"--{name} {shown(str(value))[:20]}" for name, value in says.items() if value != "none"]
-        raise UseError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
+        raise UserError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
     if seen is None:
         if weights.run:
-            raise UseError(_unknown(weights, meant["network"]))
+            raise UserError(_unknown(weights, meant["network"]))
         return
     if weights.run.get("width", seen.width) != seen.width:
         width = shown(str(weights.run["width"]))[:20]
-        raise UseError(f"{weights.file} says width {width}, and its tensors are of width {seen.width}: is it damaged?")
+        raise UserError(f"{weights.file} says width {width}, and its tensors are of width {seen.width}: is it damaged?")
     shortcut = "A" if meant.get("shortcut") == "none" else meant.get("shortcut")
     if (meant["depth"], shortcut) != (seen.depth, seen.shortcut):
-        raise UseError(
+        raise UserError(
             f"{weights.file} is of another network: these look like depth {seen.depth}: try {seen.options()}"
         )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.recognition import Layers, held, layers_of, looks, of_another_family
 from degradation.networks.weight_files import Weights
 
@@ -32,12 +32,12 @@ class Matched:
 def matched(state: Mapping[str, Tensor], weights: Weights, what: str) -> Matched:
     """Which tensor of the file is which of ours, by name, else by shape and order.
 
-    Raises UseError where any is missing, unknown, or of another shape: it lists some by their names in the file, and
+    Raises UserError where any is missing, unknown, or of another shape: it lists some by their names in the file, and
     says what network the file looks like.
     """
     found, wrong = _best(state, weights)
     if wrong:
-        raise UseError(f"{weights.file} does not fit {what}: {listed(wrong)}{_hint(state, weights, wrong)}")
+        raise UserError(f"{weights.file} does not fit {what}: {listed(wrong)}{_hint(state, weights, wrong)}")
     return found
 
 
@@ -114,18 +114,18 @@ def _hint(state: Mapping[str, Tensor], weights: Weights, wrong: list[str]) -> st
 def fill(network: Module, weights: Weights, what: str) -> Matched:
     """Put the weights into the network, ``what`` in words; says which tensor went where.
 
-    Raises UseError, and changes nothing, where they do not fit, or any is no finite real number or a variance below 0.
+    Raises UserError, and changes nothing, where they do not fit, or any is no finite real number or a variance below 0.
     """
     state = network.state_dict()
     found = matched(state, weights, what)
     values = {own: _values(weights, own) for own in chain(found.names.values(), found.biases.values())}
     if broken := [weights.own(own) for own, value in values.items() if not value.isfinite().all()]:
-        raise UseError(
+        raise UserError(
             f"{weights.file}: not finite (NaN or infinite) is {listed(broken)}: did this network's training diverge?"
         )
     variances = [own for name, own in found.names.items() if name.endswith("running_var")]
     if negative := [weights.own(own) for own in variances if (values[own] < 0).any()]:
-        raise UseError(
+        raise UserError(
             f"{weights.file}: expected variances of at least 0, negative is {listed(negative)}: was the file damaged?"
         )
     for name, own in found.names.items():
@@ -135,18 +135,18 @@ def fill(network: Module, weights: Weights, what: str) -> Matched:
 
 
 def _values(weights: Weights, own: str) -> Tensor:
-    """A tensor of the file as dense fp32. UseError where it holds no real numbers."""
+    """A tensor of the file as dense fp32. UserError where it holds no real numbers."""
     tensor, refused = weights.tensors[own].detach(), f"{weights.file}: {weights.own(own)}"
     if tensor.is_meta:
-        raise UseError(f"{refused} has a shape and no values (device meta): save it from a device that holds them")
+        raise UserError(f"{refused} has a shape and no values (device meta): save it from a device that holds them")
     if not (tensor.is_floating_point() or tensor.is_quantized):
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise UseError(f"{refused} is {kind}, expected real numbers such as float32: convert it before it is saved")
+        raise UserError(f"{refused} is {kind}, expected real numbers such as float32: convert it before it is saved")
     try:
         return (_dequantized(tensor) if tensor.is_quantized else tensor.to_dense()).float()
     except (RuntimeError, TypeError) as error:  # NotImplementedError among them
         kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
-        raise UseError(f"{refused} ({kind}) cannot be read as float32: convert it before it is saved") from error
+        raise UserError(f"{refused} ({kind}) cannot be read as float32: convert it before it is saved") from error
 
 
 def _dequantized(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.wrappers import Channels, unwrapped
 
 MEAN_IMAGE = "mean_image"
@@ -90,30 +90,30 @@ def read_weights(file: Path) -> Weights:
     """Read safetensors, or a state dict saved by torch, of which nothing but tensors is unpickled.
 
     A state dict may be nested, and beside it may stand numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
-    which are passed over. Raises UseError where the file cannot be read or holds no tensors.
+    which are passed over. Raises UserError where the file cannot be read or holds no tensors.
     """
     head = _head(file)
     if head[8:9] == b"{":
         return _read_safetensors(file)
     if kind := _other_kind(file, head):
-        raise UseError(f"cannot read {file} as weights: it is {kind}: {SAVE}")
+        raise UserError(f"cannot read {file} as weights: it is {kind}: {SAVE}")
     if not head.startswith(SAVED_BY_TORCH):
-        raise UseError(f"cannot read {file} as weights: it is neither safetensors nor a file that torch saved")
+        raise UserError(f"cannot read {file} as weights: it is neither safetensors nor a file that torch saved")
     return _weights(file, dict(_flat(_unpickled(file), set())))
 
 
 def _head(file: Path) -> bytes:
-    """How a file begins. UseError where it is none, is empty, or cannot be read."""
+    """How a file begins. UserError where it is none, is empty, or cannot be read."""
     try:
         about = file.stat()
         if kind := next((kind for is_one, kind in NO_FILES if is_one(about.st_mode)), ""):
-            raise UseError(f"{file} is {kind}")
+            raise UserError(f"{file} is {kind}")
         if not about.st_size:  # as files of /proc are too, some of which can be waited for without end
-            raise UseError(f"{file} is empty: expected a file of trained weights")
+            raise UserError(f"{file} is empty: expected a file of trained weights")
         with file.open("rb") as opened:
             return opened.read(512)
     except OSError as error:
-        raise UseError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
+        raise UserError(f"cannot read {file}: {error.strerror or error}: name a file of trained weights") from error
 
 
 def _other_kind(file: Path, head: bytes) -> str:
@@ -140,10 +140,10 @@ def _read_safetensors(file: Path) -> Weights:
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         why = shown(str(error).split("\n")[0])
-        raise UseError(f"cannot read {file} as safetensors ({why}): it is damaged or cut short") from error
+        raise UserError(f"cannot read {file} as safetensors ({why}): it is damaged or cut short") from error
     mean_image = tensors.pop(MEAN_IMAGE, None)
     if mean_image is not None and not (mean_image.is_floating_point() and mean_image.float().isfinite().all()):
-        raise UseError(f"{file}: {MEAN_IMAGE} is expected to hold finite real numbers: was the file damaged?")
+        raise UserError(f"{file}: {MEAN_IMAGE} is expected to hold finite real numbers: was the file damaged?")
     return _weights(file, tensors, sorted=True, mean_image=mean_image, **_facts(metadata))
 
 
@@ -179,16 +179,16 @@ def _unpickled(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"Unsupported operand \d+", str(error)):
-            raise UseError(f"{file} is a pickle of another protocol than torch's own (2 or 3): {SAVE}") from error
+            raise UserError(f"{file} is a pickle of another protocol than torch's own (2 or 3): {SAVE}") from error
         found = re.search(r"GLOBAL (\S+)", str(error))
         named = f" ({shown(found[1])})" if found else ""
-        raise UseError(
+        raise UserError(
             f"{file} is no state dict, or holds objects besides tensors{named}, which are never unpickled: "
             "save model.state_dict() alone, or as safetensors"
         ) from error
     except Exception as error:  # whatever torch raises at bytes that nobody vouches for
         why = re.split(r"\.\s|\n", str(error))[0].rstrip(".:") or "it ends too early"  # a sentence, not the advice
-        raise UseError(f"cannot read {file} as weights ({shown(why)}): it is damaged or cut short") from error
+        raise UserError(f"cannot read {file} as weights ({shown(why)}): it is damaged or cut short") from error
 
 
 def _flat(loaded: Any, seen: set[int], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
@@ -204,15 +204,15 @@ def _flat(loaded: Any, seen: set[int], prefix: str = "", depth: int = 0) -> Iter
 
 
 def _weights(file: Path, tensors: Mapping[str, Tensor], **said: Any) -> Weights:
-    """The weights of the network in a file. UseError where there are no tensors."""
+    """The weights of the network in a file. UserError where there are no tensors."""
     for name, tensor in tensors.items():
         if tensor.is_nested:
-            raise UseError(f"{file}: {shown(name)} is a nested tensor, expected one of a shape: {SAVE}")
+            raise UserError(f"{file}: {shown(name)} is a nested tensor, expected one of a shape: {SAVE}")
     found = unwrapped(tensors)
     if not found.tensors:
-        raise UseError(f"{file} holds no tensors by name: expected a state dict, alone or within another dict")
+        raise UserError(f"{file} holds no tensors by name: expected a state dict, alone or within another dict")
     if colours := [name for name in found.beside if tensors[name].numel() == 3]:
-        raise UseError(
+        raise UserError(
             f"{file}: {shown(colours[0])} looks like a part of a normalization: expected mean and std, three each"
         )
     return Weights(

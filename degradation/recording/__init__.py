@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch.nn import Module
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.networks.layout import unwrapped
 from degradation.recording.findings import Finding
 from degradation.recording.recorder import Recorder
@@ -51,20 +51,20 @@ def record(
     are not supported. At the end, also by an exception, every hook is removed; weights, buffers, modes and random state
     are never written.
 
-    Raises UseError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a glob
-    that matches no layer, a scripted network, and weights that are sharded or have no shape yet; so does entering a
-    recording that runs.
+    Raises UserError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a
+    glob that matches no layer, a scripted network, and weights that are sharded or have no shape yet; so does entering
+    a recording that runs.
     """
     if not isinstance(model, Module):
-        raise UseError(f"record: expected a PyTorch module, not {_shown(model)}")
+        raise UserError(f"record: expected a PyTorch module, not {_shown(model)}")
     if isinstance(unwrapped(model), torch.jit.ScriptModule):
-        raise UseError(
+        raise UserError(
             "record: a scripted or traced network has no layers that can be listened to: record the one it was made of"
         )
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise UseError(f"record: expected every to be a whole number of at least 1, not every={_shown(every)}")
+        raise UserError(f"record: expected every to be a whole number of at least 1, not every={_shown(every)}")
     if not (gradients or responses):
-        raise UseError("record: gradients=False and responses=False leave nothing to record")
+        raise UserError("record: gradients=False and responses=False leave nothing to record")
     return Recorder(model, every, gradients=gradients, responses=responses, globs=_globs(layers))
 
 
@@ -73,7 +73,7 @@ def _globs(layers: str | Sequence[str] | None) -> tuple[str, ...]:
         return ()
     globs = (layers,) if isinstance(layers, str) else tuple(layers) if isinstance(layers, Iterable) else ()
     if not globs or not all(isinstance(glob, str) for glob in globs):
-        raise UseError(f"record: expected layers to be a name or glob or several, not layers={_shown(layers)}")
+        raise UserError(f"record: expected layers to be a name or glob or several, not layers={_shown(layers)}")
     return globs
 
 

@@ -17,7 +17,7 @@ LIMIT = 1000  # measured steps kept
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class StepMeta:
     """What is kept of a measured step beside its numbers."""
 
     examples: int
@@ -41,14 +41,14 @@ def thinned(asked: int, every: int) -> list[str]:
     ]
 
 
-class Kept:
+class StepBuffer:
     """The numbers of the measured steps, in the order of a Layout that does not change any more."""
 
     def __init__(self, probes: Sequence[Probe], layout: Layout) -> None:
         self.layout, self._probes = layout, tuple(probes)
         self._answering = [place for place, layer in enumerate(layout.layers) if layer.response is not None]
         self._readings = Readings(probes, layout)
-        self._beside: dict[int, Beside] = {}
+        self._beside: dict[int, StepMeta] = {}
         self._idle: set[str] | None = None
 
     def begin(self, step: int, examples: int, heard: Heard, idle: set[str], *, empty: bool) -> None:
@@ -59,7 +59,7 @@ class Kept:
         if heard.used.any():  # else the forward ran where nothing is heard
             self._idle = idle if self._idle is None else self._idle & idle
         statistics = [str(word) for word in heard.statistics[self._answering]]
-        self._beside[step] = Beside(
+        self._beside[step] = StepMeta(
             examples=examples, empty=empty, statistics=statistics, silent=heard.silent, channels=heard.channels
         )
 

@@ -26,7 +26,7 @@ from degradation.recording.copyable_hooks import Hook, Hooked
 from degradation.recording.following import module_at
 from degradation.recording.notes import Unread
 from degradation.recording.tensors import finite_of, first_tensor, plain, real, size_of, when_answered
-from degradation.recording.uses import Heard, Numbers, Use, pooled
+from degradation.recording.uses import Heard, LayerCall, Numbers, pooled
 from degradation.recording.weights import Weights
 
 USES = 1000  # of one layer in one step; of more, the last are kept
@@ -71,7 +71,7 @@ class Listener:
         """First dimension of the last response: the batch, where the batch comes first."""
         self._closed = False
         self._input = torch.ones(())
-        self._uses: dict[str, deque[Use]] = {}
+        self._uses: dict[str, deque[LayerCall]] = {}
         self.weights = Weights(network, layout, self.unread, copies=copies)
         self._modules: dict[str, Module] = {}
         self._hooked = Hooked()
@@ -175,7 +175,7 @@ class Listener:
             self._linear.add(layer.name)
         if self.first is None:
             self.first, self._input = layer.name, finite_of(inputs)
-        use = Use(
+        use = LayerCall(
             moments=self._moments(layer, module, output),
             values=output.numel(),
             channels=channels_of(module, output),
@@ -190,7 +190,7 @@ class Listener:
             # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
             when_answered(output, partial(self._came_back, layer.name, use))
 
-    def _came_back(self, name: str, use: Use, gradient: Tensor) -> None:
+    def _came_back(self, name: str, use: LayerCall, gradient: Tensor) -> None:
         if self._closed:
             self._calls.again(current())
         elif plain(gradient):
@@ -248,7 +248,7 @@ class Listener:
             statistics=np.array([self._statistics(layer, part) for layer, part in zip(layers, uses, strict=True)]),
         )
 
-    def _part_in(self, backward: int, answered: set[int], layer: Layer) -> list[Use]:
+    def _part_in(self, backward: int, answered: set[int], layer: Layer) -> list[LayerCall]:
         """The uses of a layer that a backward went through, and those without gradient of the same forwards.
 
         ``answered`` are the numbers of these forwards; where no use was answered, all without gradient count.
@@ -259,15 +259,15 @@ class Listener:
             if use.backward == backward or (not use.answers and (not answered or use.forward in answered))
         ]
 
-    def _uses_of(self, layer: Layer) -> Sequence[Use]:
+    def _uses_of(self, layer: Layer) -> Sequence[LayerCall]:
         return () if layer.response is None else self._uses.get(layer.response, ())
 
-    def _statistics(self, layer: Layer, uses: list[Use]) -> str:
+    def _statistics(self, layer: Layer, uses: list[LayerCall]) -> str:
         if uses:
             return uses[-1].statistics
         return statistics_of(self._modules[layer.name]) if layer.name in self._modules else ""
 
-    def _brought(self, norms: Mapping[str, Tensor], uses: list[Use]) -> tuple[Numbers, Numbers, bool]:
+    def _brought(self, norms: Mapping[str, Tensor], uses: list[LayerCall]) -> tuple[Numbers, Numbers, bool]:
         """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``pooled`` takes them.
 
         And whether the input was finite.

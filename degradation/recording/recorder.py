@@ -10,14 +10,14 @@ import pandas as pd
 from torch import Tensor
 from torch.nn import Module
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.frames import schemas
 from degradation.networks.layout import Layer, in_forward_order, inferred, uncovered, unwrapped
 from degradation.probes import GRADIENTS, RESPONSES
 from degradation.recording import buffer, eager
 from degradation.recording.arrivals import Arrivals
 from degradation.recording.backward_hooks import Backwards
-from degradation.recording.buffer import Kept
+from degradation.recording.buffer import StepBuffer
 from degradation.recording.course import Course
 from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
@@ -26,7 +26,7 @@ from degradation.recording.module_hooks import Calls, Listener
 from degradation.recording.nonfinite import Place, Watch, first_place
 from degradation.recording.nonfinite_log import Log
 from degradation.recording.notes import Notes, several, why_unheard
-from degradation.recording.summary import Told, findings_of, summary
+from degradation.recording.summary import SummaryInput, findings_of, summary
 from degradation.recording.tensorboard import write_new
 from degradation.recording.updates import Updates
 
@@ -46,7 +46,7 @@ class Recorder:
         self._layout, self._globs = inferred(self._network, globs), globs
         self._uncovered = self._not_covered()
         self._weighted = [layer.name for layer in self._with_weights()]
-        self._kept: Kept | None = None
+        self._kept: StepBuffer | None = None
         self._listener: Listener | None = None
         self._inside: ExitStack | None = None
         """What the block holds; None before the first."""
@@ -61,7 +61,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         if self._entered:
-            raise UseError("record: this recording is running already: enter it once, or make another one")
+            raise UserError("record: this recording is running already: enter it once, or make another one")
         with ExitStack() as inside:
             inside.enter_context(self._backwards)
             inside.enter_context(Following(self._network, self._follow, self._backwards.add, self._notes))
@@ -192,7 +192,7 @@ class Recorder:
             # The layers are numbered as the first measured forward called them.
             layers = self._layout.layers if self._globs else listener.sure()
             self._layout = in_forward_order(replace(self._layout, layers=layers), listener.maps)
-            self._kept = Kept(self._probes, self._layout)
+            self._kept = StepBuffer(self._probes, self._layout)
         layers = self._layout.layers
         heard = heard.take([before.index(layer.name) for layer in layers])
         if not heard.used.any() or listener.repeated:
@@ -248,10 +248,10 @@ class Recorder:
         return self._kept.frames
 
     def frame(self, name: str) -> pd.DataFrame:
-        """The frame ``gradients`` or ``responses``; UseError where it was not recorded."""
+        """The frame ``gradients`` or ``responses``; UserError where it was not recorded."""
         found = self.frames
         if name not in found:
-            raise UseError(f"no frame {name!r} was recorded: expected {' or '.join(found)}")
+            raise UserError(f"no frame {name!r} was recorded: expected {' or '.join(found)}")
         return found[name]
 
     @property
@@ -266,12 +266,12 @@ class Recorder:
         """
         return summary(self._everything())
 
-    def _everything(self) -> Told:
+    def _everything(self) -> SummaryInput:
         self._catch_up()
         if self._entered:
             self._uncovered = self._not_covered()
         kept = self._kept
-        return Told(
+        return SummaryInput(
             entered=self._inside is not None,
             steps=self.step,
             every=self.every,
@@ -293,7 +293,7 @@ class Recorder:
     def to_tensorboard(self, folder: str | Path) -> None:
         """Every number as a TensorBoard scalar ``frame/column/layer`` in ``folder``.
 
-        A step that this recording has written there before is not written again. Raises UseError without TensorBoard,
+        A step that this recording has written there before is not written again. Raises UserError without TensorBoard,
         and where nothing was recorded.
         """
         steps = set() if self._kept is None else set(self._kept.steps)

@@ -14,7 +14,7 @@ NOTHING = "no layer vanishes, explodes or is dead"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class SummaryInput:
     """What a summary is made of."""
 
     entered: bool
@@ -33,7 +33,7 @@ class Told:
     course: Course
 
 
-def summary(told: Told) -> str:
+def summary(told: SummaryInput) -> str:
     """What was recorded, what stands out at the last measured step, what did before, and what could not be measured."""
     if not told.profiles:
         if not told.entered:
@@ -48,7 +48,7 @@ def summary(told: Told) -> str:
     return "\n".join(lines)
 
 
-def findings_of(told: Told) -> list[Finding]:
+def findings_of(told: SummaryInput) -> list[Finding]:
     """What a summary says is wrong, or was."""
     if not told.profiles:
         return _broken(told)
@@ -56,7 +56,7 @@ def findings_of(told: Told) -> list[Finding]:
     return [*_broken(told), *judge_course(told.profiles, told.course), *now, *before]
 
 
-def _head(told: Told) -> str:
+def _head(told: SummaryInput) -> str:
     """What was recorded and what was not: who reads no more than this must not take a part for the whole."""
     measured = list(told.profiles)
     layers = len(told.profiles[measured[-1]].names)
@@ -67,11 +67,11 @@ def _head(told: Told) -> str:
     return f"{head}; not recorded, though trained: {_uncovered(told.uncovered)} (layers= can name what has a weight)"
 
 
-def _broken(told: Told) -> list[Finding]:
+def _broken(told: SummaryInput) -> list[Finding]:
     return [finding(findings.NOT_FINITE, line) for line in told.log.lines()]
 
 
-def _layers(told: Told) -> tuple[list[Finding], list[Finding], list[str]]:
+def _layers(told: SummaryInput) -> tuple[list[Finding], list[Finding], list[str]]:
     """The findings of the last measured step, those that earlier steps had and it has not, and how many more."""
     measured = list(told.profiles)
     last = measured[-1]
@@ -103,7 +103,7 @@ def _few(now: Sequence[Found]) -> list[Found]:
     return [*few, more] if rest > 0 else few
 
 
-def _nothing(told: Told) -> list[str]:
+def _nothing(told: SummaryInput) -> list[str]:
     last = list(told.profiles)[-1]
     broken = any(last in steps for steps in told.log.steps)
     if not told.profiles[last].anything():

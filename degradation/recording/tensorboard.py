@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.probes import PROBES
 
 
 def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> None:
     """One scalar ``frame/column/layer`` for each number, by step; missing ones are left out.
 
-    Raises UseError where TensorBoard is not installed.
+    Raises UserError where TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UseError(f"TensorBoard is needed to write its scalars ({error}): pip install tensorboard") from error
+        raise UserError(f"TensorBoard is needed to write its scalars ({error}): pip install tensorboard") from error
     with SummaryWriter(str(folder)) as writer:
         for name, frame in frames.items():
             for column in PROBES[name].columns:
@@ -26,9 +26,9 @@ def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> Non
 
 
 def write_new(frames: Mapping[str, pd.DataFrame], steps: set[int], written: set[int], folder: str | Path) -> None:
-    """The steps that are not ``written``, to which they are added; UseError where there is none at all."""
+    """The steps that are not ``written``, to which they are added; UserError where there is none at all."""
     if not steps:
-        raise UseError("there is nothing to write: no step was recorded")
+        raise UserError("there is nothing to write: no step was recorded")
     new = {name: frame[~frame["step"].isin(written)] for name, frame in frames.items()}
     write_scalars(new, folder)
     written |= steps

@@ -10,7 +10,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(kw_only=True)
-class Use:
+class LayerCall:
     """One call of a layer: what its response was, and the gradient that came back to it in which backward."""
 
     moments: Tensor
@@ -58,7 +58,7 @@ class Heard:
         return Heard(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
 
 
-def pooled(uses: list[list[Use]], each: Numbers) -> Numbers:
+def pooled(uses: list[list[LayerCall]], each: Numbers) -> Numbers:
     """(layers, 6): gradient norm and rms, mean, std, zero fraction, silent share over all values of all uses.
 
     ``each`` has a row for each use: mean, std, zero fraction, gradient norm, share of gradients not zero. A variance is

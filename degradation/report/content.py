@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from degradation._version import __version__
 from degradation.analysis import Analysis, analyse, gradients, responses
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures.layout import provenance_facts, study_labels
 from degradation.figures.tidy import DRAWN
 from degradation.report.drawings import Drawing, drawings, summary
@@ -45,10 +45,10 @@ class Contents:
 def contents(results: Results, again: Sequence[str]) -> Contents:
     """What the frames of a study say. The same frames, packages and ``again`` give equal contents: no clock is read.
 
-    Raises UseError where no run is done.
+    Raises UserError where no run is done.
     """
     if not results.run_ids:
-        raise UseError(f"no run of {results.name} is done: there is nothing to report yet")
+        raise UserError(f"no run of {results.name} is done: there is nothing to report yet")
     for frame, columns in READ.items():  # once, for the analysis and the figures
         results.frame(frame, columns)
     analysis = analyse(results)

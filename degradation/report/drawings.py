@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from degradation.analysis import Estimate
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import FIGURES, asked_for, figure_of, image
 from degradation.figures.published_points import Mark
 from degradation.report.captions import CAPTIONS, Caption
@@ -40,7 +40,7 @@ def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawin
     for name in [each for each in ORDER if each in wanted]:
         try:
             figure, _ = gap(results) if name == "gap" else figure_of(name, results, marks)
-        except UseError as lacking:
+        except UserError as lacking:
             missing[name] = str(lacking)
         else:
             caption = CAPTIONS[name]
@@ -53,7 +53,7 @@ def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
     """The figure beside the answer; None where no two depths can be compared."""
     try:
         figure, _ = effects(estimates, tuple(results.study.arms))
-    except UseError:
+    except UserError:
         return None
     caption = CAPTIONS[SUMMARY]
     svg = inline(image(figure, "svg", results), prefix=f"{SUMMARY}-", alt=caption.alt)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from degradation.analysis import Estimate
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import style
 
 GAP = "degradation-gap"
@@ -20,12 +20,12 @@ COLUMNS = ["arm", "network", "kind", "shallow", "deep", "gap", "low", "high", "s
 def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Figure, pd.DataFrame]:
     """A point with its 95 % interval for each arm and kind of network; ``arms`` in the study's order.
 
-    Deepest minus shallowest depth of each kind, in percentage points of final clean training error. Raises UseError
+    Deepest minus shallowest depth of each kind, in percentage points of final clean training error. Raises UserError
     where no kind of network has two depths that finished.
     """
     shown = widest(estimates, arms)
     if not shown:
-        raise UseError("figure answer needs finished runs of two depths of one kind of network")
+        raise UserError("figure answer needs finished runs of two depths of one kind of network")
     figure = Figure(figsize=(WIDTH, AROUND + ROW * len(shown)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="0.5", linewidth=0.9, zorder=0)

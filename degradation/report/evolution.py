@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import style
 from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series
 from degradation.study.results import Results
@@ -114,7 +114,7 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
     for quantity in QUANTITIES:
         try:
             frame = measured(results, quantity.frame, quantity.slug)
-        except UseError:  # said with the figures that lack the same probe
+        except UserError:  # said with the figures that lack the same probe
             continue
         found.append(_evolution(results, _of_norms(quantity, norms), frame))
     return tuple(found)

@@ -26,7 +26,7 @@ def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
     """Write the page, its twin and the figure of the answer into ``out``.
 
     ``again``: the words of the command that runs the study from nothing. The same frames, packages and files in
-    ``out/figures`` give the same bytes. Raises UseError where no run is done or a file cannot be written.
+    ``out/figures`` give the same bytes. Raises UserError where no run is done or a file cannot be written.
     """
     it, store = contents(results, again), store_at(out)
     images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}

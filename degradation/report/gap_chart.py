@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from degradation.analysis import gap_curve
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.figures import layout, style
 from degradation.study.results import Results
 
@@ -18,11 +18,11 @@ ROOM = 0.6  # of the span of the means above and below them: an early interval o
 def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Error of the deepest minus that of the shallowest network at every step, in percentage points.
 
-    Raises UseError where no kind of network has two depths that finished.
+    Raises UserError where no kind of network has two depths that finished.
     """
     data = gap_curve(results).dropna(subset="gap").astype(dict.fromkeys(("gap", "low", "high"), float))
     if data.empty:
-        raise UseError("figure gap needs finished runs of two depths of one kind of network")
+        raise UserError("figure gap needs finished runs of two depths of one kind of network")
     notes = [
         "Deepest minus shallowest depth, paired by seed: above zero the deeper network has the higher training error.",
         "Line: mean over seeds; band: 95 % interval (Student's t), each step by itself, cut where it leaves the axes."

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 if TYPE_CHECKING:
     from degradation.spec import RunSpec
@@ -47,19 +47,19 @@ def launching(processes: Processes) -> str:
 
 
 def check_shares(run: "RunSpec", count: int, sync_batch_norm: bool) -> None:
-    """UseError where ``count`` processes cannot train the run without changing what it is."""
+    """UserError where ``count`` processes cannot train the run without changing what it is."""
     recipe = run.recipe
     if recipe.batch % count:
-        raise UseError(f"{count} processes: recipe.batch {recipe.batch} cannot be divided evenly among them")
+        raise UserError(f"{count} processes: recipe.batch {recipe.batch} cannot be divided evenly among them")
     if run.norm != "batch":
         return
     if sync_batch_norm and recipe.ghost_batches > 1:
-        raise UseError(
+        raise UserError(
             f"--sync-batch-norm normalizes over the whole batch, and recipe.ghost_batches is {recipe.ghost_batches}: "
             "leave one out"
         )
     if recipe.ghost_batches % count and not sync_batch_norm:
-        raise UseError(
+        raise UserError(
             f"{count} processes: the number of parts in which batch norm sees a batch, recipe.ghost_batches, is "
             f"{recipe.ghost_batches} in this study and no multiple of {count}: take --name NEW with "
             f"--set recipe.ghost_batches={count}, another number of processes, or --sync-batch-norm where it is 1"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from degradation._version import __version__
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime import distributed as processes
 from degradation.spec import Precision
 
@@ -114,7 +114,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def choose_device(device: Device) -> str:
-    """The device itself for ``auto``: CUDA, else Apple's MPS, else the CPU; UseError where it is not there."""
+    """The device itself for ``auto``: CUDA, else Apple's MPS, else the CPU; UserError where it is not there."""
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -122,7 +122,7 @@ def choose_device(device: Device) -> str:
         return next(name for name, available in there.items() if available)
     if not there[device]:
         found = ", ".join(name for name, available in there.items() if available)
-        raise UseError(
+        raise UserError(
             f"--device {device}: this machine has no such device for torch {torch.__version__}; it has {found}"
         )
     return device
@@ -138,7 +138,7 @@ def choose_environment(options: Options, precision: Precision, jobs: int) -> Env
     several = started.several
     capture = device == "cuda" and not several if options.capture is None else options.capture
     if capture and device != "cuda":
-        raise UseError(f"--capture needs CUDA graphs, which device {device} does not have: remove it")
+        raise UserError(f"--capture needs CUDA graphs, which device {device} does not have: remove it")
     return Environment(
         device=device,
         precision=chosen,
@@ -158,23 +158,23 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 def _check_processes(started: processes.Processes, options: Options, device: str) -> None:
-    """UseError for what several processes on one network cannot do, or one alone need not."""
+    """UserError for what several processes on one network cannot do, or one alone need not."""
     if options.sync_batch_norm and device != "cuda":
-        raise UseError(
+        raise UserError(
             f"--sync-batch-norm: torch has a synchronized batch norm for CUDA only, not for device {device}: leave it "
             "away, and the processes normalize their own images (recipe.ghost_batches)"
         )
     if not started.several:
         return
     if device not in BACKENDS:
-        raise UseError(f"{started.count} processes: torch has no way to share device {device}: take --device cpu")
+        raise UserError(f"{started.count} processes: torch has no way to share device {device}: take --device cpu")
     if options.capture:
-        raise UseError("--capture: a step that several processes share is not captured: remove it")
+        raise UserError("--capture: a step that several processes share is not captured: remove it")
     if device == "cuda":
         import torch
 
         if (there := torch.cuda.device_count()) < started.local_count:
-            raise UseError(
+            raise UserError(
                 f"{started.local_count} processes on a machine with {there} CUDA devices, one each is needed: "
                 f"torchrun --nproc-per-node {there}"
             )
@@ -200,13 +200,13 @@ COUNTED = {"threads": 1, "jobs": 1, "workers": 0}
 
 
 def check_counts(options: Options) -> None:
-    """UseError for a number of threads, runs or processes that cannot be meant."""
+    """UserError for a number of threads, runs or processes that cannot be meant."""
     for name, least in COUNTED.items():
         value, (bound, why) = getattr(options, name), most(options.launcher)
         if name == "jobs" and options.launcher == "ray":
             continue  # as many as the cluster has room for are carried out, the others wait
         if value is not None and (not isinstance(value, int) or not least <= value <= bound):
-            raise UseError(f"--{name}: expected a whole number from {least} to {bound:,} ({why}), not {value!r}")
+            raise UserError(f"--{name}: expected a whole number from {least} to {bound:,} ({why}), not {value!r}")
 
 
 CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
@@ -219,7 +219,7 @@ def choose_jobs(options: Options, runs: int) -> int:
     """
     if processes.here().several:
         if options.jobs not in (None, 1):
-            raise UseError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: remove it")
+            raise UserError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: remove it")
         return 1
     if options.jobs is not None:
         return max(1, min(options.jobs, runs))

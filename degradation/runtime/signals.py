@@ -55,7 +55,7 @@ def _around() -> StopRequest | None:
     return taker if isinstance(taker, StopRequest) else None
 
 
-class Leave(KeyboardInterrupt):
+class ImmediateStop(KeyboardInterrupt):
     """The exception of a signal that is obeyed at once.
 
     Not KeyboardInterrupt itself: where that passes through an ``exec`` of text, as imports have it, CPython ends the
@@ -69,7 +69,7 @@ class Leaving(StopRequest):
     def receive(self, number: int, _frame: Any = None) -> None:
         if not self.status:
             super().receive(number)
-            raise Leave
+            raise ImmediateStop
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def interruptible() -> Iterator[None]:
         with _unsaid_if_lost(leaving):
             yield
         if leaving():
-            raise Leave
+            raise ImmediateStop
     except BaseException as error:  # whatever others made of it
         if leaving():
             raise Interrupted(leaving.status) from error
@@ -106,7 +106,7 @@ def _unsaid_if_lost(leaving: Leaving) -> Iterator[None]:
     before = sys.unraisablehook
 
     def say(lost: Any) -> None:
-        if not (leaving() and issubclass(lost.exc_type, Leave)):
+        if not (leaving() and issubclass(lost.exc_type, ImmediateStop)):
             before(lost)
 
     sys.unraisablehook = say

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec import (
     VARYING,
     BlockSpec,
@@ -49,7 +49,7 @@ KINDS = {
 }
 
 
-def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UseError:
+def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UserError:
     """The errors as one line, a sentence for each field; ``given`` are the nested fields that were refused."""
     given = {**given, "arms": nest_arms(given.get("arms", {}))}
     # A field that may be one of several types has one error for each of them: they belong in one sentence.
@@ -60,7 +60,7 @@ def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> U
     for path, alike in fields.items():
         message = _unknown(path, given) if alike[0]["type"] == "extra_forbidden" else _refused(alike)
         said.append(f"{place(path, message)}: {message}")
-    return UseError("; ".join(said))
+    return UserError("; ".join(said))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -135,9 +135,9 @@ def shown(value: Any) -> str:
 
 
 def check_kind(option: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
-    """UseError where what Python code gave is of another kind than ``words`` say."""
+    """UserError where what Python code gave is of another kind than ``words`` say."""
     if not isinstance(value, kind):
-        raise UseError(f"{option}: expected {words}, not {shown(value)}")
+        raise UserError(f"{option}: expected {words}, not {shown(value)}")
 
 
 def _number(value: float) -> str:

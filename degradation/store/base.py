@@ -29,7 +29,7 @@ class Store(ABC):
     def write(self, name: str, data: bytes) -> None:
         """Replace a file in one step: a reader, or a start after a crash, sees the old bytes or the new ones.
 
-        Raises UseError where it cannot be written, LockLost where the folder's lock was held here and is no more.
+        Raises UserError where it cannot be written, LockLost where the folder's lock was held here and is no more.
         """
 
     @abstractmethod

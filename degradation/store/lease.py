@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from degradation.errors import LockLost, UseError
+from degradation.errors import LockLost, UserError
 from degradation.store.filenames import LEASE
 from degradation.store.objects import CREATING, Objects
 
@@ -61,7 +61,7 @@ class Lease:
     def take(self) -> bool:
         """Hold the folder where nobody does; False where somebody does, or was faster."""
         if self.objects.protocol not in CREATING:
-            raise UseError(
+            raise UserError(
                 f"{self.objects.root}: {self.objects.protocol}:// can be read, but two processes cannot be kept apart "
                 f"there: expected a path, s3://, gs:// or az://"
             )
@@ -146,7 +146,7 @@ class Lease:
         if self.objects.root in _proven:
             return
         if self.objects.create(self._name(number), data):
-            raise UseError(
+            raise UserError(
                 f"{self.objects.root}: this store creates a file where there is one already (no If-None-Match): two "
                 f"processes cannot be kept apart there; take a newer server, or a path"
             )

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.store.base import Store
 from degradation.store.filenames import LOCK, RUN_ID, SPEC, WRITING
 
@@ -69,7 +69,7 @@ class LocalStore(Store):
         try:
             return tuple(sorted(p.name for p in folder.iterdir() if p.name[0] != ".")) if folder.is_dir() else ()
         except OSError as error:
-            raise UseError(f"{folder} cannot be read: {error.strerror}") from error
+            raise UserError(f"{folder} cannot be read: {error.strerror}") from error
 
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
         # What has a run's name and is no folder is listed too: its reader says so.
@@ -118,7 +118,7 @@ class LocalStore(Store):
         try:
             with self.lock(name) as held:
                 return not held
-        except UseError:
+        except UserError:
             return False  # nobody works in a folder that cannot be written
 
 
@@ -164,6 +164,6 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UseError(
+        raise UserError(
             f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again."
         ) from error

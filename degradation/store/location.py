@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 
 class Url(str):
@@ -31,15 +31,15 @@ ON_DISK = ("file", "local")
 
 
 def as_place(place: str | Path) -> Place:
-    """A Url where there is ``://``, else a Path. UseError for a URL that has lost a slash.
+    """A Url where there is ``://``, else a Path. UserError for a URL that has lost a slash.
 
     Repeated slashes in a Url count as one, as they do in a Path.
     """
     if lost := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a drive of Windows
         if isinstance(place, Path):
-            raise UseError(f"{place} is a URL that went through pathlib: give it as text, with both slashes")
+            raise UserError(f"{place} is a URL that went through pathlib: give it as text, with both slashes")
         protocol, rest = lost.groups()
-        raise UseError(f"{place}: did you mean {protocol}://{'/' if protocol in ON_DISK else ''}{rest}?")
+        raise UserError(f"{place}: did you mean {protocol}://{'/' if protocol in ON_DISK else ''}{rest}?")
     if isinstance(place, Path):
         return place
     protocol, separator, rest = place.partition("://")

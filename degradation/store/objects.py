@@ -4,7 +4,7 @@ import threading
 from contextlib import nullcontext
 from typing import Any
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store.location import Url
 from degradation.store.remote_errors import is_missing, is_taken, reason
 
@@ -99,21 +99,21 @@ class Objects:
 
 
 def _opened(root: Url) -> tuple[Any, str]:
-    """The file system and the path in it; UseError where it cannot be had, or can hold no study."""
+    """The file system and the path in it; UserError where it cannot be had, or can hold no study."""
     protocol, _, place = root.partition("://")
     if protocol.rpartition("::")[2] in UNWRITABLE:
-        raise UseError(f"{root}: a web server cannot be written, so it holds no studies: {EXPECTED}")
+        raise UserError(f"{root}: a web server cannot be written, so it holds no studies: {EXPECTED}")
     if protocol in CREATING and protocol != "memory" and place[:1] in ("", "/"):
-        raise UseError(f"{root} names no bucket: {EXPECTED}")
+        raise UserError(f"{root} names no bucket: {EXPECTED}")
     try:
         from fsspec.core import url_to_fs
 
         fs, path = url_to_fs(str(root), use_listings_cache=False, **OPTIONS.get(protocol, {}))
     except ImportError as error:
         install = EXTRAS.get(protocol, str(error))
-        raise UseError(f"{root}: a package that reads {protocol}:// is missing: {install}") from error
+        raise UserError(f"{root}: a package that reads {protocol}:// is missing: {install}") from error
     except ValueError as error:
-        raise UseError(f"{root}: {EXPECTED} ({error})") from error
+        raise UserError(f"{root}: {EXPECTED} ({error})") from error
     except Exception as error:  # ftp:// and others connect at once
-        raise UseError(f"{root}: the store cannot be opened ({reason(error)})") from error
+        raise UserError(f"{root}: the store cannot be opened ({reason(error)})") from error
     return fs, str(path).rstrip("/")

@@ -8,7 +8,7 @@ from degradation.store.location import Url, as_place
 
 
 def store_at(root: str | Path) -> Store:
-    """The store of a folder. UseError where a package is missing, or where nobody knows the protocol."""
+    """The store of a folder. UserError where a package is missing, or where nobody knows the protocol."""
     place = as_place(root)
     if not isinstance(place, Url):
         return LocalStore(place)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store.base import Store, folders_of
 from degradation.store.lease import Lease
 from degradation.store.location import Url
@@ -32,7 +32,7 @@ WAKE_SECONDS = 0.2  # how soon a stop request is seen while waiting
 
 
 class RemoteStore(Store):
-    """Bytes under names below a URL. UseError where a package is missing or the protocol is unknown."""
+    """Bytes under names below a URL. UserError where a package is missing or the protocol is unknown."""
 
     root: Url
 
@@ -85,7 +85,7 @@ class RemoteStore(Store):
             return
         self._change(name, partial(self.objects.delete_all, inside))
         if left := self.below(name):
-            raise UseError(f"{self.place(name)}: {len(left)} files could not be deleted: check the rights to delete")
+            raise UserError(f"{self.place(name)}: {len(left)} files could not be deleted: check the rights to delete")
 
     @contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
@@ -125,7 +125,7 @@ class RemoteStore(Store):
     def _patiently(self, name: str, act: Callable[[], T]) -> T:
         """The request, repeated with growing waits while the store is unreachable.
 
-        Raises FileNotFoundError where the file is not there, LockLost, UseError in one line for all else.
+        Raises FileNotFoundError where the file is not there, LockLost, UserError in one line for all else.
         """
         import tenacity
 
@@ -140,16 +140,16 @@ class RemoteStore(Store):
         )
         try:
             return retrying(act)
-        except UseError:
+        except UserError:
             raise
         except Exception as error:
             if is_missing(error):
                 raise
             raise self._given_up(error) if is_transient(error) else refused(error, self.place(name)) from error
 
-    def _given_up(self, error: Exception) -> UseError:
+    def _given_up(self, error: Exception) -> UserError:
         waited = "and a stop was asked for" if self._stop() else f"for {PATIENCE:.0f} seconds"
-        return UseError(
+        return UserError(
             f"{self.root}: the store is unreachable {waited} ({reason(error)}). What is done so far is kept: run again."
         )
 
@@ -172,4 +172,4 @@ def _find_tenacity(root: Url) -> None:
     try:
         import tenacity  # noqa: F401
     except ImportError as error:
-        raise UseError(f"{root}: the package tenacity is missing: pip install 'degradation[cluster]'") from error
+        raise UserError(f"{root}: the package tenacity is missing: pip install 'degradation[cluster]'") from error

@@ -6,7 +6,7 @@ Every library has errors of its own and none may be imported unasked, so they ar
 import errno
 from collections.abc import Iterator
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: later it may succeed
 BUSY_CODES = ("SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling")
@@ -45,7 +45,7 @@ def is_missing(error: BaseException) -> bool:
     return isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket"
 
 
-def refused(error: Exception, place: str) -> UseError:
+def refused(error: Exception, place: str) -> UserError:
     """What the store refuses, in one line that holds no part of a key."""
     code = _code(error) or _status(error) or ""
     denied = isinstance(error, PermissionError) or _status(error) in DENIED or str(error).startswith("Forbidden")
@@ -63,7 +63,7 @@ def refused(error: Exception, place: str) -> UseError:
         why = "no such bucket: create it, or name another"
     else:
         why = reason(error)
-    return UseError(f"{place}: {why}")
+    return UserError(f"{place}: {why}")
 
 
 def reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.store.base import Store
 from degradation.store.filenames import (
     CHECKPOINT,
@@ -30,7 +30,7 @@ class StudyFolder:
 
     def __init__(self, root: str | Path, name: str) -> None:
         if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
-            raise UseError(
+            raise UserError(
                 f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
             )
         self.store: Store = store_at(root)
@@ -170,11 +170,11 @@ class StudyFolder:
         return found
 
     def file(self, run_id: str, file: str) -> bytes:
-        """A file of a done run, verified. DamagedError where it is not what was written, UseError where freed."""
+        """A file of a done run, verified. DamagedError where it is not what was written, UserError where freed."""
         done, name = self.done(run_id), self._file(run_id, file)
         expected = done["files"].get(file)
         if file in done.get("freed", {}):
-            raise UseError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
+            raise UserError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
         if expected is None:
             raise FileNotFoundError(name)
         data = self._found(name)
@@ -203,7 +203,7 @@ class StudyFolder:
         try:
             if self.is_done(run_id):
                 self.verify(run_id)
-        except UseError as error:
+        except UserError as error:
             return str(error)
         return ""
 

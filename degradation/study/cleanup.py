@@ -6,7 +6,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.spec.validation import suggestion
 from degradation.store import CHECKPOINT, DAMAGED, EXPERIMENTS, LOGS, StudyFolder
 from degradation.study import run_logs
@@ -49,7 +49,7 @@ def _why(survey: Survey, run_id: str) -> str:
         survey.run(run_id)
     except Misplaced as error:
         return str(error).removeprefix(f"{survey.run_path(run_id)} ")
-    except (UseError, ValidationError):
+    except (UserError, ValidationError):
         pass
     return "damaged run; it will be trained again"
 
@@ -74,7 +74,7 @@ def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
             return "experiment not ended: starts again at its first part"
         place.verify(run_id)
         measured = place.spec(run_id)["weights"]
-    except (UseError, KeyError):
+    except (UserError, KeyError):
         return "damaged experiment; it will be measured again"
     gone = not folder.is_done(run_id) or folder.weights(run_id) != measured
     return "experiment on weights that are there no more" if gone else ""
@@ -142,21 +142,21 @@ def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:
 
 
 def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    """One run with all it holds. UseError where there is none, or while a process works on it."""
+    """One run with all it holds. UserError where there is none, or while a process works on it."""
     known = folder.run_ids()
     if run_id not in known:
-        raise UseError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
+        raise UserError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
     if folder.is_locked(run_id):
-        raise UseError(f"--run: {run_id} is being trained by another process: stop that first")
+        raise UserError(f"--run: {run_id} is being trained by another process: stop that first")
     whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
     return (whole, *_logs(folder, [run_id] if run_id in run_logs.logged(folder) else []))
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
-    """The study with everything in its folder. UseError while a process works on one of its runs."""
+    """The study with everything in its folder. UserError while a process works on one of its runs."""
     folder = surveyed(folder)
     if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
-        raise UseError(f"--all: {busy[0]} is being trained by another process: stop that first")
+        raise UserError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)
     what = f"the whole study: {len(folder.run_ids())} runs, figures and all"
     return (Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),)

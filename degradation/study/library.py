@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from degradation.data.manifest import UNNAMED, listed, same
-from degradation.errors import DamagedError, UnknownStudy, UseError
+from degradation.errors import DamagedError, UnknownStudy, UserError
 from degradation.spec import Folder, StudySpec, leaves, upgrade_study
 from degradation.spec.validation import TOO_LONG, check_kind, endless, no_file, refusal, shown, suggestion
 from degradation.spec.validation import Path as FieldPath
@@ -36,7 +36,7 @@ def with_images(
 ) -> StudySpec:
     """The study with what its folder of images holds: that at ``path``, else the one that the study was begun with.
 
-    Of other data sets, and of a study that knows its folder, the study itself. Raises UseError where the folder is not
+    Of other data sets, and of a study that knows its folder, the study itself. Raises UserError where the folder is not
     named, not laid out as expected, or holds other images than those that the study was begun with. ``say`` is told in
     one line which files of the folder are no images of it.
     """
@@ -51,7 +51,7 @@ def with_images(
     elif begun is not None:
         found = dataset.holding(begun)
     else:
-        raise UseError(UNNAMED)
+        raise UserError(UNNAMED)
     return StudySpec.model_validate(study.model_dump() | {"dataset": found.model_dump()})
 
 
@@ -83,7 +83,7 @@ def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
 
 
 def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
-    """The folder of a study that was run: a name under ``root``, or a path. UseError where there is none."""
+    """The folder of a study that was run: a name under ``root``, or a path. UserError where there is none."""
     place = as_place(name)
     for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
         if store_at(folder).exists(STUDY):
@@ -95,7 +95,7 @@ def stored(folder: StudyFolder) -> StudySpec:
     """The study on disk. DamagedError where its file does not hold one."""
     fields = folder.study()
     if fields is None:
-        raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+        raise UserError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
     try:
         return upgrade_study(fields)
     except ValidationError as error:
@@ -116,7 +116,7 @@ def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
 def read(path: str | Path) -> StudySpec:
     """The study in a TOML file whose first line is its question.
 
-    Raises UseError naming the file, and the line where it can: not readable, not TOML, not a study.
+    Raises UserError naming the file, and the line where it can: not readable, not TOML, not a study.
     """
     text = _text(Path(path))
     try:
@@ -124,9 +124,9 @@ def read(path: str | Path) -> StudySpec:
     except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
         why = "nested too deeply" if isinstance(error, RecursionError) else TOO_LONG
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else why
-        raise UseError(f"{path} is not TOML: {why}") from None
+        raise UserError(f"{path} is not TOML: {why}") from None
     if (field := endless(fields)) is not None:
-        raise UseError(f"{_at(path, text, field, '')}: {TOO_LONG}")
+        raise UserError(f"{_at(path, text, field, '')}: {TOO_LONG}")
     wrong = []
     if not re.match(r"question\s*=", text):
         wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
@@ -137,7 +137,7 @@ def read(path: str | Path) -> StudySpec:
     except ValidationError as error:
         wrong.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
     if wrong:
-        raise UseError("; ".join(wrong))  # all at once: a first file of one's own lacks more than one thing
+        raise UserError("; ".join(wrong))  # all at once: a first file of one's own lacks more than one thing
     return study
 
 
@@ -149,12 +149,12 @@ def question(path: str | Path) -> str:
 def _text(path: Path) -> str:
     try:
         if kind := no_file(path.stat().st_mode):
-            raise UseError(f"cannot read {path}: it is {kind}, not a study file")
+            raise UserError(f"cannot read {path}: it is {kind}, not a study file")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UseError(f"no file {path}: {_known(ROOT, path.stem)}") from None
+        raise UserError(f"no file {path}: {_known(ROOT, path.stem)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UseError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
 
 
 def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
@@ -196,12 +196,12 @@ def resolve(
 
     ``target``: a path ending in ``.toml``, the name of a study that ships or lies under ``root``, or None
     (the defaults of StudySpec; the study is then called after its data). ``options``: dotted field name ->
-    value, over the target's own; ``said``: the same names -> the option to blame. Raises UseError.
+    value, over the target's own; ``said``: the same names -> the option to blame. Raises UserError.
     """
     options = options or {}
     base = StudySpec() if target is None else _base(target, root)
     if base.arms and (said or {}).get("arms") == "--vary" and target not in on_disk(root):  # there a study grows by it
-        raise UseError(
+        raise UserError(
             f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
             "into a study file, or vary a study without arms"
         )
@@ -216,16 +216,16 @@ LONGEST = 255
 
 
 def check_name(name: object, option: str) -> None:
-    """UseError where a new study cannot be called so; ``option`` is where the name was given."""
+    """UserError where a new study cannot be called so; ``option`` is where the name was given."""
     check_kind(option, name, str, "a text")
     text = str(name)
     if text[:1] in ("", ".", "-") or not all(letter.isalnum() or letter in "-_." for letter in text):
-        raise UseError(
+        raise UserError(
             f"{option}: a study's name has letters, digits, '-', '_' and '.' only, the first neither '-' nor '.', "
             f"not {shown(name)}"
         )
     if (length := len(text.encode())) > LONGEST:
-        raise UseError(f"{option}: expected a name of at most {LONGEST} bytes, not of {length:,}: {shown(name)}")
+        raise UserError(f"{option}: expected a name of at most {LONGEST} bytes, not of {length:,}: {shown(name)}")
 
 
 def _base(target: str, root: str | Path) -> StudySpec:
@@ -239,7 +239,7 @@ def _base(target: str, root: str | Path) -> StudySpec:
 
 
 def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, str]) -> StudySpec:
-    """The study with fields replaced, checked again. UseError blames the option that was ``said``."""
+    """The study with fields replaced, checked again. UserError blames the option that was ``said``."""
     fields = study.model_dump()
     if options.get("dataset.name", study.dataset.name) != study.dataset.name:
         fields["dataset"] = {}  # the fields of one data set mean nothing to another
@@ -256,22 +256,22 @@ def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, st
 
 
 def _say_if_no_arm_is_meant(known: Sequence[str], said: Mapping[str, str]) -> None:
-    """UseError where an option changes a field of an arm that there is not: it would begin one, and train it."""
+    """UserError where an option changes a field of an arm that there is not: it would begin one, and train it."""
     for field, option in said.items():
         table, _, rest = field.partition(".")
         if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
             name = rest.split(".")[0]
             there = f"the arms are {', '.join(known)}" if known else "the study has none"
-            raise UseError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
+            raise UserError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
 
 
 def _say_if_an_arm_overrules(study: StudySpec, said: Mapping[str, str]) -> None:
-    """UseError where an option sets what an arm sets itself: the option would be without effect there."""
+    """UserError where an option sets what an arm sets itself: the option would be without effect there."""
     for arm, changes in study.arms.items():
         for field, value in leaves(changes).items():
             if field in said and f"arms.{arm}.{field}" not in said:
                 own = f"arms.{arm}.{field}"
-                raise UseError(f"{said[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it")
+                raise UserError(f"{said[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it")
 
 
 def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]) -> None:
@@ -279,7 +279,7 @@ def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]
     for name in above:
         fields = fields.setdefault(name, {})
         if not isinstance(fields, dict):
-            raise UseError(f"{said[field]}: {name} is one value and has no field {last}")
+            raise UserError(f"{said[field]}: {name} is one value and has no field {last}")
     fields[last] = value
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
 
-from degradation.errors import DamagedError, DamagedRun, UseError
+from degradation.errors import DamagedError, DamagedRun, UserError
 from degradation.frames import concat, schemas
 from degradation.frames.parquet import column_names, read_table
 from degradation.spec import RunSpec, flatten, grid, leaves, upgrade_study
@@ -32,7 +32,7 @@ class Results(Mapping[str, pd.DataFrame]):
     def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
         fields = folder.study()
         if fields is None:
-            raise UseError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+            raise UserError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
         self.folder = surveyed(folder)
         self.name = folder.name
         self.study = _checked(lambda: upgrade_study(fields), folder.path / STUDY)
@@ -83,10 +83,10 @@ class Results(Mapping[str, pd.DataFrame]):
         """``run_id`` and some measured columns of a frame; no other is read from disk, and each of them only once.
 
         Texts are categories in the order of the alphabet: a tenth of the memory, and of the time to group by them.
-        UseError for a column that no run has; without rows the columns are there, empty.
+        UserError for a column that no run has; without rows the columns are there, empty.
         """
         if name not in NAMES:
-            raise UseError(f"frame: expected {', '.join(NAMES)}, not {shown(name)}{suggestion(str(name), NAMES)}")
+            raise UserError(f"frame: expected {', '.join(NAMES)}, not {shown(name)}{suggestion(str(name), NAMES)}")
         check_kind("columns", columns, Iterable, "names of columns")
         columns = (columns,) if isinstance(columns, str) else tuple(columns)
         if name == "runs":
@@ -109,7 +109,7 @@ class Results(Mapping[str, pd.DataFrame]):
         if odd := [column for column in columns if column not in ("run_id", *there)]:
             known = self.columns(name) or tuple(there)
             hint = suggestion(str(odd[0]), known)
-            raise UseError(f"frame {name} has no column {shown(odd[0])}: expected {', '.join(known)}{hint}")
+            raise UserError(f"frame {name} has no column {shown(odd[0])}: expected {', '.join(known)}{hint}")
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The measured columns of a frame, in order, as its first run has them; none without a run."""
@@ -219,7 +219,7 @@ def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
     """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame; ``s3://...`` is read as well.
 
     ``skip_damaged`` leaves out the runs of which a file is not what was written; ``skipped`` of what is returned names
-    them. Raises UseError where the folder holds no study, DamagedError where a file read is not what was written.
+    them. Raises UserError where the folder holds no study, DamagedError where a file read is not what was written.
     """
     check_kind("folder", folder, (str, Path), "the path or the URL of a study")
     return Results(folder_at(folder), skip_damaged=skip_damaged)

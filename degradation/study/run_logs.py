@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.store import LOGS, StudyFolder
 
 NOTE = "-note"
@@ -31,12 +31,12 @@ def worker(attempt: str) -> tuple[str, int]:
 
 
 def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
-    """Replace the text of an attempt. Raises UseError where it cannot be written."""
+    """Replace the text of an attempt. Raises UserError where it cannot be written."""
     folder.store.write(f"{_place(folder, run_id)}/{attempt}.txt", text.encode())
 
 
 def note(folder: StudyFolder, run_id: str, text: str) -> None:
-    """Keep what a command says of the last attempt at a run, whose worker could not. UseError as `write`."""
+    """Keep what a command says of the last attempt at a run, whose worker could not. UserError as `write`."""
     write(folder, run_id, f"{attempt_name()}{NOTE}", text)
 
 
@@ -87,7 +87,7 @@ def remove(folder: StudyFolder, run_id: str) -> None:
 def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
     """The run that is meant: its id, its id without the hash, or the beginning of one that no other run has.
 
-    ``arms`` gives the planned runs by id, with the arm of each. Raises UseError where none or several are meant.
+    ``arms`` gives the planned runs by id, with the arm of each. Raises UserError where none or several are meant.
     """
     known = sorted({*arms, *logged(folder), *folder.run_ids()})
     exact = [run_id for run_id in known if asked in (run_id, run_id.rsplit("-", 1)[0])]
@@ -97,10 +97,10 @@ def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
     if not meant:
         near = get_close_matches(asked, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)], 3)
         hint = f"; near it are {', '.join(near)}" if near else ""
-        raise UseError(f"no run {asked!r} in study {folder.name}: {len(known)} are there{hint}")
+        raise UserError(f"no run {asked!r} in study {folder.name}: {len(known)} are there{hint}")
     shown = ", ".join(f"{run_id} ({arms[run_id]})" if arms.get(run_id) else run_id for run_id in meant[:6])
     rest = ", ..." if len(meant) > 6 else ""
-    raise UseError(f"{asked!r} means {len(meant)} runs of study {folder.name}: expected one of {shown}{rest}")
+    raise UserError(f"{asked!r} means {len(meant)} runs of study {folder.name}: expected one of {shown}{rest}")
 
 
 def _place(folder: StudyFolder, run_id: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from degradation.errors import DamagedError, DamagedRun, UseError
+from degradation.errors import DamagedError, DamagedRun, UserError
 from degradation.spec import SCHEMA, RunSpec, upgrade
 from degradation.store import (
     CHECKPOINT,
@@ -187,7 +187,7 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
         if survey.is_done(run_id):
             survey.require(run_id, run)
             survey.verify(run_id, frames=verify, weights=weights)
-    except UseError as error:
+    except UserError as error:
         return str(error)
     except ValidationError:
         return f"{folder.run_path(run_id)} does not hold the description of a run"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from degradation.errors import DamagedError, UseError
+from degradation.errors import DamagedError, UserError
 from degradation.spec import RunSpec, StudySpec, grid
 from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
 from degradation.study.snapshot import Survey, damage, each, surveyed
@@ -72,7 +72,7 @@ def known(folder: StudyFolder) -> dict[RunSpec, str]:
 def _readable(survey: Survey, run_id: str) -> RunSpec | None:
     try:
         return survey.run(run_id)
-    except (UseError, ValidationError):
+    except (UserError, ValidationError):
         return None
 
 

@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from degradation.errors import Parted, UseError
+from degradation.errors import ProcessGroupLost, UserError
 from degradation.runtime.distributed import here
 from degradation.runtime.signals import stop_requests
 
 if TYPE_CHECKING:
-    from degradation.training.process_group import Team
+    from degradation.training.process_group import ProcessGroup
 
 
 @contextmanager
 def leading() -> Iterator[bool]:
     """Yields whether this process does the work inside; one that does not has taken part in it by then.
 
-    A process alone leads nobody. Raises Parted where the processes cannot go on together.
+    A process alone leads nobody. Raises ProcessGroupLost where the processes cannot go on together.
     """
     if not here().several:
         yield True
@@ -30,7 +30,7 @@ def leading() -> Iterator[bool]:
         return
     try:
         yield True
-    except Parted:
+    except ProcessGroupLost:
         raise  # the others are in the midst of a step, or gone: they end as this process does
     except BaseException:
         team.hand_out(None)
@@ -38,15 +38,15 @@ def leading() -> Iterator[bool]:
     team.hand_out(None)
 
 
-def _taking_part(team: "Team") -> None:
+def _taking_part(team: "ProcessGroup") -> None:
     from degradation.training.execute import assist
 
     with stop_requests() as stop:
         try:
             assist(team, stop)
-        except Parted:
+        except ProcessGroupLost:
             raise
         except Exception as error:
             said = (str(error).strip().splitlines() or ["no message"])[0]
-            why = said if isinstance(error, UseError) else f"{type(error).__name__}: {said}"
-            raise Parted(f"process {team.rank} of {team.count} failed: {why}", own=True) from error
+            why = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
+            raise ProcessGroupLost(f"process {team.rank} of {team.count} failed: {why}", own=True) from error

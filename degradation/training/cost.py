@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from degradation.errors import UseError
+from degradation.errors import UserError
 from degradation.runtime.distributed import check_shares, here
 from degradation.runtime.environment import Options, choose_environment, choose_jobs
 from degradation.runtime.progress import silent
@@ -59,13 +59,13 @@ class Costs:
     def steps_within(self, study: StudySpec, seconds: float) -> int:
         """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
 
-        Raises UseError where that is fewer than 50, or than a warm-up of so many steps has.
+        Raises UserError where that is fewer than 50, or than a warm-up of so many steps has.
         """
         fewest, most = _fewest(study), study.recipe.steps
         needed = self.seconds(grid.runs(_with_steps(study, fewest)))
         if needed > seconds:
             warmup = ", as many as the warm-up has," if fewest > FEWEST_STEPS else ""
-            raise UseError(
+            raise UserError(
                 f"--budget: even {fewest} steps{warmup} take about {needed:.0f} s, above the {seconds:.0f} s given: "
                 "raise it, or take fewer depths or seeds, or a smaller --eval-examples"
             )
@@ -131,14 +131,16 @@ def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tupl
 
     Of several processes, of one's share alone.
     """
-    from degradation.training.evaluation import Watched
-    from degradation.training.process_group import Team
+    from degradation.training.evaluation import EvalSplit
+    from degradation.training.process_group import ProcessGroup
     from degradation.training.trainer import Training
 
     check_shares(run, environment.processes, environment.sync_batch_norm)
-    share = Team(processes=here())  # not connected: the others are not asked, and what messages take is not in it
+    share = ProcessGroup(
+        processes=here()
+    )  # not connected: the others are not asked, and what messages take is not in it
     with closing(Training(run, images, replace(environment, sync_batch_norm=False), silent, share)) as training:
-        part = Watched(batches=training.clean["test"], examples=run.recipe.normalized_together)
+        part = EvalSplit(batches=training.clean["test"], examples=run.recipe.normalized_together)
         steps = count()
 
         def batch() -> None:

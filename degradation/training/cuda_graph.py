@@ -10,7 +10,7 @@ from torch import Tensor
 from degradation.runtime.environment import Environment
 
 Work = Callable[[], Tensor]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 REHEARSALS = 3  # calls before a capture: libraries choose their kernels and allocate what they keep
 
@@ -48,7 +48,7 @@ class Capture:
 
     environment: Environment
     rehearsal: Callable[[], AbstractContextManager[None]]
-    say: Say
+    say: Log
 
     def __call__(self, work: Work) -> Work:
         """``work``, captured where the environment says so."""

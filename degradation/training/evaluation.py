@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from degradation.data.loaders import Clean
 from degradation.runtime.environment import Environment
-from degradation.training.cuda_graph import Capture, Say
-from degradation.training.process_group import ALONE, Team
+from degradation.training.cuda_graph import Capture, Log
+from degradation.training.process_group import ALONE, ProcessGroup
 from degradation.training.step import forward, statistics_of
 from degradation.training.sync_batch_norm import apart
 
@@ -30,7 +30,7 @@ STATISTICS = ("batch", "running")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class EvalSplit:
     """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation.
 
     Processes that evaluate together call it equally often, whatever batches they have.
@@ -45,7 +45,7 @@ class Watched:
         """Of batches."""
         return self.batches.count(self.examples)
 
-    def share(self, team: Team) -> Iterator[tuple[Tensor, Tensor]]:
+    def share(self, team: ProcessGroup) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of this process, every ``team.count``-th."""
         own = iter(self.batches(self.examples, slice(team.rank, None, team.count)))
         for _ in range(team.turns(self.number)):
@@ -59,19 +59,19 @@ class Evaluator:
     Several processes take batches in turn; what they find is added in the order of the batches, as by one.
     """
 
-    def __init__(self, network: nn.Module, environment: Environment, say: Say, team: Team = ALONE) -> None:
+    def __init__(self, network: nn.Module, environment: Environment, say: Log, team: ProcessGroup = ALONE) -> None:
         self.network, self.environment, self.team = network, environment, team
         # A forward in either mode changes nothing, so a capture needs nothing put back.
         self._capture = Capture(environment=environment, rehearsal=nullcontext, say=say)
         self._forwards: dict[str, Callable[[Tensor], Tensor]] = {}
 
     @torch.inference_mode()
-    def __call__(self, part: Watched, statistics: str) -> Evaluation:
+    def __call__(self, part: EvalSplit, statistics: str) -> Evaluation:
         """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
         with statistics_of(self.network, statistics), apart(self.network):
             return self._totals(part, statistics)
 
-    def _totals(self, part: Watched, statistics: str) -> Evaluation:
+    def _totals(self, part: EvalSplit, statistics: str) -> Evaluation:
         device = part.batches.mean.device
         sums = torch.zeros(3, device=device)
         own = (self._sums(images, labels, statistics, part.batches.batch) for images, labels in part.share(self.team))

@@ -16,16 +16,16 @@ import torch
 
 from degradation import networks
 from degradation.data import AnyImages, load_images
-from degradation.errors import DamagedError, LockLost, Parted
+from degradation.errors import DamagedError, LockLost, ProcessGroupLost
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, continued
 from degradation.runtime.progress import Progress, Report, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import DAMAGED, FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
-from degradation.training.process_group import Team, team_of
+from degradation.training.process_group import ProcessGroup, team_of
 from degradation.training.step import State
-from degradation.training.trainer import Host, Stopped, Training
+from degradation.training.trainer import RunCallbacks, Stopped, Training
 
 Ending = Literal["finished", "diverged", "held", "stopped"]
 
@@ -45,7 +45,7 @@ class Job:
     checkpoint: Checkpoint | None
     data_dir: Path | None
 
-    def training(self, images: AnyImages, report: Report, team: Team) -> Training:
+    def training(self, images: AnyImages, report: Report, team: ProcessGroup) -> Training:
         """The run's training, from its start or from the checkpoint."""
         training = Training(self.run, images, self.environment, report, team)
         if self.checkpoint is not None:
@@ -76,7 +76,7 @@ class Execution:
 
     def _through(self, training: Training, continued: bool, save_seconds: float) -> Ending:
         self._tell("started", training, f"continued from step {training.position:,}" if continued else "")
-        host = Host(
+        host = RunCallbacks(
             should_stop=training.team.stop(self.should_stop),
             save=lambda: self._save(training),
             keep_snapshot=lambda step: self.folder.keep(self.run_id, snapshot_file(step), training.weights()),
@@ -157,7 +157,7 @@ def execute(
     save_seconds: float = 60.0,
 ) -> Ending:
     """Carry out one run: ``finished`` or ``diverged`` when it is done, ``stopped`` with a checkpoint where asked to,
-    ``held`` where another process is training it, or has taken it over. Raises UseError where data or disk refuse.
+    ``held`` where another process is training it, or has taken it over. Raises UserError where data or disk refuse.
     """
     folder.store.attend(lambda line: report(Progress(run_id=run.run_id, phase="note", message=line)), should_stop)
     try:
@@ -172,14 +172,14 @@ def execute(
             return Execution(run, folder, report, should_stop).carry_out(environment, images, data_dir, save_seconds)
     except LockLost as error:
         if environment.processes > 1:  # the others are left in the midst of a step
-            raise Parted(f"{run.run_id}: {error}", own=True) from error
+            raise ProcessGroupLost(f"{run.run_id}: {error}", own=True) from error
         return "held"
 
 
-def assist(team: Team, should_stop: Callable[[], bool]) -> None:
+def assist(team: ProcessGroup, should_stop: Callable[[], bool]) -> None:
     """What all processes but the leader do: take part in run after run, write and say nothing; until dismissed."""
     while (job := team.receive()) is not None:
-        host = Host(
+        host = RunCallbacks(
             should_stop=team.stop(should_stop),
             save=lambda: None,
             keep_snapshot=lambda step: None,

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from degradation.networks.layout import norms
 from degradation.probes import Taps
 from degradation.spec import RunSpec
-from degradation.training.process_group import ALONE, Team
+from degradation.training.process_group import ALONE, ProcessGroup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class GhostBatches:
     """The parts of every batch of a run: ``count`` of all processes, of which ``team.count`` take equally many.
 
     They are the run's ghost batches. Where batch norm does not tell parts apart (there is none, or it is
@@ -25,10 +25,10 @@ class Parts:
     count: int
     images: int
     """Of each."""
-    team: Team = ALONE
+    team: ProcessGroup = ALONE
 
     @classmethod
-    def of(cls, run: RunSpec, team: Team = ALONE) -> "Parts":
+    def of(cls, run: RunSpec, team: ProcessGroup = ALONE) -> "GhostBatches":
         """Of a run that ``runtime.distributed.check_shares`` let pass."""
         ghosts = run.recipe.ghost_batches
         count = team.count if ghosts % team.count else ghosts
@@ -66,7 +66,7 @@ class Pass:
 class Sum:
     """Tensors that are added up over the parts of a batch, each to its like."""
 
-    parts: Parts
+    parts: GhostBatches
     total: list[Tensor] = field(default_factory=list)
 
     def add(self, tensors: list[Tensor]) -> None:
@@ -86,7 +86,7 @@ class RunningStatistics:
     are left alone.
     """
 
-    def __init__(self, network: nn.Module, parts: Parts, synchronized: bool) -> None:
+    def __init__(self, network: nn.Module, parts: GhostBatches, synchronized: bool) -> None:
         self.parts = parts
         found = [] if parts.one or synchronized else [norm for norm in norms(network) if norm.running_var is not None]
         self._means = [norm.get_buffer(name) for norm in found for name in ("running_mean", "running_var")]
@@ -114,7 +114,7 @@ class RunningStatistics:
             torch._foreach_add_(self._counts, 1)
 
 
-def share_of_loss(logits: Tensor, labels: Tensor, parts: Parts) -> Tensor:
+def share_of_loss(logits: Tensor, labels: Tensor, parts: GhostBatches) -> Tensor:
     """The part's share of the mean loss over the batch: their sum over the parts is that mean."""
     loss = F.cross_entropy(logits, labels)
     return loss if parts.one else loss / parts.count

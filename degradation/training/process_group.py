@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from degradation.errors import Parted
+from degradation.errors import ProcessGroupLost
 from degradation.runtime.distributed import Processes, here, launching
 from degradation.runtime.environment import Environment
 
@@ -21,15 +21,16 @@ PATIENCE = timedelta(days=7)  # how long a process waits for its next run: anoth
 LEADER = 0
 
 ONE = Processes()
-Stop = Callable[[], bool]
+ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class ProcessGroup:
     """The processes that share each batch, as one of them sees it.
 
     All of them call the same methods in the same order. Alone, and where it is not ``connected`` (one process's share
-    of the work, to time it), every method returns what it was given. Each raises Parted where another process is gone.
+    of the work, to time it), every method returns what it was given. Each raises ProcessGroupLost where
+    another process is gone.
     """
 
     processes: Processes = ONE
@@ -102,7 +103,7 @@ class Team:
                     dist.broadcast(value, LEADER)
                     tensor.detach().copy_(value)
 
-    def stop(self, own: Stop) -> Stop:
+    def stop(self, own: ShouldStop) -> ShouldStop:
         """``own`` as all have it together: where another process is asked to stop, this one gets the signal as well."""
         if not self.connected:
             return own
@@ -129,17 +130,17 @@ class Team:
         return things[0]
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def _together(team: Team) -> Iterator[None]:
+def _together(team: ProcessGroup) -> Iterator[None]:
     """Say in one line that another process is gone; torch's own message goes on as the cause."""
     try:
         yield
     except RuntimeError as error:
         why = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise Parted(
+        raise ProcessGroupLost(
             f"one of the {team.count} processes is gone ({why}); what they saved last is kept, and the same command "
             f"continues it: {launching(team.processes)} ...",
             own=team.leads,
@@ -152,12 +153,12 @@ def _waiting() -> Any:
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
-def connect() -> Team:
+def connect() -> ProcessGroup:
     """The processes that torchrun started, connected; waits until all of them have come to this."""
     processes = here()
     if not processes.several:
         return ALONE
-    team = Team(processes=processes, connected=True)
+    team = ProcessGroup(processes=processes, connected=True)
     if not dist.is_initialized():
         on_cuda = torch.cuda.is_available() and processes.local_count <= torch.cuda.device_count()
         if on_cuda:
@@ -169,10 +170,10 @@ def connect() -> Team:
     return team
 
 
-def team_of(environment: Environment) -> Team:
+def team_of(environment: Environment) -> ProcessGroup:
     """Those that train in this environment: one alone, or all that are connected. RuntimeError where they are not."""
     if environment.processes == 1:
         return ALONE
     if not dist.is_initialized():
         raise RuntimeError(f"{environment.processes} processes are to train one network and are not connected")
-    return Team(processes=here(), connected=True)
+    return ProcessGroup(processes=here(), connected=True)

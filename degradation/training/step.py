@@ -14,8 +14,8 @@ from degradation.probes import PROBES, Measurement, Probe, Readings, Taps
 from degradation.runtime.environment import Environment
 from degradation.spec import Recipe, RunSpec
 from degradation.training.compiled_blocks import compiled
-from degradation.training.cuda_graph import Capture, Say
-from degradation.training.ghost_batches import Parts, Pass, RunningStatistics, Sum, share_of_loss
+from degradation.training.cuda_graph import Capture, Log
+from degradation.training.ghost_batches import GhostBatches, Pass, RunningStatistics, Sum, share_of_loss
 from degradation.training.lr_schedule import LearningRate
 from degradation.training.optimizers import OPTIMIZERS
 
@@ -77,11 +77,11 @@ class Stepper:
         batches: TrainingBatches,
         run: RunSpec,
         environment: Environment,
-        say: Say,
-        parts: Parts | None = None,
+        say: Log,
+        parts: GhostBatches | None = None,
     ) -> None:
         self.state, self.batches, self.environment = state, batches, environment
-        self.parts = parts or Parts.of(run)
+        self.parts = parts or GhostBatches.of(run)
         self._statistics = RunningStatistics(state.network, self.parts, environment.sync_batch_norm)
         self.layout = state.network.layout
         self.probes = tuple(PROBES[name] for name in run.measure.probes)

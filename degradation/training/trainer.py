@@ -17,10 +17,10 @@ from degradation.runtime.environment import Environment, provenance
 from degradation.runtime.progress import Progress, Report
 from degradation.spec import RunSpec, canonical, schedules
 from degradation.training.checkpoint import Checkpoint, encode_weights
-from degradation.training.evaluation import STATISTICS, Evaluator, Watched
-from degradation.training.ghost_batches import Parts
+from degradation.training.evaluation import STATISTICS, EvalSplit, Evaluator
+from degradation.training.ghost_batches import GhostBatches
 from degradation.training.lr_schedule import learning_rate
-from degradation.training.process_group import ALONE, Team
+from degradation.training.process_group import ALONE, ProcessGroup
 from degradation.training.step import NEVER, State, Stepper
 from degradation.training.sync_batch_norm import synchronized
 
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Host:
+class RunCallbacks:
     """What a run asks of whoever carries it out."""
 
     should_stop: Callable[[], bool]
@@ -81,7 +81,7 @@ class Training:
     """
 
     def __init__(
-        self, run: RunSpec, images: AnyImages, environment: Environment, report: Report, team: Team = ALONE
+        self, run: RunSpec, images: AnyImages, environment: Environment, report: Report, team: ProcessGroup = ALONE
     ) -> None:
         environment.enter()
         self.run, self.environment, self.report, self.team = run, environment, report, team
@@ -89,7 +89,7 @@ class Training:
         if environment.sync_batch_norm:
             synchronized(network)
         self.state = State(network, run.recipe, environment.torch_device)
-        parts = Parts.of(run, team)
+        parts = GhostBatches.of(run, team)
         self.batches = training_batches(images, run, environment, parts.rows)
         self.stepper = Stepper(self.state, self.batches, run, environment, self._say, parts)
         self.evaluate = Evaluator(self.state.network, environment, self._say, team)
@@ -146,7 +146,7 @@ class Training:
 
     # training
 
-    def train(self, host: Host) -> None:
+    def train(self, host: RunCallbacks) -> None:
         """Take every step that is left, saving on the host's schedule. Raises Stopped where asked to stop."""
         self.team.same(self.state.tensors().values())
         saved = last = time.monotonic()
@@ -161,7 +161,7 @@ class Training:
             self._at_position(host)
         self.facts["wall_seconds"] += time.monotonic() - last
 
-    def _at_position(self, host: Host) -> None:
+    def _at_position(self, host: RunCallbacks) -> None:
         """Everything that happens at one step: its rows, its snapshot, its update."""
         if self.position in self.row_steps:
             self._row(host)
@@ -190,7 +190,7 @@ class Training:
 
     # rows of the curves
 
-    def _row(self, host: Host) -> None:
+    def _row(self, host: RunCallbacks) -> None:
         """The rows of this step. They are added at the very end, so that a stop on the way leaves no trace."""
         step = self.position
         first_nonfinite = int(self.state.first_nonfinite)
@@ -211,7 +211,7 @@ class Training:
         loss, wrong = (self.state.sums / examples).tolist()
         return self._curve("train_running", "batch", loss, wrong, examples)
 
-    def _evaluation_rows(self, host: Host) -> list[dict[str, Any]]:
+    def _evaluation_rows(self, host: RunCallbacks) -> list[dict[str, Any]]:
         measure, at_end = self.run.measure, self.position == self.run.recipe.steps
         examples = measure.final_examples if at_end else measure.eval_examples
         whole = len(STATISTICS) * sum(batches.count(examples) for batches in self.clean.values())
@@ -219,11 +219,11 @@ class Training:
         rows = []
         for split, batches in self.clean.items():
             for statistics in STATISTICS:
-                found = self.evaluate(Watched(batches=batches, examples=examples, watch=watch), statistics)
+                found = self.evaluate(EvalSplit(batches=batches, examples=examples, watch=watch), statistics)
                 rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
         return rows
 
-    def _watching_evaluation(self, host: Host, whole: int) -> Callable[[], None]:
+    def _watching_evaluation(self, host: RunCallbacks, whole: int) -> Callable[[], None]:
         """What is called at each of the ``whole`` batches of an evaluation: may end it, and says how far it is."""
         done, told = 0, time.monotonic()
 
