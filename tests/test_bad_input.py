@@ -295,7 +295,7 @@ def test_data_that_cannot_be_had_are_named_before_anything_is_written(
 # A disk that is full
 
 
-@pytest.mark.parametrize(("writes", "status", "failing"), [(0, 2, 1), (1, 1, 2), (5, 1, 2), (11, 1, 1), (15, 1, 1)])
+@pytest.mark.parametrize(("writes", "status", "failing"), [(0, 2, 1), (1, 1, 2), (5, 1, 2), (12, 1, 1), (16, 1, 1)])
 def test_a_full_disk_fails_with_a_line_and_the_same_command_completes_the_study(
     command: Command, undisturbed: Results, monkeypatch: pytest.MonkeyPatch, writes: int, status: int, failing: int
 ) -> None:

@@ -13,8 +13,8 @@ from degradation.experiments import REGISTRY, ablation, named
 from degradation.experiments.evaluate import draws, reestimate, tried
 from degradation.experiments.experiment import Settings
 from degradation.experiments.reorder import exchanged, stages, tau
-from degradation.frames.schemas import EXPERIMENTS
 from degradation.spec import BlockSpec
+from degradation.store import EXPERIMENTS
 from tests.made_trials import SETTINGS, rows, subject
 
 

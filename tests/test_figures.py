@@ -24,8 +24,8 @@ from degradation.figures.heatmap import BLANK
 from degradation.figures.recorded import recorded
 from degradation.figures.responses import responses
 from degradation.figures.style import COLOURS, apart, shade
-from degradation.frames.schemas import EXPERIMENTS
 from degradation.spec import Measure, RunSpec, Synthetic
+from degradation.store import EXPERIMENTS
 from degradation.study.results import Results, load
 from tests import made_frames
 from tests.made_frames import STEP_DIVERGED, make_study

@@ -34,7 +34,10 @@ def wrong(value: Any) -> Any:
         (lambda: degradation.run(SPEC, name=".a"), "name: a study's name has letters"),
         (lambda: degradation.run(SPEC, name="\u00e4" * 128), "name: expected a name of at most 255 bytes, not of 256"),
         (lambda: degradation.run(SPEC, name="s", root=wrong(5)), "root: expected a path or a URL, not 5"),
-        (lambda: degradation.run(SPEC, name="s", options=wrong({"jobs": 1})), "options: expected degradation.env"),
+        (
+            lambda: degradation.run(SPEC, name="s", options=wrong({"jobs": 1})),
+            "options: expected degradation.runtime.",
+        ),
         (lambda: degradation.run(SPEC, name="s", options=Options(threads=99_999)), "--threads: expected a whole"),
         (lambda: degradation.run(SPEC, name="s", options=Options(jobs=0)), "--jobs: expected a whole number from 1"),
         (lambda: degradation.run(SPEC, name="s", options=Options(workers=-1)), "--workers: expected a whole number"),

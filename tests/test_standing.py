@@ -37,6 +37,8 @@ def test_status_of_a_study_shows_each_state_and_the_last_clean_error(command: Co
     (folder.run_path(damaged) / "curves.parquet").write_bytes(b"other")
     for run_id in (partial, running, pending):
         (folder.run_path(run_id) / "done.json").unlink()
+    for run_id in (running, pending):
+        (folder.run_path(run_id) / "facts.json").unlink()  # with it, done.json would be missed
     folder.write_checkpoint(partial, b"")
     with folder.lock(running):
         runs = {run["run_id"]: run for run in command("status", "made", "--json").json["runs"]}

@@ -119,20 +119,22 @@ class StudyFolder:
 
         DamagedError, and no done.json, where spec.json or a file kept on the way is not there as it was written.
         """
-        kept = {file: expected for file, expected in self._kept(run_id).items() if file not in parts}
+        known = self._kept(run_id)
+        kept = {file: expected for file, expected in known.items() if file not in parts}
         for file, expected in kept.items():
             if sha256(self._found(self._file(run_id, file)) or b"") != expected:
                 place = self.store.place(self._file(run_id, file))
                 raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
-        # This tells a run that is being committed from one whose done.json was lost.
-        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id)))
+        there = {*self.store.list(f"{self.name}/{run_id}")}
+        if not there & {CHECKPOINT, PARTS}:  # they tell a run in the midst of this from one whose done.json was lost
+            self.store.write(self._file(run_id, PARTS), sealed(known))
+            there.add(PARTS)
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
         hashes = kept | {file: sha256(data) for file, data in files.items()}
         if SPEC not in hashes:
             hashes[SPEC] = sha256(self._there(self._file(run_id, SPEC)))
         self.store.write(self._file(run_id, DONE), sealed({"status": status, "files": dict(sorted(hashes.items()))}))
-        there = self.store.list(f"{self.name}/{run_id}")
         for file in (CHECKPOINT, DAMAGED, PARTS, *parts):
             if file in there:
                 self.store.remove(self._file(run_id, file))
