@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from difflib import get_close_matches
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -33,6 +32,7 @@ from degradation.cli.streams import let_go, tolerant_streams
 from degradation.cli.studies import studies
 from degradation.errors import DamagedRun, Interrupted, ProcessGroupLost, UnknownStudy, UserError
 from degradation.runtime.distributed import here, launching
+from degradation.spec.validation import suggestion
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "run": run,
@@ -170,8 +170,8 @@ def _explained(error: Any) -> str:
     own = options.get(command, ())
     owners = [name for name, others in options.items() if option in others]
     # What is a word of another command is a slip of a letter here only where the two are nearly the same.
-    if near := get_close_matches(option, own, n=1, cutoff=NEAR if owners else LIKE):
-        return f"{command} has no option {option}; did you mean {near[0]}?"
+    if near := suggestion(option, own, NEAR if owners else LIKE):
+        return f"{command} has no option {option}{near}"
     if not owners or command not in known.commands:
         return str(error.format_message())
     return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"

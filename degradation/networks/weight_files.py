@@ -3,7 +3,6 @@
 import json
 import pickle
 import re
-import stat
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from degradation.errors import UserError
 from degradation.networks.wrappers import Channels, unwrapped
+from degradation.spec.validation import no_file
 
 MEAN_IMAGE = "mean_image"
 LONGEST = 100  # characters of a name that are shown
@@ -44,14 +44,8 @@ ZIPPED = (
 """The name of a file in a zip archive -> what the archive is."""
 
 
-NO_FILES = (
-    (stat.S_ISDIR, "a directory, not a file of weights: name the file in it"),
-    (stat.S_ISFIFO, "a pipe, not a file of weights: write what comes out of it to a file first"),
-    (stat.S_ISCHR, "a character device, not a file of weights"),
-    (stat.S_ISBLK, "a block device, not a file of weights"),
-    (stat.S_ISSOCK, "a socket, not a file of weights"),
-)
-"""What a path may lead to besides a file -> what is said of it. It is not opened: it may never begin, or never end."""
+INSTEAD = {"a directory": ": name the file in it", "a pipe": ": write what comes out of it to a file first"}
+"""What a path may lead to besides a file -> what to do. It is not opened: it may never begin, or never end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +100,8 @@ def _head(file: Path) -> bytes:
     """How a file begins. UserError where it is none, is empty, or cannot be read."""
     try:
         about = file.stat()
-        if kind := next((kind for is_one, kind in NO_FILES if is_one(about.st_mode)), ""):
-            raise UserError(f"{file} is {kind}")
+        if kind := no_file(about.st_mode):
+            raise UserError(f"{file} is {kind}, not a file of weights{INSTEAD.get(kind, '')}")
         if not about.st_size:  # as files of /proc are too, some of which can be waited for without end
             raise UserError(f"{file} is empty: expected a file of trained weights")
         with file.open("rb") as opened:

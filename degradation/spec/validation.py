@@ -63,9 +63,9 @@ def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> U
     return UserError("; ".join(said))
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """``; did you mean quickstart?``, or nothing where no known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """``; did you mean quickstart?``, or nothing where no known name is so near, as difflib measures it."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f"; did you mean {near[0]}?" if near else ""
 
 

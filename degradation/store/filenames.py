@@ -26,3 +26,8 @@ def frame_file(name: str) -> str:
 def snapshot_file(step: int) -> str:
     """The file of the weights after ``step`` updates."""
     return f"snapshot-{step}.safetensors"
+
+
+def is_study_name(name: str) -> bool:
+    """Whether a study may be called so: letters, digits, ``-``, ``_`` and ``.``, the first neither ``-`` nor ``.``."""
+    return name[:1] not in ("", ".", "-") and all(letter.isalnum() or letter in "-_." for letter in name)

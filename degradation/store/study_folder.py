@@ -19,6 +19,7 @@ from degradation.store.filenames import (
     STUDY,
     WEIGHTS,
     WRITING,
+    is_study_name,
 )
 from degradation.store.location import Place, as_place
 from degradation.store.open import store_at
@@ -29,7 +30,7 @@ class StudyFolder:
     """One study in a store: its spec, its runs, their files."""
 
     def __init__(self, root: str | Path, name: str) -> None:
-        if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+        if not is_study_name(name):
             raise UserError(
                 f"a study's name has letters, digits, '-', '_' and '.' only, not {name!r}: give it one with --name"
             )

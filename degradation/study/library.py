@@ -15,6 +15,7 @@ from degradation.spec import Folder, StudySpec, leaves, upgrade_study
 from degradation.spec.validation import TOO_LONG, check_kind, endless, no_file, refusal, shown, suggestion
 from degradation.spec.validation import Path as FieldPath
 from degradation.store import STUDY, StudyFolder, Url, as_place, folder_at, store_at
+from degradation.store.filenames import is_study_name
 
 PACKAGE = Path(__file__).parent.parent
 ROOT = "runs"
@@ -219,7 +220,7 @@ def check_name(name: object, option: str) -> None:
     """UserError where a new study cannot be called so; ``option`` is where the name was given."""
     check_kind(option, name, str, "a text")
     text = str(name)
-    if text[:1] in ("", ".", "-") or not all(letter.isalnum() or letter in "-_." for letter in text):
+    if not is_study_name(text):
         raise UserError(
             f"{option}: a study's name has letters, digits, '-', '_' and '.' only, the first neither '-' nor '.', "
             f"not {shown(name)}"
