@@ -210,7 +210,7 @@ def test_a_run_is_named_by_the_beginning_that_no_other_has(command: Command):
     assert "'plain' means 2 runs of study made: expected one of plain-8-s1" in several.err
     unknown = command("logs", "made", "plian-8-s1")
     assert unknown.status == 2
-    assert "no run 'plian-8-s1' in study made: 4 are there; near it are plain-8-s1" in unknown.err
+    assert "no run 'plian-8-s1' in study made: 4 are there; did you mean plain-8-s1?" in unknown.err
     assert several.err.count("\n") == unknown.err.count("\n") == 1
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -12,12 +12,11 @@ from degradation.cli.parser import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.cli.validators import MOST, one_of, positive, ray_options
 from degradation.errors import UserError
 from degradation.runtime.environment import DEVICES, LAUNCHERS, Options, most
-from degradation.spec import NETWORKS, PROBES
+from degradation.spec import NETWORKS, PROBES, Family
 from degradation.spec.validation import suggestion
 from degradation.study import library
 
 DATASETS = ("cifar10", "digits", "synthetic")
-FAMILIES = ("cifar", "imagenet")
 FOLDER, PLACE = "folder:", "PATH"  # what stands before the place of a folder of images, and for it
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -87,7 +86,7 @@ class StudyOptions:
         list[str] | None,
         typer.Option(metavar="KEY=A,B", help="An arm for each value: norm=batch,none.", rich_help_panel=GRID),
     ] = None
-    family: Annotated[str | None, _choice(FAMILIES, "Networks of section 4.2 or of Table 1.", GRID)] = None
+    family: Annotated[str | None, _choice(get_args(Family), "Networks of section 4.2 or of Table 1.", GRID)] = None
     dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Data set.", GRID)] = None
     steps: Annotated[
         str | None,

@@ -5,14 +5,14 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from typer.core import TyperCommand
 
 from degradation.errors import UserError
-from degradation.spec import NETWORKS, PROBES
+from degradation.spec import NETWORKS, PROBES, Shortcut
 
-SHORTCUTS = ("A", "B", "C")
+SHORTCUTS = get_args(Shortcut)[1:]
 FORMATS = ("png", "svg", "pdf")
 NO_PROBE = "none"
 

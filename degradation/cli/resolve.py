@@ -53,8 +53,8 @@ def _as_begun(study: StudySpec, kept: StudySpec) -> StudySpec:
     """The study with as many ghost batches as the processes that began it had, where it says nothing of them."""
     if study.recipe.ghost_batches > 1:
         return study
-    recipe = study.recipe.model_copy(update={"ghost_batches": kept.recipe.ghost_batches})
-    return study.model_copy(update={"recipe": recipe})
+    field = "recipe.ghost_batches"
+    return library.override(study, {field: kept.recipe.ghost_batches}, {field: "the study on disk"})
 
 
 def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from degradation.training.evaluation import loss_and_wrong
 from degradation.training.step import statistics_of
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -39,9 +40,8 @@ class Objective:
         loss, wrong = 0.0, 0
         with statistics_of(self.network, self.statistics):
             for images, labels in self.batches:
-                logits = self.network(images)
-                loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-                wrong += int((logits.argmax(1) != labels).sum())
+                summed, mistakes = loss_and_wrong(self.network(images), labels)
+                loss, wrong = loss + float(summed), wrong + int(mistakes)
         return loss / self.examples, wrong / self.examples
 
     def hessian_times(self, vector: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from degradation.networks.layout import weight_of
 from degradation.networks.weight_files import Weights
 from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
 from degradation.runtime.environment import Environment
-from degradation.training.evaluation import STATISTICS, EvalSplit, Evaluator
-from degradation.training.step import forward, statistics_of
+from degradation.training.evaluation import EvalSplit, Evaluator
+from degradation.training.step import STATISTICS, forward, statistics_of
 
 Channels = tuple[float, float, float]
 PROBES = (GRADIENTS, RESPONSES)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from degradation._version import __version__
 from degradation.errors import UserError
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "mps")
+DEVICES: tuple[Device, ...] = get_args(Device)
 LauncherName = Literal["local", "ray"]
-LAUNCHERS: tuple[LauncherName, ...] = ("local", "ray")
+LAUNCHERS: tuple[LauncherName, ...] = get_args(LauncherName)
 
 
 @dataclass(frozen=True, kw_only=True)

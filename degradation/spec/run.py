@@ -1,6 +1,6 @@
 """One run, as frozen data: every field that changes its outcome; its id, its schema and upgrades."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -22,8 +22,8 @@ Initialization = Literal["he", "orthogonal", "delta-orthogonal", "dirac"]
 Precision = Literal["auto", "fp32", "bf16"]
 Probe = Literal["gradients", "responses", "branches"]
 
-NETWORKS: tuple[Network, ...] = ("plain", "residual")
-PROBES: tuple[Probe, ...] = ("gradients", "responses", "branches")
+NETWORKS: tuple[Network, ...] = get_args(Network)
+PROBES: tuple[Probe, ...] = get_args(Probe)
 
 
 class Measure(Frozen):

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from degradation.errors import DamagedError, DamagedRun, UserError
 from degradation.frames import concat, schemas
 from degradation.frames.parquet import column_names, read_table
-from degradation.spec import RunSpec, flatten, grid, leaves, upgrade_study
+from degradation.spec import RunSpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, shown, suggestion
-from degradation.store import EXPERIMENTS, SPEC, STUDY, Place, StudyFolder, folder_at, frame_file
+from degradation.store import EXPERIMENTS, SPEC, Place, StudyFolder, folder_at, frame_file
+from degradation.study.library import stored
 from degradation.study.snapshot import Survey, damage, damaged_experiments, each, surveyed
 
 T = TypeVar("T")
@@ -30,12 +31,10 @@ class Results(Mapping[str, pd.DataFrame]):
     """
 
     def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
-        fields = folder.study()
-        if fields is None:
-            raise UserError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
+        study = stored(folder)
         self.folder = surveyed(folder)
         self.name = folder.name
-        self.study = _checked(lambda: upgrade_study(fields), folder.path / STUDY)
+        self.study = study
         self.skipped = self._damaged() if skip_damaged else {}
         """Damaged runs that are left out, and experiments as ``lesion/RUN_ID``; what is damaged of each."""
         self.run_ids = tuple(run_id for run_id in self.folder.ended() if run_id not in self.skipped)

@@ -8,9 +8,9 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from degradation.errors import UserError
+from degradation.spec.validation import suggestion
 from degradation.store import LOGS, StudyFolder
 
 NOTE = "-note"
@@ -95,8 +95,7 @@ def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
     if len(meant) == 1:
         return meant[0]
     if not meant:
-        near = get_close_matches(asked, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)], 3)
-        hint = f"; near it are {', '.join(near)}" if near else ""
+        hint = suggestion(asked, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)])
         raise UserError(f"no run {asked!r} in study {folder.name}: {len(known)} are there{hint}")
     shown = ", ".join(f"{run_id} ({arms[run_id]})" if arms.get(run_id) else run_id for run_id in meant[:6])
     rest = ", ..." if len(meant) > 6 else ""

@@ -26,9 +26,6 @@ class Evaluation:
     examples: int
 
 
-STATISTICS = ("batch", "running")
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvalSplit:
     """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation.
@@ -51,6 +48,11 @@ class EvalSplit:
         for _ in range(team.turns(self.number)):
             self.watch()
             yield from islice(own, 1)
+
+
+def loss_and_wrong(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy (nats) and number of wrong answers of a batch: two scalars on its device."""
+    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) != labels).sum()
 
 
 class Evaluator:
@@ -83,8 +85,7 @@ class Evaluator:
     def _sums(self, images: Tensor, labels: Tensor, statistics: str, full: int) -> Tensor:
         """Of one batch: loss, wrong answers, examples; counts are exact in float32 to 16 million."""
         logits = self._forward(images, statistics, full=len(images) == full)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        wrong = (logits.argmax(1) != labels).sum()
+        loss, wrong = loss_and_wrong(logits, labels)
         return torch.stack([loss, wrong, torch.full_like(wrong, len(labels))])
 
     def _forward(self, images: Tensor, statistics: str, full: bool) -> Tensor:

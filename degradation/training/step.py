@@ -19,6 +19,7 @@ from degradation.training.ghost_batches import GhostBatches, Pass, RunningStatis
 from degradation.training.lr_schedule import LearningRate
 from degradation.training.optimizers import OPTIMIZERS
 
+STATISTICS = ("batch", "running")
 NEVER = -1
 
 
@@ -224,7 +225,7 @@ def statistics_of(network: nn.Module, statistics: str) -> Iterator[None]:
 
     Raises ValueError for another word.
     """
-    if statistics not in ("batch", "running"):
+    if statistics not in STATISTICS:
         raise ValueError(f"the statistics are batch or running, not {statistics!r}")
     training = network.training
     network.eval()

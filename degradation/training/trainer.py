@@ -17,11 +17,11 @@ from degradation.runtime.environment import Environment, provenance
 from degradation.runtime.progress import Progress, Report
 from degradation.spec import RunSpec, canonical, schedules
 from degradation.training.checkpoint import Checkpoint, encode_weights
-from degradation.training.evaluation import STATISTICS, EvalSplit, Evaluator
+from degradation.training.evaluation import EvalSplit, Evaluator
 from degradation.training.ghost_batches import GhostBatches
 from degradation.training.lr_schedule import learning_rate
 from degradation.training.process_group import ALONE, ProcessGroup
-from degradation.training.step import NEVER, State, Stepper
+from degradation.training.step import NEVER, STATISTICS, State, Stepper
 from degradation.training.sync_batch_norm import synchronized
 
 REPORT_SECONDS = 0.5
