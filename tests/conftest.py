@@ -7,8 +7,18 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """With ``-n`` the tests of a file stay in one process: what a module's fixtures train is trained once."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False  # files begin in the order of `pytest_collection_modifyitems`
+
+
 def pytest_collection_modifyitems(items):
-    """Tests marked ``gpu`` are skipped where torch finds no CUDA device."""
+    """Files with slow tests begin first; tests marked ``gpu`` are skipped where torch finds no CUDA device."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

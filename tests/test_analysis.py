@@ -14,6 +14,8 @@ from degradation.spec import Cifar10, Digits, Synthetic
 from tests.made_frames import make_study
 from tests.test_matching import change
 
+pytestmark = pytest.mark.slow
+
 REAL = Path(__file__).parent.parent / "reports" / "cifar10-short"
 
 

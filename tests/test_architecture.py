@@ -73,6 +73,7 @@ def test_no_function_is_longer_than_sixty_lines():
     assert not long
 
 
+@pytest.mark.slow
 def test_the_reading_half_does_not_import_torch():
     imports = "; ".join(f"import degradation.{name}" for name in TORCH_FREE)
     used = "degradation.StudySpec, degradation.load; assert 'torch' not in sys.modules"

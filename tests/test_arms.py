@@ -439,6 +439,7 @@ def test_the_plan_says_which_plain_runs_are_trained_again(command: Command):  # 
     assert grid.repeated(grid.runs(study(arms))) == ()
 
 
+@pytest.mark.slow
 def test_plain_networks_of_every_order_end_with_the_same_bits_and_residual_ones_do_not(tmp_path):
     arms = {order: {"block.order": order} for order in get_args(Order)}
     made = study_spec(arms=arms, recipe={"steps": 2}, measure=Measure(probes=()))
@@ -458,6 +459,7 @@ def test_plain_networks_of_every_order_end_with_the_same_bits_and_residual_ones_
 # trained
 
 
+@pytest.mark.slow
 def test_arms_of_every_kind_are_trained_and_their_pairs_match(tmp_path):
     arms = {"batch": {}, "none": {"norm": "none"}, "wide": {"width": 2}, "dirac": {"initialization": "dirac"}}
     made = study_spec(arms=arms, recipe={"steps": 4})

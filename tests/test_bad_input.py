@@ -422,6 +422,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "figures"),
     [*((how, "--no-figures") for how in DAMAGES), ("changed", ""), ("facts", ""), ("spec-other", "")],

@@ -298,6 +298,7 @@ def test_every_step_of_a_run_drops_other_places():
     assert all(not torch.equal(one, other) for one, other in [(seen[0], seen[1]), (seen[1], seen[2])])
 
 
+@pytest.mark.slow
 def test_dropout_in_blocks_of_one_shape_is_compiled_once():
     def blocks_compiled(depth):
         torch._dynamo.reset()

@@ -89,6 +89,7 @@ def test_nothing_is_wrapped_where_the_environment_does_not_capture():
     assert wrap(work) is work
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_step_with_compiled_blocks_is_the_eager_one_to_rounding():
     eager, compiled = (training(replace(made.CPU, compile=compile), depth=8) for compile in (False, True))

@@ -22,6 +22,8 @@ from degradation.training.checkpoint import Checkpoint, decode
 from degradation.training.execute import Execution, execute
 from tests import made
 
+pytestmark = pytest.mark.slow
+
 CHANGES = 150
 """At random, of each of the two studies."""
 SNAPSHOT = 3

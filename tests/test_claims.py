@@ -240,6 +240,7 @@ def test_experiments_take_nothing_from_what_the_runs_say_and_are_adjusted_among_
     assert with_them["depth-can-copy"].verdict == "not enough evidence"
 
 
+@pytest.mark.slow
 def test_no_claim_of_a_group_is_decided_wrongly_in_95_of_100_studies_whose_truth_is_at_the_thresholds():
     one_estimate = [BY_ID[name] for name in TABLE if len(BY_ID[name].where) == 1 and BY_ID[name].supports != "within"]
     tested = [claim.model_copy(update={"where": ({"case": claim.id},)}) for claim in one_estimate]

@@ -262,6 +262,7 @@ def test_export_of_a_study_without_a_done_run_is_refused(command: Command) -> No
 # Reports
 
 
+@pytest.mark.slow
 def test_report_writes_the_page_and_its_twin_and_prints_answer_and_paths(command: Command) -> None:
     make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
     said = command("report", "made")
@@ -271,6 +272,7 @@ def test_report_writes_the_page_and_its_twin_and_prints_answer_and_paths(command
     assert "degradation run --depths 8 --steps 32 --name made" in Path("runs/made/report.md").read_text()
 
 
+@pytest.mark.slow
 def test_report_takes_a_path_another_folder_json_and_opens_the_page(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +288,7 @@ def test_report_takes_a_path_another_folder_json_and_opens_the_page(
     assert not Path("elsewhere/made/report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
@@ -296,6 +299,7 @@ def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, mon
     assert (said.status, said.err) == (0, line)
 
 
+@pytest.mark.slow
 def test_compare_shows_what_differs_and_every_common_estimate(command: Command) -> None:
     make_study(Path("runs"), "one", depths=(8, 14), seeds=(0, 1), steps=32)
     make_study(Path("runs"), "two", depths=(8, 14), seeds=(0, 1), steps=64)

@@ -10,6 +10,8 @@ from degradation.errors import UserError
 from degradation.spec import Cifar10, Measure, Synthetic
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 
 def load(root, name, **fields):
     return degradation.load(make_study(root, name, **fields).path)

@@ -72,6 +72,7 @@ def test_a_quarter_without_rows_is_not_called_converged():
     assert said({}) == "too few rows of the second quarter of its steps"
 
 
+@pytest.mark.slow
 def test_each_run_of_a_study_is_judged_by_its_own_rows(tmp_path):
     for steps, converged in ((640, False), (64_000, True)):
         results = degradation.load(make_study(tmp_path / str(steps), steps=steps, depths=(20,)).path)

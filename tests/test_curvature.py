@@ -57,6 +57,7 @@ def exact_hessian(objective: Objective) -> torch.Tensor:
     return torch.func.hessian(lambda f: F.cross_entropy(by_hand(f, images, norm, objective.statistics), labels))(flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistics", ["running", "batch"])
 def test_products_are_those_of_the_exact_hessian(statistics):
     batches = [examples(24)] if statistics == "batch" else [examples(16), examples(8, seed=1)]
@@ -182,6 +183,7 @@ def test_the_density_integrates_to_one():
     assert np.isclose(np.trapezoid(found * at, at), 0.25 * -1 + 0.75 * 4)
 
 
+@pytest.mark.slow
 def test_the_frame_holds_ritz_values_and_traces_that_agree_with_the_products():
     one, settings = subject("plain"), Settings(examples=80, draws=2, points=2)
     data = pd.concat([CURVATURE.measure(one, settings, part) for part in CURVATURE.parts(one, settings)])

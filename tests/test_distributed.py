@@ -20,6 +20,8 @@ from degradation.study.results import Results, load
 from tests import made
 from tests.test_runner import assert_same_frames
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parent.parent
 ONE = Options(jobs=1, threads=1)
 SECONDS = 300  # a machine may be busy

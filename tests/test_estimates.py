@@ -167,6 +167,7 @@ def test_without_arms_there_is_nothing_to_compare_with():
     assert not list(gaps_across_arms(among(*errors), points(errors), "arm-gap"))
 
 
+@pytest.mark.slow
 def test_a_study_with_arms_answers_what_they_change(tmp_path, monkeypatch):
     def worse(run):
         return usual(run) + (0.01 * (run.seed + 1) if run.recipe.optimizer == "adam" and run.depth == 20 else 0.0)
@@ -289,6 +290,7 @@ def test_an_error_that_every_seed_reached_has_a_mean(tmp_path):
     assert (found.unit, found.n, found.value) == ("steps", 2, np.mean(found.values))
 
 
+@pytest.mark.slow
 def test_final_errors_are_those_of_the_last_row_and_name_split_and_statistics(tmp_path):
     results = degradation.load(make_study(tmp_path, seeds=(0, 1, 2)).path)
     found = {
@@ -314,6 +316,7 @@ def test_on_the_papers_schedule_the_error_before_the_first_drop_is_that_of_step_
     assert plain.values == pytest.approx(100 * curves["error"])
 
 
+@pytest.mark.slow
 def test_the_gap_over_the_steps_ends_at_the_gap(tmp_path):
     results = degradation.load(make_study(tmp_path).path)
     curve = gap_curve(results).query("split == 'train' and kind == 'plain'")
@@ -323,6 +326,7 @@ def test_the_gap_over_the_steps_ends_at_the_gap(tmp_path):
     assert curve.iloc[-1]["seeds"] == 3
 
 
+@pytest.mark.slow
 def test_the_response_level_is_the_mean_over_layers_at_the_last_step(tmp_path):
     results = degradation.load(make_study(tmp_path, seeds=(0, 1)).path)
     frame = results["responses"].query("network == 'residual' and depth == 20 and step == 640")
@@ -335,6 +339,7 @@ def test_the_response_level_is_the_mean_over_layers_at_the_last_step(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_pair_whose_weights_differ_on_disk_is_left_out(tmp_path):
     folder = make_study(tmp_path, depths=(20,), seeds=(0, 1, 2))
     change(

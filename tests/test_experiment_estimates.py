@@ -59,6 +59,7 @@ def test_a_network_no_better_than_chance_has_nothing_to_lose():
     assert losses(rows(whole=0.9, a=0.9)) == {}
 
 
+@pytest.mark.slow
 def test_a_single_exchange_is_what_reordering_is_judged_by(by_label):
     # errors 0.1, 0.2 after one exchange, 0.5 after four
     loss = found(by_label, "reorder-loss", "residual 44", statistics="running")
@@ -194,6 +195,7 @@ def test_experiments_of_a_converged_study_have_their_claims_judged(made):
     assert verdicts["smoother-surface"].steps  # of converged networks it speaks from 56 layers on
 
 
+@pytest.mark.slow
 def test_experiments_on_a_short_schedule_say_nothing_of_converged_networks(tmp_path):
     verdicts = {v.claim: v for v in analyse(load(make_study(tmp_path).path)).verdicts}
     found = verdicts["blocks-can-be-deleted"]

@@ -22,6 +22,8 @@ from degradation.study.results import load
 from tests.calling import command  # noqa: F401
 from tests.made import study_spec
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = Options(device="cpu", threads=1, jobs=1)
 GIVEN = {"examples": 16, "draws": 1, "points": 2}
 

@@ -36,6 +36,7 @@ def test_the_registry_knows_exactly_the_frames_that_can_be_loaded():
         assert named(name).question.endswith("?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("network", ["plain", "residual"])
 def test_the_rows_of_every_part_have_the_columns_and_part_names_are_unique(name, network):
@@ -162,6 +163,7 @@ def test_a_plain_block_that_changes_the_shape_is_named_and_not_deleted():
         ablation.delete(subject("plain").network(), [3])
 
 
+@pytest.mark.slow
 def test_a_matched_pair_loses_the_same_blocks_and_takes_the_same_orders():
     for name, column in (("lesion", "blocks"), ("reorder", "order")):
         plain, residual = (rows(name, subject(network, 20)) for network in ("plain", "residual"))

@@ -87,6 +87,7 @@ def networks_of(figure: Figure) -> Iterator[tuple[str, Line2D]]:
 # curves
 
 
+@pytest.mark.slow
 def test_the_last_test_error_of_plain_44_is_the_mean_over_seeds_with_running_statistics(
     made: Results,
 ) -> None:
@@ -323,6 +324,7 @@ def test_the_figure_of_an_experiment_names_its_own_precision(every: tuple[str, F
     assert ("the experiment fp32" in words(figure)) == (name in EXPERIMENTS), name
 
 
+@pytest.mark.slow
 def test_synthetic_images_are_named_on_every_figure(make: Make) -> None:
     results = make(dataset=Synthetic(examples=100, test_examples=20))
     for figure_function in FIGURES.values():
@@ -371,6 +373,7 @@ def test_a_missing_probe_is_an_error_of_use_in_one_line(make: Make) -> None:
     assert FIGURES["gradient-flow"](results)
 
 
+@pytest.mark.slow
 def test_a_study_of_plain_networks_has_no_branches_and_all_other_figures(make: Make, tmp_path: Path) -> None:
     drawn = draw(make(networks=("plain",), depths=(8,)), (), ("png",), tmp_path / "out")
     assert set(drawn.skipped) == {"branches", "paths"}
@@ -392,12 +395,14 @@ def test_an_unfinished_study_says_how_many_runs_are_done(make: Make) -> None:
     assert "3 of 4 runs are done" in words(curves(load(results.folder.path))[0])
 
 
+@pytest.mark.slow
 def test_all_figures_survive_a_study_in_which_every_run_diverged(make: Make, tmp_path: Path) -> None:
     everything = {(network, depth, 0) for network in COLOURS for depth in (8, 14)}
     drawn = draw(make(diverged=everything), (), ("png",), tmp_path / "out")
     assert not drawn.skipped
 
 
+@pytest.mark.slow
 def test_figures_survive_runs_that_diverged_before_any_evaluation(make: Make, tmp_path: Path) -> None:
     results = make(diverged={(network, depth, 0) for network in COLOURS for depth in (8, 14)})
     for name in ("curves", "responses"):
@@ -410,6 +415,7 @@ def test_figures_survive_runs_that_diverged_before_any_evaluation(make: Make, tm
 # files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_same_frames_give_the_same_bytes(make: Make, tmp_path: Path, kind: str) -> None:
     results = make()
@@ -428,6 +434,7 @@ def test_a_file_holds_its_provenance_and_no_date(make: Make, tmp_path: Path, kin
     assert b"torch 2.11.0" in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_settings_of_the_user_do_not_change_a_figure(make: Make, tmp_path: Path) -> None:
     import matplotlib
 
@@ -457,6 +464,7 @@ def test_an_unknown_name_or_format_is_refused_with_the_choices(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_without_torch() -> None:
     code = "import sys, degradation.figures; print({*sys.modules} & {'torch'})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -31,6 +31,8 @@ from tests import calling
 from tests.made_folder import SMALL, images, make, run_spec
 from tests.test_folder import own_cache  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 command = calling.command
 FRAMES = ("curves", "gradients", "responses", "branches")
 

@@ -20,6 +20,8 @@ from tests import made as tiny
 from tests.calling import Command, Said
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 command = calling.command
 NAME = "hostile"
 FILES = (STUDY, SPEC, DONE, FACTS, frame_file("curves"))

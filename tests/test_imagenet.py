@@ -78,6 +78,7 @@ def multiply_adds(depth, stride_on):
     return sum(counted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", PARAMETERS)
 def test_state_dicts_are_interchangeable_with_torchvisions(depth):
     theirs = scattered(getattr(torchvision.models, f"resnet{depth}")())

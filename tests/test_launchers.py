@@ -19,6 +19,8 @@ from degradation.store import StudyFolder
 from tests import made
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parent.parent
 RUN = grid.runs(made.study_spec())[0]
 GPU_NODE = {"CPU": 16.0, "GPU": 8.0}

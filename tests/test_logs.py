@@ -20,6 +20,8 @@ from tests.calling import Command
 from tests.made_cluster import crashes, pretended, says_hello
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 command = calling.command
 RUN = grid.runs(made.study_spec())[0]
 

@@ -23,6 +23,8 @@ from degradation.training.trainer import Training
 from tests import made
 from tests.calling import Command, command, trained  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = {
     "RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "3",
     "MASTER_ADDR": "localhost", "MASTER_PORT": "1",

@@ -1,5 +1,6 @@
 """Plans: which runs a study has and how they pair."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ STUDIES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(STUDIES)
 def test_every_run_stands_once_and_has_its_own_id(study):
     runs = grid.runs(study)

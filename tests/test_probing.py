@@ -19,6 +19,8 @@ from degradation.spec import Synthetic
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 DATA = Synthetic()
 PROBE = ["probe", "--dataset", "synthetic", "--device", "cpu"]
 

@@ -29,6 +29,8 @@ from tests import made, made_cluster
 from tests.made_cluster import pretended, unhurried
 from tests.test_runner import assert_same_frames
 
+pytestmark = pytest.mark.slow
+
 STUDY = made.study_spec(seeds=(0, 1), recipe={"steps": 120})
 RUNS = grid.runs(STUDY)
 CHECKOUT = Path(__file__).parent.parent

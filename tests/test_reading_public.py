@@ -348,6 +348,7 @@ def test_norms_without_running_statistics_are_said_to_have_none():
     assert "its norm layers have no running mean and variance" in refused(grouped)
 
 
+@pytest.mark.slow
 def test_what_a_file_holds_is_said_where_it_is_nearly_no_network_of_ours():
     said = refused(torchvision.models.vgg11_bn(num_classes=10).state_dict())
     assert "it holds 8 convolutions (8 of 3x3), 8 batch norms and 3 linear layers; its names begin features.0" in said

@@ -248,6 +248,7 @@ def test_a_file_of_ours_is_not_read_as_another_network(command: Command, asked, 
     assert words in said.err
 
 
+@pytest.mark.slow
 def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monkeypatch):  # noqa: F811
     from degradation.experiments.probe_weights import Probing
 
@@ -267,6 +268,7 @@ def test_the_factor_of_a_branch_without_a_norm_is_that_of_the_run():
         assert made.layer1[0].scale.factor == pytest.approx(factor)
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_probe_names_the_shortcut_and_no_step_in_its_legend(command: Command, monkeypatch):  # noqa: F811
     from degradation.figures import recorded
 

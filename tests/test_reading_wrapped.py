@@ -146,6 +146,7 @@ def test_what_may_be_a_normalization_and_cannot_be_read_as_one_is_refused():
     assert "0.mean" in refused(state | {"0.mean": torch.zeros(3), "0.std": torch.zeros(3)})
 
 
+@pytest.mark.slow
 def test_the_normalization_of_a_file_is_used_and_no_other_taken(command: Command):  # noqa: F811
     torch.save(nn.Sequential(Normalize(MEAN, STD), network()).state_dict(), "x.pt")
     torch.save(network().state_dict(), "bare.pt")

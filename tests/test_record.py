@@ -137,6 +137,7 @@ def transformer_responses():
     return parts | {"head": "head"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "batches", "responses"),
     [(resnet, images, resnet_responses), (Transformer, tokens, transformer_responses)],
@@ -310,6 +311,7 @@ def state_of(model):
     return tensors, hooks, [m.training for m in model.modules()], torch.get_rng_state().tolist()
 
 
+@pytest.mark.slow
 def test_a_recorded_loop_ends_with_the_bits_of_one_that_is_not():
     one, other = resnet(), resnet()
     torch.manual_seed(5)
@@ -324,6 +326,7 @@ def test_a_recorded_loop_ends_with_the_bits_of_one_that_is_not():
     assert all(torch.equal(tensors[name], tensor) for name, tensor in expected[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before", "forward", "backward"])
 def test_hooks_are_gone_after_an_exception_and_the_earlier_steps_are_kept(place):
     model = resnet()
@@ -352,6 +355,7 @@ def test_hooks_are_gone_after_an_exception_and_the_earlier_steps_are_kept(place)
         assert math.isnan(steps[2])
 
 
+@pytest.mark.slow
 def test_evaluation_within_the_block_is_no_step():
     model = resnet()
     with degradation.record(model, every=1) as rec:
@@ -417,6 +421,7 @@ def test_the_statistics_of_a_response_are_those_of_its_step_and_layer():
     assert found.loc["4"].tolist() == ["batch", "running", "batch"]
 
 
+@pytest.mark.slow
 def test_only_what_is_asked_for_is_recorded():
     model = resnet()
     with degradation.record(model, gradients=False) as rec:

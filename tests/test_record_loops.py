@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 import degradation
 from degradation.recording import buffer
 
+pytestmark = pytest.mark.slow
+
 GRADIENTS = ["weight_grad_norm", "weight_norm", "response_grad_norm", "response_grad_rms"]
 
 

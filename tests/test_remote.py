@@ -18,6 +18,8 @@ from tests import calling, made, made_stores
 from tests.calling import Command
 from tests.test_runner import SCRIPT, assert_same_frames, start, wait_for
 
+pytestmark = pytest.mark.slow
+
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 botocore = importlib.import_module("botocore.exceptions")

@@ -30,6 +30,8 @@ from degradation.study.results import Results, load
 from tests.calling import CHECKOUT
 from tests.made_frames import make_study, write_run
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"depths": (8, 14), "seeds": (0, 1), "steps": 32}
 FEW: dict[str, Any] = SMALL | {"experiments": False}  # their figures take most of a report's time
 EVIL = '<script>alert("x")</script> </style> & *one* | `two`'

@@ -32,6 +32,8 @@ from degradation.training.execute import execute
 from degradation.training.trainer import Training
 from tests import made
 
+pytestmark = pytest.mark.slow
+
 ONE = Options(jobs=1, threads=1, checkpoint_seconds=0)
 FRAMES = ("curves", "gradients", "responses", "branches")
 

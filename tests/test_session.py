@@ -25,6 +25,8 @@ from tests import calling
 from tests.calling import CHECKOUT, TINY, Command, FixedCosts, outcome_of
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 command = calling.command
 trained = calling.trained
 

@@ -10,6 +10,8 @@ import pytest
 from degradation.store import StudyFolder
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 COMMAND = f"{sys.executable} -m degradation"
 RUN = (
     f"{COMMAND} run --depths 8 --networks plain --dataset synthetic --set dataset.examples=48 --set dataset.size=8 "

@@ -28,6 +28,8 @@ from tests.calling import Command
 from tests.made_folders import make_folders
 from tests.made_frames import make_study, write_run
 
+pytestmark = pytest.mark.slow
+
 command = calling.command
 STUDY = StudySpec(depths=(8, 20), seeds=(0, 1, 2), recipe=StudyRecipe(steps=64))
 

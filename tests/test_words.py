@@ -53,6 +53,7 @@ def test_runs_know_what_their_blocks_have_beside_the_papers(tmp_path: Path):
     assert {run.arm: run.block for run in runs(Results(folder)).every} == {"papers": "", "gated": "gate exclusive"}
 
 
+@pytest.mark.slow
 def test_the_points_of_very_many_seeds_are_small(tmp_path: Path):
     measure = Measure(probes=())
     folder = make_study(tmp_path, depths=(8, 20), seeds=range(21), steps=16, networks=("plain",), measure=measure)
