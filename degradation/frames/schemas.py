@@ -21,13 +21,13 @@ INTEGER, REAL, TEXT = "int64", "float64", "string"
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "curves": {
-        "step": INTEGER,
+        "step": INTEGER,  # updates made before this row
         "epoch": REAL,  # batch * step / examples
         "split": TEXT,  # train_running: mean since the last row over augmented batches; train, val, test: clean
         "statistics": TEXT,  # batch-norm statistics: batch or running
-        "loss": REAL,
-        "error": REAL,
-        "examples": INTEGER,
+        "loss": REAL,  # mean cross-entropy, nats
+        "error": REAL,  # a fraction, 0 to 1
+        "examples": INTEGER,  # images that the row is of
         "learning_rate": REAL,  # of the update made at this step; at the last step, of the one before
     },
     "gradients": {
@@ -35,11 +35,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "layer": INTEGER,  # 1-based: the 6n+1 convolutions in order, then the linear layer
         "name": TEXT,  # the weight's module, e.g. layer1.0.conv1
         "stage": INTEGER,  # 1, 2, 3 by feature-map size; 4 for the linear layer, behind the global pool
-        "weight_grad_norm": REAL,  # of the mean loss, before weight decay
-        "weight_norm": REAL,
+        "weight_grad_norm": REAL,  # L2 norm of the gradient of the mean loss, before weight decay
+        "weight_norm": REAL,  # L2 norm of the weight
         "update_norm": REAL,  # of the update made at this step; missing at the last step, which makes none
         "response_grad_norm": REAL,  # gradient with respect to the layer's response, whole batch
-        "response_grad_rms": REAL,
+        "response_grad_rms": REAL,  # the same per value: its root mean square
     },
     "responses": {
         "step": INTEGER,
@@ -49,7 +49,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "split": TEXT,  # train_batch: the augmented training batch of this step
         "statistics": TEXT,
         "examples": INTEGER,
-        "mean": REAL,
+        "mean": REAL,  # pooled over examples, channels and positions
         "std": REAL,  # population, pooled over examples, channels and positions
         "zero_fraction": REAL,  # share of values that a ReLU would set to zero (response <= 0)
     },
