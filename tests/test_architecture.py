@@ -63,6 +63,7 @@ def test_a_module_opens_with_a_sentence_and_stays_small(path):
     assert len(text.splitlines()) <= 300
 
 
+@pytest.mark.slow
 def test_no_function_is_longer_than_sixty_lines():
     long = [
         f"{path.name}:{node.name}"
@@ -88,6 +89,7 @@ def test_module_types_are_looked_at_in_one_place():
     assert looking <= {"networks/layout.py", "networks/weights.py"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", ["ARCHITECTURE.md", "README.md"])
 def test_files_that_the_documents_name_are_there(document):
     root = PACKAGE.parent

@@ -105,6 +105,7 @@ def test_two_rates_or_arms_that_differ_in_more_have_no_best_rate(arms):
     assert not list(best_rate(results, results.runs))
 
 
+@pytest.mark.slow
 def test_the_time_of_a_step_grows_by_a_power_of_the_depth(tmp_path):
     results = degradation.load(make_study(tmp_path, depths=(20, 44)).path)
     frame = results["runs"].copy()

@@ -247,6 +247,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return load(make_study(root, depths=(8, 14), seeds=(0, 1), steps=160, arms=LONGER, diverged=lost).path)
 
 
+@pytest.mark.slow
 def test_every_frame_carries_the_arm_and_the_fields_that_vary(longer: Results):
     assert longer.axes == ("arm", "shortcut", "recipe.steps")
     for name in ("curves", "gradients", "runs"):
@@ -260,6 +261,7 @@ def test_a_warmup_that_the_arms_vary_is_an_axis(tmp_path):
     assert load(folder.path).axes == ("arm", "recipe.warmup_steps")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_figure_mixes_two_arms(longer: Results, name: str):
     _, data = FIGURES[name](longer)
@@ -296,12 +298,14 @@ def test_useless_running_statistics_are_named_in_the_arm_of_fewer_steps_too(tmp_
     assert texts.count("plain-110: last training error") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_what_its_arms_change(longer: Results, name: str):
     texts = " ".join(text.get_text() for text in FIGURES[name](longer)[0].texts)
     assert "Arms: once: as the study; thrice: steps 480." in texts
 
 
+@pytest.mark.slow
 def test_the_csv_of_a_study_with_arms_names_them(longer: Results, tmp_path: Path):
     (_, path) = draw(longer, ("depth",), ("png",), tmp_path).paths
     assert set(pd.read_csv(path)["arm"]) == {"once", "thrice"}
@@ -315,6 +319,7 @@ def test_responses_are_explained_for_the_norms_of_the_study(tmp_path):
     assert "Without batch norm" in texts
 
 
+@pytest.mark.slow
 def test_heat_maps_of_arms_share_one_colour_scale_unless_their_norms_differ(tmp_path, longer: Results):
     def scales(results: Results) -> list[set[tuple[float, float]]]:
         figure, _ = FIGURES["responses-heatmap"](results)
@@ -339,6 +344,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return load(make_study(root, depths=(8, 14), seeds=(0,), steps=160, arms=VARIANTS).path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_an_arm_that_has_residual_runs_alone(variants: Results, name: str):
     _, data = FIGURES[name](variants)
@@ -347,6 +353,7 @@ def test_every_figure_draws_an_arm_that_has_residual_runs_alone(variants: Result
     assert ("gated", "plain") not in kinds
 
 
+@pytest.mark.slow
 def test_figures_say_how_block_variants_are_read(variants: Results, longer: Results):
     def words(results: Results) -> tuple[bool, bool]:
         both = (" ".join(text.get_text() for text in FIGURES[n](results)[0].texts) for n in ("responses", "branches"))
@@ -415,6 +422,7 @@ def test_the_plan_says_once_why_a_variant_of_the_shortcut_has_no_match(command: 
         assert "no match" not in command("plan", *without).out
 
 
+@pytest.mark.slow
 def test_the_plan_has_a_line_for_each_row_in_80_columns_whatever_ships(command: Command):  # noqa: F811
     for name in set(SHIPPED) - {"imagenet"}:  # which needs a folder of images
         said = command("plan", name)

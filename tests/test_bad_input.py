@@ -127,6 +127,7 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
 # Words, numbers and files that cannot be meant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -295,6 +296,7 @@ def test_data_that_cannot_be_had_are_named_before_anything_is_written(
 # A disk that is full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("writes", "status", "failing"), [(0, 2, 1), (1, 1, 2), (5, 1, 2), (12, 1, 1), (16, 1, 1)])
 def test_a_full_disk_fails_with_a_line_and_the_same_command_completes_the_study(
     command: Command, undisturbed: Results, monkeypatch: pytest.MonkeyPatch, writes: int, status: int, failing: int
@@ -333,12 +335,14 @@ def half_done(command: Command, monkeypatch: pytest.MonkeyPatch) -> str:
     return checkpoint.parent.name
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_is_continued_by_the_same_command(
     command: Command, undisturbed: Results, half_done: str
 ) -> None:
     assert "continued from step" in assert_completed(command, undisturbed).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]],
@@ -401,6 +405,7 @@ def test_a_study_whose_json_was_deleted_keeps_its_done_runs(
     assert "every run is done" in assert_completed(command, undisturbed).out
 
 
+@pytest.mark.slow
 def test_a_study_file_changed_under_a_half_done_study_is_refused_with_the_field(
     command: Command, half_done: str, undisturbed: Results
 ) -> None:

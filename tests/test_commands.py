@@ -98,6 +98,7 @@ def test_an_error_of_our_own_keeps_its_traceback(command: Command, monkeypatch: 
 # Without torch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -231,6 +232,7 @@ def test_a_plan_of_a_study_on_disk_adds_to_it_and_shows_what_is_done(command: Co
 # Figures, frames, cleaning
 
 
+@pytest.mark.slow
 def test_plot_draws_the_figures_asked_for(command: Command) -> None:
     make_study(Path("runs"), depths=(8, 20), seeds=(0,))
     said = command("plot", "made", "curves", "--format", "png", "pdf", "--out", "drawn")
@@ -312,6 +314,7 @@ def test_compare_shows_what_differs_and_every_common_estimate(command: Command) 
     assert all({"a", "b", "difference"} <= set(row) for row in document["rows"])
 
 
+@pytest.mark.slow
 def test_compare_refuses_other_images_in_one_line(command: Command) -> None:
     from degradation.spec import Synthetic
 
@@ -372,6 +375,7 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line(command: Command, monk
     assert (said.status, said.err) == (130, "degradation: stopped before anything was done\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     line = [sys.executable, "-m", "degradation", "plan", "quickstart", "--json"]
@@ -382,6 +386,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     assert (found.returncode, found.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_the_shell_completes_studies_and_values(tmp_path: Path) -> None:
     def completed(words: str) -> str:
         environment = os.environ | {

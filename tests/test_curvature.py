@@ -209,6 +209,7 @@ def test_the_pair_starts_from_the_same_signs():
     assert abs(float(plain.mean())) < 0.02
 
 
+@pytest.mark.slow
 def test_an_estimate_of_the_trace_is_the_curvature_along_its_signs_in_evaluation_mode():
     one, settings = subject("residual"), Settings(examples=80, draws=1, points=2)
     objective = Objective(network=one.network(), batches=list(one.batches("train", 20)))

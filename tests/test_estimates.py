@@ -284,6 +284,7 @@ def test_an_error_that_a_seed_never_reached_is_censored_and_never_averaged():
     )
 
 
+@pytest.mark.slow
 def test_an_error_that_every_seed_reached_has_a_mean(tmp_path):
     results = degradation.load(make_study(tmp_path, depths=(20,), seeds=(0, 4)).path)
     found = {each.label: each for each in speed(results, runs(results))}["plain 20 to 20 % running training error"]
@@ -309,6 +310,7 @@ def test_final_errors_are_those_of_the_last_row_and_name_split_and_statistics(tm
     assert not any(name == "error-before-drop" for name, *_ in found)
 
 
+@pytest.mark.slow
 def test_on_the_papers_schedule_the_error_before_the_first_drop_is_that_of_step_32000(tmp_path):
     results = degradation.load(make_study(tmp_path, steps=64_000, depths=(20,), seeds=(0,)).path)
     [plain, _] = [each for each in estimates(results) if each.name == "error-before-drop"]

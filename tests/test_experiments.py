@@ -112,6 +112,7 @@ def test_on_exact_identities_neither_lesion_nor_reorder_changes_anything(name):
         assert np.allclose(part["loss"], part["loss"].iloc[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_a_network_that_is_no_identity_both_change_the_loss():
     assert rows("lesion", subject()).groupby("statistics")["loss"].nunique().min() > 5
     assert rows("reorder", subject()).groupby("statistics")["loss"].nunique().min() > 1
@@ -153,6 +154,7 @@ def test_a_deleted_downsampling_block_leaves_its_zero_padded_shortcut():
     assert not out[:, :8].any()
 
 
+@pytest.mark.slow
 def test_a_plain_block_that_changes_the_shape_is_named_and_not_deleted():
     measured = rows("lesion", subject("plain"))
     impossible = measured[measured["how"] == ablation.IMPOSSIBLE]

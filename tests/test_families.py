@@ -54,6 +54,7 @@ def counted(run):
     return sum(weight.numel() for weight in network.parameters()), sum(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride_on", ["3x3", "1x1"])
 @pytest.mark.parametrize("shortcut", ["none", "A", "B", "C"])
 @pytest.mark.parametrize(("depth", "crop"), [(18, 224), (34, 33), (50, 225)])

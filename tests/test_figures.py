@@ -125,6 +125,7 @@ def test_the_band_reaches_from_the_lowest_to_the_highest_seed(made: Results) -> 
     assert (point["low"], point["high"], point["seeds"]) == (rows.min(), rows.max(), 3)
 
 
+@pytest.mark.slow
 def test_useless_running_statistics_are_named_below_the_curves(make: Make) -> None:
     figure, _ = curves(make(depths=(8, 110), measure=Measure(probes=())))
     assert "plain-110: last training error" in words(figure)
@@ -137,6 +138,7 @@ def test_the_error_axis_holds_every_error_of_the_last_step(made: Results, make: 
         assert top(data) > last(data)["high"].max()
 
 
+@pytest.mark.slow
 def test_a_diverged_run_ends_in_a_cross_and_says_at_which_step(make: Make) -> None:
     results = make(seeds=(0, 1), diverged={("plain", 14, 1)})
     figure, data = curves(results)
@@ -148,12 +150,14 @@ def test_a_diverged_run_ends_in_a_cross_and_says_at_which_step(make: Make) -> No
     assert f"diverged at step {STEP_DIVERGED}" in words(figure)
 
 
+@pytest.mark.slow
 def test_a_diverged_seed_enters_no_mean(make: Make) -> None:
     _, data = curves(make(seeds=(0, 1), diverged={("plain", 14, 1)}))
     finished = data[(data["network"] == "plain") & (data["depth"] == 14) & (data["status"] == "finished")]
     assert set(finished["seeds"]) == {1}
 
 
+@pytest.mark.slow
 def test_each_shortcut_option_has_its_panel(make: Make) -> None:
     figure, _ = curves(make(shortcuts=("A", "B", "C")))
     assert {"plain", *(f"residual, shortcut {option}" for option in "ABC")} <= set(panels(figure))
@@ -202,6 +206,7 @@ def test_sorted_responses_descend_and_are_the_same_numbers(make: Make) -> None:
     assert list(descending) != list(ordered)
 
 
+@pytest.mark.slow
 def test_responses_of_one_network_far_above_the_others_have_a_logarithmic_axis(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +295,7 @@ def test_branches_are_the_ratio_to_the_shortcut_with_a_ring_where_a_stage_begins
 # what all figures share
 
 
+@pytest.mark.slow
 def test_a_network_has_the_same_colour_in_every_figure(made: Results) -> None:
     found: dict[str, set[str]] = {}
     for name in ("curves", "responses", "gradient-flow", "branches"):
@@ -310,6 +316,7 @@ def test_deeper_is_darker_and_a_single_depth_has_the_networks_colour() -> None:
     assert shade("plain", 20, (20,)).upper() == COLOURS["plain"]
 
 
+@pytest.mark.slow
 def test_every_figure_carries_the_labels_of_its_study_and_its_provenance(
     every: tuple[str, Figure, pd.DataFrame],
 ) -> None:
@@ -331,6 +338,7 @@ def test_synthetic_images_are_named_on_every_figure(make: Make) -> None:
         assert "no evidence about natural images" in words(figure_function(results)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("measure", "notes"),
     [
@@ -346,6 +354,7 @@ def test_curves_say_how_many_images_their_errors_are_of(make: Make, measure: dic
     assert said.count("the last step on the first") == len(notes)
 
 
+@pytest.mark.slow
 def test_nothing_leaves_the_page(every: tuple[str, Figure, pd.DataFrame]) -> None:
     name, figure, _ = every
     figure.draw_without_rendering()
@@ -366,6 +375,7 @@ def test_no_two_end_labels_overlap_and_none_changes_places() -> None:
 # missing data
 
 
+@pytest.mark.slow
 def test_a_missing_probe_is_an_error_of_use_in_one_line(make: Make) -> None:
     results = make(measure=Measure(probes=("gradients",)))
     with pytest.raises(UserError, match=r"^figure branches needs the probe 'branches', which this study did not"):
@@ -427,6 +437,7 @@ def test_the_same_frames_give_the_same_bytes(make: Make, tmp_path: Path, kind: s
         assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "date"), [("png", b"tIME"), ("svg", b"<dc:date>"), ("pdf", b"CreationDate")])
 def test_a_file_holds_its_provenance_and_no_date(make: Make, tmp_path: Path, kind: str, date: bytes) -> None:
     (path, _) = draw(make(), ("depth",), (kind,), tmp_path).paths
@@ -446,6 +457,7 @@ def test_settings_of_the_user_do_not_change_a_figure(make: Make, tmp_path: Path)
     assert plain.read_bytes() == set_up.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_csv_holds_the_data_of_the_figure(make: Make, tmp_path: Path) -> None:
     results = make()
     (_, path) = draw(results, ("curves",), ("png",), tmp_path).paths

@@ -57,6 +57,7 @@ def test_a_plain_network_has_the_parameters_of_option_a(depth):
     assert len(extra_weights(b)) == 3 * (4 if depth == 50 else 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", PAPERS_BILLIONS)
 def test_multiply_adds_with_the_papers_stride_are_those_of_table_1(depth):
     assert multiply_adds(depth, "1x1") / 1e9 == pytest.approx(PAPERS_BILLIONS[depth], abs=0.09)
@@ -94,6 +95,7 @@ def test_state_dicts_are_interchangeable_with_torchvisions(depth):
         torch.testing.assert_close(theirs(x), expected + 1, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_papers_stride_is_that_of_torchvisions_modules_with_their_strides_moved():
     theirs = scattered(torchvision.models.resnet50())
     ours = imagenet("residual", 50, stride_on="1x1").eval()
@@ -173,6 +175,7 @@ def test_the_layer_table_is_table_1(depth):
     assert net.layout.layers[-1].stage == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 50])
 def test_a_matched_pair_has_the_same_initial_weights(depth):
     hashes = {

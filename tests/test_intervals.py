@@ -43,6 +43,7 @@ def test_no_value_has_no_mean():
     assert intervals.of_difference([1.0, 2.0], []).value is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 10])
 def test_the_t_interval_covers_the_truth_in_95_of_100_studies(seeds):
     draws = np.random.default_rng(seeds).normal(5.0, 2.0, (SIMULATIONS, seeds))
@@ -51,6 +52,7 @@ def test_the_t_interval_covers_the_truth_in_95_of_100_studies(seeds):
     assert covered == pytest.approx(0.95, abs=0.02)  # 3 standard errors of so many studies
 
 
+@pytest.mark.slow
 def test_welchs_interval_covers_the_truth_when_the_spreads_differ():
     generator = np.random.default_rng(0)
     ones, others = generator.normal(3, 0.5, (SIMULATIONS, 5)), generator.normal(1, 2.5, (SIMULATIONS, 5))

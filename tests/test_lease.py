@@ -56,6 +56,7 @@ def test_a_lease_is_taken_again_when_it_has_expired_and_no_sooner(objects, clock
     assert names(objects) == [".lease-2"]
 
 
+@pytest.mark.slow
 def test_a_renewed_lease_does_not_expire(objects, clock):
     first, second = Lease(objects, "s/r", clock), Lease(objects, "s/r", clock)
     assert first.take()

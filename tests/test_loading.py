@@ -23,6 +23,7 @@ def made(command: Command) -> Command:
     return command
 
 
+@pytest.mark.slow
 def test_load_counts_the_rows_and_runs_of_every_frame(made: Command) -> None:
     said = made("load", "made", "--json")
     rows = {row["frame"]: row for row in json.loads(said.out)}
@@ -47,6 +48,7 @@ def test_load_of_a_frame_says_what_stands_in_each_column(made: Command) -> None:
     assert gradients["update_norm"]["missing"] == missing > 0
 
 
+@pytest.mark.slow
 def test_load_of_some_columns_reads_no_other(made: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from degradation.study import results
 
@@ -61,6 +63,7 @@ def test_load_of_some_columns_reads_no_other(made: Command, monkeypatch: pytest.
     assert all(columns == [] for columns in asked)
 
 
+@pytest.mark.slow
 def test_load_prints_tables_that_name_what_they_show(made: Command) -> None:
     said = made("load", "made")
     assert "gradients" in said.out
@@ -71,6 +74,7 @@ def test_load_prints_tables_that_name_what_they_show(made: Command) -> None:
     assert made("load", "made", "gradients").out.count("different") == 1  # layers: other texts are few, and named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "message"),
     [

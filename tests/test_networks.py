@@ -103,6 +103,7 @@ def test_making_a_network_leaves_the_global_generator_as_it_was(family, depth, s
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_depth_of_1202_can_be_made():
     assert len(network("residual", 1202, seed=None).layout.layers) == 1202
 

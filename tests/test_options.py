@@ -42,6 +42,7 @@ def test_values_in_a_row_mean_the_option_repeated(items: list[tuple[str | None, 
     assert expand(repeated) == repeated
 
 
+@pytest.mark.slow
 @given(st.lists(st.text()))
 def test_tokens_without_a_multi_value_option_stay_as_they_are(tokens: list[str]) -> None:
     kept = [token for token in tokens if token.partition("=")[0] not in MULTI_VALUE]

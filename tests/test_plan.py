@@ -23,6 +23,7 @@ def test_every_run_stands_once_and_has_its_own_id(study):
     assert len(runs) == len({run.run_id for run in runs}) == len(study.depths) * len(study.seeds) * kinds
 
 
+@pytest.mark.slow
 @given(STUDIES)
 def test_a_matched_pair_differs_in_network_and_shortcut_and_in_nothing_else(study):
     for pair in grid.pairs(grid.runs(study)):

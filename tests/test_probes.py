@@ -107,6 +107,7 @@ def test_responses_are_those_of_a_naive_loop(kind):
             assert row["zero_fraction"] == pytest.approx((response <= 0).double().mean().item(), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
 def test_branches_are_those_of_a_naive_loop(shortcut):
     run, rows = rows_of("residual", shortcut)

@@ -28,6 +28,7 @@ def test_whatever_stands_before_all_names_is_cut(prefix):
     same(made, read(behind(prefix, made.state_dict())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key", ["state_dict", "model_state", "weights", "state_dict_ema", "net", "model", "params", "ema_model", "G"]
 )

@@ -223,6 +223,7 @@ def on_meta(model, x):
     return torch.func.functional_call(model, weights, (x.to("meta"),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unusual",
     [
@@ -294,6 +295,7 @@ def test_the_projection_of_an_attention_has_a_weight_and_no_response():
     assert "std" not in row
 
 
+@pytest.mark.slow
 def test_layers_come_in_forward_order_and_stages_by_feature_map():
     model = resnet()
     with degradation.record(model, every=5) as rec:

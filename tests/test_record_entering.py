@@ -75,6 +75,7 @@ def test_two_recordings_leave_the_scaler_and_scripting_as_they_were_in_any_order
     assert found == pytest.approx(expected[0].weight.grad.norm().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_backward_that_fails_leaves_nothing_behind():
     model = network()
     fails = [True]
@@ -138,6 +139,7 @@ def test_what_fails_within_a_recording_is_a_line_and_ends_no_loop(module, name, 
     assert math.isfinite(model[0].weight.sum().item())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_errors_that_say_something_else_at_every_step_are_a_bounded_number_of_lines(monkeypatch):
     said = iter(range(1000))

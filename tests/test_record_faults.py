@@ -33,6 +33,7 @@ def kinds(rec):
     return [one.kind for one in rec.findings]
 
 
+@pytest.mark.slow
 def test_a_healthy_loop_has_no_finding():
     assert kinds(trained(network())) == []
     assert kinds(trained(network(), steps=24, accumulate=4)) == []
@@ -63,6 +64,7 @@ def test_a_rate_that_overwrites_the_weights_is_told_with_its_step():
     assert "every update is huge: at step 0 half of the weights moved by at least " in rec.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 4])
 def test_an_optimizer_that_holds_other_weights_is_told(every):
     [one] = trained(network(), weights=network().parameters(), steps=24, every=every).findings

@@ -111,6 +111,7 @@ class Transformer(nn.Module):
         return self.head(self.encoder(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "shape"),
     [

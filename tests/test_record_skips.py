@@ -50,6 +50,7 @@ def thirty(every, bad=()):
     return rec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 7])
 def test_steps_that_a_grad_scaler_skips_for_its_factor_are_no_failure(every):
     rec = thirty(every)
@@ -62,6 +63,7 @@ def test_steps_that_a_grad_scaler_skips_for_its_factor_are_no_failure(every):
     assert HEALTHY in rec.summary()
 
 
+@pytest.mark.slow
 def test_a_nan_among_steps_that_are_skipped_for_the_factor_is_a_failure():
     rec = thirty(1, bad=[3])
     assert rec.summary().splitlines()[1].startswith("not finite at steps 0 to ")

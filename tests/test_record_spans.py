@@ -91,6 +91,7 @@ def test_a_single_step_whose_middle_layer_is_not_finite_is_seen_and_the_next_one
     assert line.endswith("; finite again from step 14")
 
 
+@pytest.mark.slow
 def test_only_a_step_that_was_measured_is_called_finite_again():
     rec = loop(Rooted(bad=[23]), steps=24)
     assert "again" not in rec.summary()

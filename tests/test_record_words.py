@@ -206,6 +206,7 @@ def test_nothing_recorded_is_said_and_not_drawn():
         rec.plot()
 
 
+@pytest.mark.slow
 def test_the_figure_holds_the_frames_numbers():
     rec = recorded(chain(), torch.randn(16, 8), steps=9)
     above, below, zeros = rec.plot().axes
@@ -237,6 +238,7 @@ def test_no_marker_is_cut_by_the_edge_of_its_panel():
         assert min(part.min() for part in drawn) >= low
 
 
+@pytest.mark.slow
 def test_eighty_layers_are_all_named():
     rec = recorded(chain(80), torch.randn(4, 8))
     assert len(rec.plot().axes[-1].get_xticklabels()) == 80

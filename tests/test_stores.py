@@ -21,6 +21,7 @@ root, store = made_stores.root, made_stores.store
 s3_server, s3_root, memory_root = made_stores.s3_server, made_stores.s3_root, made_stores.memory_root
 
 
+@pytest.mark.slow
 def test_a_file_is_what_was_last_written(store):
     with pytest.raises(FileNotFoundError):
         store.read("s/r/a")
@@ -290,6 +291,7 @@ def test_a_missing_package_is_one_line(missing, url, install):
     assert said.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_no_store_library_is_imported_for_a_path(tmp_path):
     StudyFolder(tmp_path, "s").write_study(json.loads(made.study_spec().model_dump_json()))
     used = f"degradation.load({str(tmp_path / 's')!r})"

@@ -187,6 +187,7 @@ def test_snapshots_are_kept_at_their_steps():
     assert kept == [0, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1, 3, 5])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_continued_from_a_checkpoint_equals_an_uninterrupted_one(at, optimizer):
