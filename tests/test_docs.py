@@ -1,5 +1,6 @@
 """The site: every page is in its map, links lead to what is there, and generated pages are whole."""
 
+import doctest
 import re
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 import typer
 
+import degradation
 from degradation.analysis.claims import claims
 from degradation.cli.app import app
 from degradation.frames import schemas
 from degradation.study import library
+from degradation.study.results import Results
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))
@@ -71,3 +74,17 @@ def test_the_gallery_shows_every_study_and_the_answer_of_each_report():
         section = found.split(f"## {name}\n")[1].split("\n## ")[0]
         assert library.question(path) in section
         assert (f"reports/{name}/answer.png" in section) == (ROOT / "reports" / name / "report.md").is_file()
+
+
+def test_every_public_name_says_what_it_takes_returns_and_raises_and_its_examples_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    functions = [degradation.run, degradation.load, degradation.record, degradation.network, Results.frame]
+    for each in [*functions, degradation.StudySpec]:
+        sections = re.findall(r"^ *(\w+)\n *-{3,}$", each.__doc__ or "", flags=re.MULTILINE)
+        returns = ["Returns"] if each in functions else []
+        assert [name for name in sections if name != "Notes"] == ["Parameters", *returns, "Raises", "Examples"]
+        assert doctest.DocTestRunner(verbose=False).run(examples_of(each)).failed == 0
+
+
+def examples_of(each: Any) -> doctest.DocTest:
+    return doctest.DocTestParser().get_doctest(each.__doc__ or "", {}, each.__name__, None, None)

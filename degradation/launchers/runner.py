@@ -185,16 +185,46 @@ def run(
     options: Options | None = None,
     report: Report = silent,
 ) -> "Results":
-    """Train what is pending of a study into ``root/name`` and return its frames; the command's Python twin.
+    """Train the runs of a study that are not done yet, and return its frames.
 
-    ``root`` is a path or a URL, as ``s3://bucket/runs`` (``degradation.store.remote`` says where its options stand).
+    The same as ``degradation run``. What is done is not trained again; what was interrupted continues. A script that
+    torchrun starts calls it in every process.
 
-    One run at a time unless ``options`` say otherwise; several start worker processes, so a script that asks for
-    them needs the usual ``if __name__ == "__main__":``.
+    Parameters
+    ----------
+    study : StudySpec
+        Which networks, recipe, data set and measurements.
+    name : str
+        Name of the study's folder.
+    root : str or Path
+        Folder of all studies: a path, or a URL such as ``s3://bucket/runs``.
+    options : Options, optional
+        Device, threads, number of runs at a time. By default one run at a time in this process. With several, runs are
+        trained in worker processes, so the script needs ``if __name__ == "__main__":``.
+    report : callable, optional
+        Is called with each message of progress. By default messages are discarded.
 
-    A script that torchrun starts calls it in every process.
+    Returns
+    -------
+    Results
+        The frames of all done runs.
 
-    Raises UserError for what cannot be done as asked, RuntimeError naming each run that failed.
+    Raises
+    ------
+    UserError
+        What is asked for cannot be done.
+    RuntimeError
+        Runs failed; the message names each of them.
+
+    Examples
+    --------
+    >>> import degradation, tempfile
+    >>> from degradation.spec import StudyRecipe, Synthetic
+    >>> data = Synthetic(examples=256, test_examples=128)
+    >>> study = degradation.StudySpec(depths=(8,), dataset=data, recipe=StudyRecipe(steps=2, batch=16, flip=False))
+    >>> results = degradation.run(study, name="small", root=tempfile.mkdtemp())
+    >>> sorted(results["runs"]["network"])
+    ['plain', 'residual']
     """
     from degradation.study.results import Results
 

@@ -69,24 +69,50 @@ def network(
     seed: int | None = 0,
     **fields: Any,
 ) -> AnyNetwork:
-    """A network of He et al. 2015, its weights drawn from ``seed``; ``seed=None`` leaves them for a checkpoint.
+    """Build a plain or residual network of He et al. 2015. Torch's global random generator is left as it was.
 
-    ``family`` cifar (section 4.2), unless another is named: depth 6n+2 (50 too is one of its depths: the ImageNet
-    ResNet-50 needs ``family="imagenet"``), ``shortcut`` A, B or C (default A) for a residual network and none for a
-    plain one; the stages have 16, 32 and 64 filters times ``width``; ``norm`` is batch or none; ``initialization`` he,
-    orthogonal, delta-orthogonal or dirac. ``block``, a ``degradation.spec.BlockSpec`` or a mapping of its fields such
-    as ``{"order": "full"}``, holds the variants of He et al. 2016. Input (N, 3, H, W), output (N, ``classes``), 10 of
-    them unless said.
+    Parameters
+    ----------
+    kind : "plain" or "residual"
+        Without or with shortcuts.
+    depth : int
+        Layers with weights. Family cifar: 6n+2, such as 20, 56, 110. Family imagenet: 18, 34, 50, 101, 152.
+    shortcut : "A", "B" or "C", optional
+        Identity with zero channels, 1x1 convolutions where shapes change, or everywhere (section 4.1). By default A
+        in family cifar, B in family imagenet; a plain network has none.
+    family : "cifar" or "imagenet"
+        Networks of section 4.2, or of Table 1. Depth 50 is one of both families.
+    seed : int or None
+        The weights are drawn from it; None leaves them for a checkpoint.
+    classes : int
+        Outputs: 10 in family cifar, 1000 in family imagenet.
+    norm, width, initialization, block
+        Family cifar: ``norm`` is batch or none; the stages have 16, 32 and 64 filters times ``width``;
+        ``initialization`` is he, orthogonal, delta-orthogonal or dirac; ``block`` is a BlockSpec or a mapping such as
+        ``{"order": "full"}`` with the variants of He et al. 2016.
+    stride_on : "3x3" or "1x1"
+        Family imagenet: which convolution of a bottleneck has the stride; the paper's is 1x1.
 
-    ``family`` imagenet (section 4.1): depths 18, 34, 50, 101 and 152, ``shortcut`` as above (default B, as in the
-    common implementation); the stride of a bottleneck is on its 3x3 convolution or, as in the paper, on its first 1x1
-    one (``stride_on``). Input (N, 3, H, W), output (N, ``classes``), 1000 of them unless said.
+    Returns
+    -------
+    torch.nn.Module
+        Takes images (N, 3, H, W), returns logits (N, classes).
 
-    Torch's global random generator is left as it was.
+    Raises
+    ------
+    ValueError
+        A value that does not exist, a depth that the family does not have, or a combination that cannot be built.
+    TypeError
+        A field that the family does not have.
 
-    Raises ValueError for a kind, shortcut, norm, width, initialization, family, seed, number of classes or place of
-    the stride that does not exist, a depth that the family does not have, a shortcut that does not fit, or blocks that
-    cannot be built so; TypeError for a field that the family does not have.
+    Examples
+    --------
+    >>> import degradation, torch
+    >>> model = degradation.network("residual", 20)
+    >>> sum(weight.numel() for weight in model.parameters())
+    269722
+    >>> model(torch.randn(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     default: Shortcut = "A" if family == "cifar" else "B"
     option: Shortcut = shortcut or ("none" if kind == "plain" else default)

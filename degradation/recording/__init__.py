@@ -23,18 +23,38 @@ def record(
 ) -> Recorder:
     """Record what happens inside a network while your own loop trains it.
 
-    ``with degradation.record(model, every=10) as rec:`` around an ordinary PyTorch loop; a step is one forward and
-    backward, and steps 0, every, 2 every, ... are measured. Then ``rec.frame("gradients")`` and
-    ``rec.frame("responses")`` have the columns of ``degradation.frames.schemas``, ``rec.summary()`` says in words what
-    vanishes, explodes or is dead at the last measured step, where the network first was not finite, whether updates are
-    far too small or large, and what to try; ``rec.findings`` has the same as data. ``rec.plot()`` draws,
-    ``rec.to_tensorboard(folder)`` writes.
+    Put ``with degradation.record(model) as rec:`` around an ordinary PyTorch loop. A step is one forward and backward.
 
-    The layers are the convolutions (each with the norm behind it, whose output is its response), linear layers, also
-    the transposed ones of GPT-2, the weights of LSTM, GRU and RNN, and other norms, or those whose names match the
-    globs in ``layers``; ``summary`` lists what else holds weights. A layer used several times in a step is pooled over
-    its uses. At most ``LIMIT`` measured steps are kept, a few numbers for each layer: on reaching them every second one
-    is dropped and ``every`` doubles.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any network.
+    every : int
+        Steps 0, every, 2 every, ... are measured. At most ``LIMIT`` measured steps are kept: then every second one is
+        dropped, and ``every`` doubles.
+    gradients, responses : bool
+        Which frames are recorded.
+    layers : str or sequence of str, optional
+        Globs of layer names, such as ``"layer1.*"``. By default all convolutions (each with the norm behind it, whose
+        output is its response), linear layers (also the transposed ones of GPT-2), the weights of LSTM, GRU and RNN,
+        and other norms. ``summary`` lists what else holds weights.
+
+    Returns
+    -------
+    Recorder
+        ``frame("gradients")`` and ``frame("responses")`` are pandas frames with one row for each measured step and
+        layer. ``summary()`` says what vanishes, explodes, is dead or not finite, and what to try; ``findings`` is the
+        same as data. ``plot()`` draws, ``to_tensorboard(folder)`` writes.
+
+    Raises
+    ------
+    UserError
+        No module, ``every`` below 1, nothing to record, a glob that matches no layer, a scripted network, weights that
+        are sharded or have no shape yet; or a recording that already runs is entered.
+
+    Notes
+    -----
+    A layer that is used several times in a step is pooled over its uses.
 
     The network may change within the block: a layer that is replaced or unfrozen is followed by its name, of one that
     went nothing is measured any more, one that is new is listed by ``summary``. What cannot be read is a line of
@@ -51,9 +71,16 @@ def record(
     are not supported. At the end, also by an exception, every hook is removed; weights, buffers, modes and random state
     are never written.
 
-    Raises UserError for what is no module, an ``every`` that is no whole number of at least 1, nothing to record, a
-    glob that matches no layer, a scripted network, and weights that are sharded or have no shape yet; so does entering
-    a recording that runs.
+    Examples
+    --------
+    >>> import degradation, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> with degradation.record(model, every=1) as rec:
+    ...     for _ in range(2):
+    ...         model(torch.randn(16, 4)).square().mean().backward()
+    ...         model.zero_grad()
+    >>> rec.frame("gradients")[["step", "name"]].values.tolist()
+    [[0, '0'], [0, '2'], [1, '0'], [1, '2']]
     """
     if not isinstance(model, Module):
         raise UserError(f"record: expected a PyTorch module, not {_shown(model)}")

@@ -248,7 +248,23 @@ class Recorder:
         return self._kept.frames
 
     def frame(self, name: str) -> pd.DataFrame:
-        """The frame ``gradients`` or ``responses``; UserError where it was not recorded."""
+        """Return what was recorded.
+
+        Parameters
+        ----------
+        name : str
+            ``gradients`` or ``responses``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each measured step and layer, with the columns of a study's frame of that name.
+
+        Raises
+        ------
+        UserError
+            The frame was not recorded.
+        """
         found = self.frames
         if name not in found:
             raise UserError(f"no frame {name!r} was recorded: expected {' or '.join(found)}")
@@ -260,9 +276,13 @@ class Recorder:
         return findings_of(self._everything())
 
     def summary(self) -> str:
-        """The findings in words, what was before, and what could not be measured.
+        """Say what was found in words, and what could not be measured.
 
-        The criteria and their thresholds are those of ``degradation.recording.diagnosis`` and ``course``.
+        Returns
+        -------
+        str
+            Several lines, the most important one first. The criteria and their thresholds stand in
+            ``degradation.recording.diagnosis`` and ``course``.
         """
         return summary(self._everything())
 
@@ -283,7 +303,13 @@ class Recorder:
         )
 
     def plot(self) -> "Figure":
-        """Gradient norms, response deviations and shares at most zero by layer, at up to four measured steps."""
+        """Draw gradient norms, standard deviations of responses and shares at most zero by layer.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            At up to four of the measured steps.
+        """
         from degradation.figures.recorded import recorded
 
         count = 0 if self._kept is None else len(self._kept.steps)
@@ -291,10 +317,19 @@ class Recorder:
         return recorded(self.frames, title)[0]
 
     def to_tensorboard(self, folder: str | Path) -> None:
-        """Every number as a TensorBoard scalar ``frame/column/layer`` in ``folder``.
+        """Write every number as a TensorBoard scalar ``frame/column/layer``.
 
-        A step that this recording has written there before is not written again. Raises UserError without TensorBoard,
-        and where nothing was recorded.
+        A step that this recording has written there before is not written again.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Where TensorBoard looks.
+
+        Raises
+        ------
+        UserError
+            TensorBoard is not installed, or nothing was recorded.
         """
         steps = set() if self._kept is None else set(self._kept.steps)
         write_new(self.frames, steps, self._written.setdefault(Path(folder).resolve(), set()), folder)

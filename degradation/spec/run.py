@@ -45,7 +45,11 @@ class Measure(Frozen):
 
 
 class RunSpec(Frozen):
-    """One network trained once: every field that changes the outcome, and nothing else."""
+    """One network trained once: every field that changes the outcome, and nothing else.
+
+    The fields are those of StudySpec with one value for each axis. ``run_id`` is made from them, such as
+    ``plain-20-s0-81c264ac``; equal fields have an equal id.
+    """
 
     schema_number: int = SCHEMA
     dataset: Dataset

@@ -50,11 +50,41 @@ Arms = Annotated[dict[str, dict[str, Any]], BeforeValidator(nest_arms)]
 
 
 class StudySpec(Frozen):
-    """A grid of runs and what to measure. Depths, networks, shortcuts, seeds and arms may grow; the rest is fixed.
+    """A grid of runs, and what to measure. A study on disk may grow by depths, networks, shortcuts, seeds and arms.
 
-    ``arms`` repeat the grid, each with some of the fields of ``VARYING`` changed: name of the arm -> the fields,
-    nested or dotted, e.g. ``{"sgd": {}, "adam": {"recipe.optimizer": "adam", "recipe.learning_rate": 0.001}}``.
-    A study without arms is one grid.
+    Parameters
+    ----------
+    question : str
+        What the study asks; the title of its report.
+    family : "cifar" or "imagenet"
+        Networks of section 4.2 (depths 6n+2), or of Table 1.
+    depths, networks, shortcuts, seeds : tuple
+        The grid. Shortcuts are those of residual networks.
+    dataset : Cifar10, Digits, Synthetic or Folder
+        The images.
+    norm, width, initialization, block
+        As in ``degradation.network``.
+    recipe : StudyRecipe
+        Optimizer, schedule and augmentation.
+    precision : "auto", "fp32" or "bf16"
+        Arithmetic of the layers; weights are float32.
+    measure : Measure
+        Probes, and how often to measure.
+    arms : dict
+        Repeats the grid, each time with other values of some fields, for example
+        ``{"sgd": {}, "adam": {"recipe.optimizer": "adam", "recipe.learning_rate": 0.001}}``.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A field or value that does not exist, or values that do not fit together.
+
+    Examples
+    --------
+    >>> import degradation
+    >>> study = degradation.StudySpec(depths=(20, 56), seeds=(0, 1, 2))
+    >>> study.recipe.steps, study.recipe.learning_rate
+    (64000, 0.1)
     """
 
     question: str = "Does a deeper plain network reach a higher training error, and do shortcuts change that?"

@@ -23,11 +23,23 @@ NAMES = ("runs", *schemas.SCHEMAS, *EXPERIMENTS)
 
 
 class Results(Mapping[str, pd.DataFrame]):
-    """The frames of a study by name: ``runs`` and those of ``degradation.frames.schemas``; read when first asked for.
+    """The frames of a study by name; each is read when it is first asked for.
 
-    Only done runs are in them; in those of ``EXPERIMENTS`` the runs that were experimented on. ``study`` is the
-    StudySpec, ``provenance`` what made the runs, ``arms`` the name of each run's arm (empty in a study without arms).
-    Of a large study ``frame`` reads only the columns that are asked for.
+    The names are ``runs`` (one row for each run), ``curves``, ``gradients``, ``responses``, ``branches``, and those of
+    experiments. Only done runs are in them, and in the frame of an experiment the runs that it was done on.
+
+    Attributes
+    ----------
+    study : StudySpec
+        What the study is.
+    run_ids : tuple of str
+        The done runs.
+    specs : dict
+        Run id -> RunSpec.
+    arms : dict
+        Run id -> name of its arm; empty text in a study without arms.
+    skipped : dict
+        Damaged runs that were left out, and why.
     """
 
     def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
@@ -79,10 +91,31 @@ class Results(Mapping[str, pd.DataFrame]):
         return len(NAMES)
 
     def frame(self, name: str, columns: str | Sequence[str]) -> pd.DataFrame:
-        """``run_id`` and some measured columns of a frame; no other is read from disk, and each of them only once.
+        """Read some measured columns of a frame, for large studies: no other column is read from disk.
 
-        Texts are categories in the order of the alphabet: a tenth of the memory, and of the time to group by them.
-        UserError for a column that no run has; without rows the columns are there, empty.
+        Parameters
+        ----------
+        name : str
+            Name of the frame.
+        columns : str or sequence of str
+            Names of measured columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``run_id`` and the columns, one row for each measurement. Texts are categories in alphabetical order.
+
+        Raises
+        ------
+        UserError
+            There is no such frame, or no run has the column.
+
+        Examples
+        --------
+        >>> import degradation
+        >>> norms = degradation.load("reports/digits").frame("gradients", ("step", "layer", "weight_grad_norm"))
+        >>> list(norms.columns)
+        ['run_id', 'step', 'layer', 'weight_grad_norm']
         """
         if name not in NAMES:
             raise UserError(f"frame: expected {', '.join(NAMES)}, not {shown(name)}{suggestion(str(name), NAMES)}")
@@ -215,10 +248,34 @@ def _checked(read: Callable[[], T], file: Place) -> T:
 
 
 def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
-    """The frames of a study: ``load("runs/quickstart")["curves"]`` is a pandas frame; ``s3://...`` is read as well.
+    """Read the frames of a study.
 
-    ``skip_damaged`` leaves out the runs of which a file is not what was written; ``skipped`` of what is returned names
-    them. Raises UserError where the folder holds no study, DamagedError where a file read is not what was written.
+    Parameters
+    ----------
+    folder : str or Path
+        The study's folder, ``runs/quickstart``, or a URL, ``s3://bucket/runs/quickstart``.
+    skip_damaged : bool
+        Leave out runs of which a file is not what was written; ``skipped`` of the result names them.
+
+    Returns
+    -------
+    Results
+        A mapping: name of a frame -> pandas frame. A frame is read when it is first asked for.
+
+    Raises
+    ------
+    UserError
+        The folder holds no study.
+    DamagedError
+        A file is not what was written.
+
+    Examples
+    --------
+    >>> import degradation
+    >>> results = degradation.load("reports/digits")
+    >>> last = results["curves"].query("step == 800 and split == 'train' and statistics == 'batch'")
+    >>> print((100 * last.groupby(["network", "depth"]).error.mean()).round(1).loc["plain"].to_dict())
+    {8: 0.3, 20: 0.5, 32: 7.2, 44: 32.5, 56: 48.9, 110: 88.8}
     """
     check_kind("folder", folder, (str, Path), "the path or the URL of a study")
     return Results(folder_at(folder), skip_damaged=skip_damaged)
