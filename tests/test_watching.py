@@ -67,7 +67,7 @@ def test_an_evaluation_has_a_bar_of_its_own_and_nothing_is_at_its_end_before_it(
         report(message(0, "train", 100))
         study, run = report.bars.tasks
         assert run.percentage < 100
-        assert study.completed < report.weights[RUNS[0].run_id]
+        assert study.completed < report.share.weights[RUNS[0].run_id]
         report(message(0, "evaluate", 100, part=(3, 12)))
         assert (run.completed, run.total) == (3, 12)
         assert run.fields["said"] == "evaluates at 100"

@@ -9,10 +9,10 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from degradation.cli.formatting import percent, short
-from degradation.runtime.progress import Phase, Progress, Report, line
-from degradation.spec import RunSpec, grid
+from degradation.runtime.progress import LASTING, Phase, Progress, Report, line
+from degradation.runtime.study_share import StudyShare
+from degradation.spec import RunSpec
 
-LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
 PASSING: tuple[Phase, ...] = ("train", "evaluating", "measure")  # too many for lines
 NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
 ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
@@ -54,13 +54,12 @@ class Live:
 
     def __init__(self, bars: Bars, runs: Mapping[str, RunSpec], arms: Mapping[str, str]) -> None:
         self.bars, self.runs, self.arms = bars, runs, arms
-        self.weights = {run_id: float(grid.work_of(run)) for run_id, run in runs.items()}
-        self.parts = dict.fromkeys(self.weights, 0.0)
-        self.ended = 0
+        self.share = StudyShare(runs)
         self.tasks: dict[str, TaskID] = {}
-        self.study = bars.add_task("study", total=sum(self.weights.values()), said=self._counted())
+        self.study = bars.add_task("study", total=self.share.whole, said=self._counted())
 
     def __call__(self, progress: Progress) -> None:
+        self.share.add(progress)
         if progress.phase in LASTING:
             self._end(progress)
         elif progress.message:
@@ -69,12 +68,10 @@ class Live:
                 self._remove(progress.run_id)
         elif progress.steps:
             self._go_on(progress)
-        self.bars.update(self.study, completed=sum(self.parts.values()), said=self._counted())
+        self.bars.update(self.study, completed=self.share.completed, said=self._counted())
 
     def _go_on(self, progress: Progress) -> None:
         run_id = progress.run_id
-        # The last evaluation counts as one step more: nothing is at 100 % before it has ended.
-        self.parts[run_id] = self.weights[run_id] * progress.step / (progress.steps + 1)
         if run_id not in self.tasks:
             self.tasks[run_id] = self.bars.add_task(self._name(run_id), said="")
         done, whole = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
@@ -87,8 +84,6 @@ class Live:
         return name if len(name) <= room else f"{name[: room - 1]}…"
 
     def _end(self, progress: Progress) -> None:
-        self.ended += 1
-        self.parts[progress.run_id] = self.weights.get(progress.run_id, 0.0)
         self._remove(progress.run_id)
         self._print(progress)
 
@@ -100,8 +95,8 @@ class Live:
         self.bars.console.print(line(progress, self.arms.get(progress.run_id, "")), soft_wrap=True)
 
     def _counted(self) -> str:
-        running = len(self.tasks)
-        return f"{self.ended} done, {running} running, {len(self.runs) - self.ended - running} waiting"
+        running, ended = len(self.tasks), self.share.ended
+        return f"{ended} done, {running} running, {len(self.runs) - ended - running} waiting"
 
 
 def _said(progress: Progress) -> str:

@@ -183,7 +183,7 @@ def run(
     name: str,
     root: str | Path = "runs",
     options: Options | None = None,
-    report: Report = silent,
+    report: Report | None = None,
 ) -> "Results":
     """Train the runs of a study that are not done yet, and return its frames.
 
@@ -202,7 +202,8 @@ def run(
         Device, threads, number of runs at a time. By default one run at a time in this process. With several, runs are
         trained in worker processes, so the script needs ``if __name__ == "__main__":``.
     report : callable, optional
-        Is called with each message of progress. By default messages are discarded.
+        Is called with each message of progress. By default a notebook's cell shows a bar, and elsewhere nothing is
+        printed.
 
     Returns
     -------
@@ -236,10 +237,20 @@ def run(
     with leading() as leads:
         outcome = Outcome()
         if leads:
-            outcome = carry_out(folder, with_images(study, folder, options.data_dir), options, report)
+            study = with_images(study, folder, options.data_dir)
+            outcome = carry_out(folder, study, options, report or _report_here(folder, study))
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)
+
+
+def _report_here(folder: StudyFolder, study: StudySpec) -> Report:
+    """A bar in the cell of a notebook; silence elsewhere."""
+    from degradation.runtime.notebook import NotebookProgress, in_notebook
+
+    if not in_notebook():
+        return silent
+    return NotebookProgress({run.run_id: run for run in pending(folder, grow(folder, study))})
 
 
 __all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "ready", "run", "time_costs"]

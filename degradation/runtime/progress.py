@@ -8,6 +8,8 @@ from typing import Literal
 Phase = Literal[
     "started", "train", "evaluate", "evaluating", "measure", "finished", "diverged", "failed", "waiting", "note"
 ]
+LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
+"""With these a run has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
