@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from degradation._version import __version__
 
 if TYPE_CHECKING:
+    from degradation.analysis.verdict_table import verdicts
     from degradation.launchers.runner import run
     from degradation.networks import network
     from degradation.recording import record
     from degradation.spec import RunSpec, StudySpec
     from degradation.study.results import load
 
-__all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "record", "run"]
+__all__ = ["RunSpec", "StudySpec", "__version__", "load", "network", "record", "run", "verdicts"]
 
 _HOMES = {
     "RunSpec": "degradation.spec",
@@ -23,6 +24,7 @@ _HOMES = {
     "network": "degradation.networks",
     "record": "degradation.recording",
     "run": "degradation.launchers.runner",
+    "verdicts": "degradation.analysis.verdict_table",
 }
 
 

@@ -25,6 +25,7 @@ from degradation.recording.grad_scaler import Scales
 from degradation.recording.module_hooks import Calls, Listener
 from degradation.recording.nonfinite import Place, Watch, first_place
 from degradation.recording.nonfinite_log import Log
+from degradation.recording.notebook_view import NotebookView
 from degradation.recording.notes import Notes, several, why_unheard
 from degradation.recording.summary import SummaryInput, findings_of, summary
 from degradation.recording.tensorboard import write_new
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Recorder:
+class Recorder(NotebookView):
     """What ``degradation.record`` returns: a context manager, and afterwards what it recorded."""
 
     def __init__(
@@ -181,8 +182,6 @@ class Recorder:
         """Whether the gradients of a step were finite; where that changes, the next step is measured."""
         if self._log.add(step, finite, factor, loss):
             self._alarmed = True
-
-    # what is kept
 
     def _keep(self, listener: Listener, backward: int) -> Place | None:
         """Keep what was heard until the weights have moved; returns what was not finite first, if anything."""

@@ -16,6 +16,7 @@ from degradation.spec import RunSpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, shown, suggestion
 from degradation.store import EXPERIMENTS, SPEC, Place, StudyFolder, folder_at, frame_file
 from degradation.study.library import stored
+from degradation.study.notebook_view import overview
 from degradation.study.snapshot import Survey, damage, damaged_experiments, each, surveyed
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ class Results(Mapping[str, pd.DataFrame]):
     def __repr__(self) -> str:
         left_out = f", {len(self.skipped)} left out" if self.skipped else ""
         return f"<Results of {self.name}: {len(self.run_ids)} of {len(self.planned)} runs done{left_out}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: no file is read for it."""
+        title = repr(self).strip("<>").replace("Results of", "Study", 1)
+        return overview(title, self.study, self.planned, self.specs.values(), NAMES)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in NAMES:

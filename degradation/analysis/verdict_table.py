@@ -1,0 +1,107 @@
+"""Results -> the verdicts on all claims as one object: words, a pandas frame, a table in a notebook."""
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import pandas as pd
+
+from degradation.analysis import Analysis, analyse
+from degradation.analysis.estimates import Verdict
+from degradation.errors import UserError
+from degradation.frames import notebook_html
+from degradation.spec.validation import check_kind
+from degradation.study.results import Results
+
+COLUMNS = ("claim", "statement", "verdict", "why", "threshold", "source")
+SHOWN = ("statement", "verdict", "why")
+OPEN = "not measured"
+
+
+class Verdicts(Sequence[Verdict]):
+    """The verdicts of a study, one a claim, with the answer to its question.
+
+    A notebook shows the answer and a table of the claims that were measured. ``str()`` gives the same in words.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    analysis
+        What its frames say.
+    """
+
+    def __init__(self, name: str, analysis: Analysis) -> None:
+        self.name, self.answer, self._all = name, analysis.answer, analysis.verdicts
+        self._holm = analysis.holm
+
+    @overload
+    def __getitem__(self, place: int) -> Verdict: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Verdict]: ...
+    def __getitem__(self, place: int | slice) -> Verdict | Sequence[Verdict]:
+        return self._all[place]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self._all)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row a claim, with ``COLUMNS``: its statement, the verdict, why, the threshold and the source."""
+        rows = [[getattr(verdict, column) for column in COLUMNS] for verdict in self._all]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def __str__(self) -> str:
+        judged = [f"{each.verdict}: {each.statement} ({each.why})" for each in self._judged()]
+        return "\n".join([*self.answer, "", *judged, f"{OPEN}: {len(self) - len(judged)} claims"])
+
+    def __repr__(self) -> str:
+        return f"<Verdicts on {self.name}: {len(self._judged())} of {len(self)} claims measured>"
+
+    def _repr_html_(self) -> str:
+        judged = [[getattr(each, column) for column in SHOWN] for each in self._judged()]
+        left = [each.statement for each in self._all if each.verdict == OPEN]
+        parts = [
+            notebook_html.heading(f"Verdicts on {self.name}", f": {len(judged)} of {len(self)} claims measured"),
+            notebook_html.lines(self.answer),
+            notebook_html.table(SHOWN, judged) if judged else "",
+            notebook_html.lines([self._holm]),
+            notebook_html.folded(f"{len(left)} {OPEN}", notebook_html.lines(left)) if left else "",
+        ]
+        return "".join(parts)
+
+    def _judged(self) -> list[Verdict]:
+        return [each for each in self._all if each.verdict != OPEN]
+
+
+def verdicts(results: Results) -> Verdicts:
+    """What the measurements of a study say of each claim: supported, contradicted, not enough evidence, not measured.
+
+    Parameters
+    ----------
+    results
+        What ``degradation.run`` or ``degradation.load`` returned.
+
+    Returns
+    -------
+    Verdicts
+        A sequence of verdicts with ``answer`` and ``frame``; a notebook shows it as a table.
+
+    Raises
+    ------
+    UserError
+        Where ``results`` is something else, or no run is done.
+    DamagedError
+        Where a file read is not what was written.
+
+    Examples
+    --------
+    >>> found = degradation.verdicts(degradation.load("reports/digits"))  # doctest: +SKIP
+    >>> found.frame.query("verdict == 'supported'").statement  # doctest: +SKIP
+    """
+    check_kind("results", results, Results, 'what degradation.load("runs/NAME") returns')
+    if not results.run_ids:
+        raise UserError(f"no run of {results.name} is done: there is nothing to judge yet")
+    return Verdicts(results.name, analyse(results))
