@@ -125,6 +125,7 @@ def test_a_recording_shows_its_findings_as_a_table_and_the_rest_of_its_summary()
     head = rec.summary().splitlines()[0]
     assert html.startswith(f"<div><b>Recording: </b>{head}</div>")
     assert "  try: " not in html
+    assert repr(rec) == f"<Recorder: {head}>"
 
 
 def test_a_recording_that_was_never_entered_shows_that() -> None:

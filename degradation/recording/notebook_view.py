@@ -12,6 +12,9 @@ class NotebookView:
     def _everything(self) -> SummaryInput:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {summary(self._everything()).splitlines()[0]}>"
+
     def _repr_html_(self) -> str:
         told = self._everything()
         found = findings_of(told)
