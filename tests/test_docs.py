@@ -78,7 +78,8 @@ def test_the_gallery_shows_every_study_and_the_answer_of_each_report():
 
 def test_every_public_name_says_what_it_takes_returns_and_raises_and_its_examples_run(monkeypatch):
     monkeypatch.chdir(ROOT)
-    functions = [degradation.run, degradation.load, degradation.record, degradation.network, Results.frame]
+    functions = [degradation.run, degradation.load, degradation.record, degradation.verdicts, degradation.network]
+    functions.append(Results.frame)
     for each in [*functions, degradation.StudySpec]:
         sections = re.findall(r"^ *(\w+)\n *-{3,}$", each.__doc__ or "", flags=re.MULTILINE)
         returns = ["Returns"] if each in functions else []

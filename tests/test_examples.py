@@ -10,6 +10,8 @@ from nbformat import NotebookNode
 
 from tests.made_frames import make_study
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SETTINGS = {
     "1-degradation-in-ten-minutes": "DEPTHS, SEEDS, STEPS, JOBS = (8, 14), (0,), 2, 1",
@@ -17,7 +19,7 @@ SETTINGS = {
     "3-a-finished-study-with-pandas": "STUDY = 'runs/made'",
 }
 """What takes the place of the cell tagged ``parameters``."""
-PATHS = ("/home/", "/root/", "/tmp/", "/Users/", "/work/", "C:\\", "site-packages")
+PATHS = ("/home/", "/root/", "/tmp/", "/Users/", "C:\\", "site-packages")
 
 
 def notebook(name: str) -> NotebookNode:

@@ -62,7 +62,8 @@ def site_path(source: str) -> str:
 def _in_repository(uri: str) -> str:
     """The file of the repository that a page of the site is made from."""
     named = {page: source for source, page in PAGES.items()}
-    return named.get(uri) or (uri if uri.startswith(("reports/", "benchmarks/")) else f"docs/{uri}")
+    elsewhere = (ROOT / uri).is_file() and not (ROOT / "docs" / uri).is_file()
+    return named.get(uri) or (uri if elsewhere else f"docs/{uri}")
 
 
 def _led(source: str, uri: str, target: str, anchor: str | None) -> str:
