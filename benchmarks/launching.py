@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from degradation.launchers import launcher
-from degradation.launchers.attempts import Execute, ShouldStop, Work, carry_out
+from degradation.launchers.attempts import Execute, LaunchContext, ShouldStop, execute_run
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import Measure, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
 from degradation.store import StudyFolder
 from degradation.training.execute import Ending
@@ -75,7 +75,7 @@ def study(runs: int, steps: int, *, depth: int = 8, size: int = 8, examples: int
     )
 
 
-def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
     """A run that does nothing but say that it has ended, and so leaves a log of three lines."""
     report(Progress(run_id=run.run_id, phase="finished"))
     return "finished"
@@ -103,7 +103,9 @@ def launched(way: Way, asked: StudySpec, execute: Execute) -> Launched:
         folder.write_study(asked.model_dump(mode="json"))
         runs = grid.runs(asked)
         chosen = launcher(way.options)
-        work = Work(root=root, study="tiny", options=chosen.settled(way.options, len(runs)), execute=execute)
+        work = LaunchContext(
+            root=root, study="tiny", options=chosen.resolve_options(way.options, len(runs)), execute=execute
+        )
         started, processor = time.perf_counter(), time.process_time()
         failed = chosen.launch(work, runs, report, lambda: False)
         if failed or len(ended) != len(runs):
@@ -121,7 +123,7 @@ def medians(way: Way, turn: Callable[[], Launched]) -> Launched:
 
 def scheduling() -> list[Row]:
     """What a run costs beside its training: a thousand that do nothing, then real ones of two steps."""
-    return [*_scheduled("nothing", EMPTY_RUNS, nothing), *_scheduled("2 steps of plain-8", TINY_RUNS, carry_out)]
+    return [*_scheduled("nothing", EMPTY_RUNS, nothing), *_scheduled("2 steps of plain-8", TINY_RUNS, execute_run)]
 
 
 def _scheduled(what: str, runs: int, execute: Execute) -> Iterator[Row]:
@@ -151,7 +153,7 @@ def _weak(ways: Sequence[Way]) -> Iterator[Row]:
     one = 0.0
     for workers, way in enumerate(ways, start=1):
         asked = study(workers * WEAK_RUNS, steps=240, depth=20, size=16, examples=512, batch=64)
-        found = medians(way, lambda way=way, asked=asked: launched(way, asked, carry_out))  # type: ignore[misc]
+        found = medians(way, lambda way=way, asked=asked: launched(way, asked, execute_run))  # type: ignore[misc]
         seconds = found.first + found.rest
         one = one or seconds
         yield {

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.launching import study
 from degradation.launchers import local, runner
-from degradation.launchers.attempts import Work
+from degradation.launchers.attempts import LaunchContext
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
 from degradation.spec import grid
@@ -47,7 +47,9 @@ def requests() -> list[Row]:
         folder.write_study(asked.model_dump(mode="json"))
         options = Options(jobs=1, threads=1, checkpoint_seconds=1e9)
         with counted() as training:
-            local.launch(Work(root=root, study="tiny", options=options), grid.runs(asked), silent, lambda: False)
+            local.launch(
+                LaunchContext(root=root, study="tiny", options=options), grid.runs(asked), silent, lambda: False
+            )
         with counted() as looking:
             runner.pending(folder, asked)
     found = {"a run, first step to last": training, "a done run, when a study is continued": looking}

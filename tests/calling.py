@@ -12,7 +12,7 @@ from degradation.cli import main
 from degradation.launchers import runner
 from degradation.launchers.runner import Outcome
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, StudySpec, grid
 from degradation.store import StudyFolder
 from tests.made_frames import write_run
@@ -76,7 +76,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     """Training replaced by made-up rows: the list holds the options of each time that it was asked for."""
     asked: list[Options] = []
 
-    def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
         asked.append(options)
         todo = runner.pending(folder, study)
         folder.write_study(study.begun().model_dump(mode="json"))
@@ -89,17 +89,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
             report(Progress(run_id=run.run_id, phase="finished", step=steps, steps=steps))
         return Outcome(finished=tuple(run.run_id for run in grid.runs(study)))
 
-    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "execute_study", execute_study)
     monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(1.0))
     return asked
 
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
-    def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
         folder.write_study(study.begun().model_dump(mode="json"))
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(runner, "carry_out", carry_out)
+    monkeypatch.setattr(runner, "execute_study", execute_study)
     monkeypatch.setattr(runner, "time_costs", lambda study, options: FixedCosts(1.0))

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from degradation.launchers.attempts import ShouldStop, Work, carry_out
+from degradation.launchers.attempts import LaunchContext, ShouldStop, execute_run
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, StudySpec
 from degradation.store import StudyFolder
 from degradation.training.execute import Ending
@@ -68,24 +68,24 @@ def lose_head(phase: str) -> None:
     setattr(launcher, phase, headless)
 
 
-def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> Work:
-    """Work whose runs are carried out by a function of a test."""
+def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> LaunchContext:
+    """LaunchContext whose runs are carried out by a function of a test."""
     folder = StudyFolder(root, "s")
     folder.write_study((study or made.study_spec()).begun().model_dump(mode="json"))
-    return Work(root=str(root), study="s", options=Options(**options), execute=execute)
+    return LaunchContext(root=str(root), study="s", options=Options(**options), execute=execute)
 
 
 # What tasks execute: functions of a module that the nodes can import
 
 
-def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
     """A training that is still under way when a test has heard of it."""
 
     def slowly(progress: Progress) -> None:
         report(progress)
         time.sleep(0.1)
 
-    return carry_out(run, folder, options, slowly, stop)
+    return execute_run(run, folder, options, slowly, stop)
 
 
 def note(folder: StudyFolder, run: RunSpec, what: str) -> int:
@@ -101,7 +101,9 @@ def notes(root: Path) -> dict[str, list[str]]:
     return {file.name: file.read_text().splitlines() for file in (root / "notes").iterdir()}
 
 
-def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def fails_if_plain(
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+) -> Ending:
     """A plain run always fails, each time elsewhere in it."""
     if run.network == "plain":
         raise RuntimeError(f"attempt {note(folder, run, 'plain')} has failed")
@@ -109,7 +111,9 @@ def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: 
     return "finished"
 
 
-def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def finds_no_data(
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+) -> Ending:
     from degradation.errors import UserError
 
     note(folder, run, "asked")
@@ -117,7 +121,7 @@ def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: R
 
 
 def finds_no_data_on_a_sick_node(
-    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
 ) -> Ending:
     from degradation.errors import UserError
 
@@ -130,7 +134,9 @@ def finds_no_data_on_a_sick_node(
     return "finished"
 
 
-def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def full_memory(
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+) -> Ending:
     """The memory of a GPU is enough for one run, and not for two."""
     import ray
 
@@ -143,19 +149,19 @@ def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: Rep
 
 
 def never_enough_memory(
-    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
 ) -> Ending:
     note(folder, run, "asked")
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
 
 
-def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
     """Another holder's lease has not expired the first two times."""
     return "held" if note(folder, run, "asked") < 3 else "finished"
 
 
 def hears_nothing_if_residual(
-    run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
 ) -> Ending:
     """A residual run stands still, as one whose worker has begun without a head."""
     if run.network == "plain":
@@ -166,7 +172,7 @@ def hears_nothing_if_residual(
     return "stopped"
 
 
-def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
     """Print, warn, and write to stderr below Python."""
     import warnings
 
@@ -178,7 +184,7 @@ def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Repo
     return "finished"
 
 
-def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
     """The worker dies the first time."""
     import signal
 

@@ -18,7 +18,7 @@ from degradation.spec import Measure, Order, StudySpec, flatten, grid
 from degradation.store import EXPERIMENTS, StudyFolder
 from degradation.study import library
 from degradation.study.results import Results, load
-from degradation.study.status import final_errors, standings
+from degradation.study.status import final_errors, run_statuses
 from tests.calling import SHIPPED, Command, command, trained  # noqa: F401
 from tests.made import study_spec
 from tests.made_frames import make_study
@@ -233,7 +233,7 @@ def test_final_errors_are_means_within_an_arm(tmp_path):
     folder = make_study(tmp_path, depths=(8,), seeds=(0, 1), networks=("plain",), steps=160, arms=OPTIMIZERS)
     found = final_errors(folder, library.stored(folder))
     assert [(error.arm, error.seeds) for error in found if error.statistics == "batch"] == [("sgd", 2), ("adam", 2)]
-    assert {standing.arm for standing in standings(folder, library.stored(folder))} == {"sgd", "adam"}
+    assert {run_status.arm for run_status in run_statuses(folder, library.stored(folder))} == {"sgd", "adam"}
 
 
 # results and figures
@@ -480,5 +480,5 @@ def test_arms_of_every_kind_are_trained_and_their_pairs_match(tmp_path):
     assert set(runs["status"]) == {"finished"}
     for name in ("responses", "branches"):
         assert results[name].notna().all(axis=None), name
-    again = runner.carry_out(StudyFolder(tmp_path, "arms"), made, Options(jobs=1), silent)
+    again = runner.execute_study(StudyFolder(tmp_path, "arms"), made, Options(jobs=1), silent)
     assert len(again.finished) == 8

@@ -34,7 +34,7 @@ STEP = torch.tensor(5)
 
 def built(kind="residual", depth=8, shortcut=None, norm="batch", seed=0, **block):
     found = network(kind, depth, shortcut, norm=norm, seed=seed, block=BlockSpec(**block))
-    found.follow(STEP)
+    found.bind_step_counter(STEP)
     return found
 
 
@@ -199,7 +199,7 @@ def test_the_weights_of_a_gate_are_listed_as_extra():
 def mask(seed=0, block=0, step=5, share=0.5):
     """The factor of every value of a shortcut of ones, in training mode."""
     net = built(depth=14, dropout=share, seed=seed)
-    net.follow(torch.tensor(step))
+    net.bind_step_counter(torch.tensor(step))
     transform = net.blocks[block].transform
     return transform(None, torch.zeros(2, 16, 32, 32), torch.ones(2, 16, 32, 32))[1]
 

@@ -47,7 +47,7 @@ def made_done(root: Path) -> StudyFolder:
     """A pair trained to the end, with a snapshot each."""
     folder = StudyFolder(root, "s")
     study_of_a_pair(folder)
-    runner.carry_out(folder, stored(folder), Options(jobs=1, threads=1), silent)
+    runner.execute_study(folder, stored(folder), Options(jobs=1, threads=1), silent)
     return folder
 
 
@@ -146,13 +146,13 @@ def silent_in_status(folder: StudyFolder, expected: list[Any], *, changed: bool)
         found = last_rows(folder, stored(folder), verify=True)
     except UserError:
         return False
-    if any(standing.state == "damaged" for standing, _ in found):
+    if any(run_status.state == "damaged" for run_status, _ in found):
         return False
-    return changed or [(standing.state, row) for standing, row in found] != expected
+    return changed or [(run_status.state, row) for run_status, row in found] != expected
 
 
 def states(folder: StudyFolder) -> list[Any]:
-    return [(standing.state, row) for standing, row in last_rows(folder, stored(folder), verify=True)]
+    return [(run_status.state, row) for run_status, row in last_rows(folder, stored(folder), verify=True)]
 
 
 def is_equal_json(one: bytes, other: bytes) -> bool:

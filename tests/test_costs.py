@@ -4,14 +4,14 @@ import pytest
 
 from degradation.errors import UserError
 from degradation.spec import Measure, StudySpec, grid
-from degradation.training.cost import Costs, Line, evaluated_batches
+from degradation.training.cost import Costs, LinearCost, evaluated_batches
 
 STUDY = StudySpec.model_validate({"depths": (8, 20), "recipe": {"steps": 1000}})
 
 
 def costs(jobs=1, step=0.1, evaluation=0.0):
     flat = {"per_multiply_add": 0.0}
-    return Costs(step=Line(fixed=step, **flat), evaluation=Line(fixed=evaluation, **flat), jobs=jobs)
+    return Costs(step=LinearCost(fixed=step, **flat), evaluation=LinearCost(fixed=evaluation, **flat), jobs=jobs)
 
 
 def test_seconds_are_steps_and_evaluations_shared_by_the_jobs():

@@ -14,7 +14,7 @@ from degradation.experiments.experiment import Settings
 from degradation.experiments.lanczos import density, lanczos
 from degradation.experiments.objective import Objective
 from degradation.figures.curvature import curvature_data
-from degradation.training.step import statistics_of
+from degradation.training.step import use_statistics
 from tests.made_subject import set_statistics, subject
 
 KINDS = ("plain", "residual")
@@ -98,7 +98,7 @@ def test_products_of_the_family_in_channels_last_are_finite_differences_of_its_g
         with torch.no_grad():
             for weight, piece in zip(objective.weights, objective._like_weights(vector), strict=True):
                 weight.add_(distance * piece)
-        with statistics_of(made, statistics):
+        with use_statistics(made, statistics):
             loss = F.cross_entropy(made(batches[0][0]), labels)
             return torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, objective.weights)])
 

@@ -11,8 +11,8 @@ import pytest
 from degradation.errors import Interrupted, UserError
 from degradation.experiments import REGISTRY
 from degradation.experiments.experiment import Settings
-from degradation.experiments.run import carry_out, prepare, settled
-from degradation.experiments.time_estimate import foreseen
+from degradation.experiments.run import prepare, resolve_settings, run_experiment
+from degradation.experiments.time_estimate import estimate_remaining
 from degradation.figures import draw
 from degradation.frames import schemas
 from degradation.launchers import runner
@@ -62,7 +62,7 @@ def counting(made, stop_after=None, kill=None):
 
 
 def test_every_finished_run_is_measured_and_its_frame_loads_with_the_usual_keys(folder):
-    outcome = carry_out(work(folder))
+    outcome = run_experiment(work(folder))
     results = load(folder.path)
     assert set(outcome.done) == set(results.run_ids)
     frame = results["lesion"]
@@ -77,29 +77,29 @@ def test_every_finished_run_is_measured_and_its_frame_loads_with_the_usual_keys(
 def test_an_interruption_loses_at_most_one_part_and_the_next_call_continues(folder):
     interrupted, first = counting(work(folder), stop_after=3)
     with pytest.raises(Interrupted) as ended:
-        carry_out(interrupted)
+        run_experiment(interrupted)
     assert ended.value.status == 130
     assert len(first) == 3
     again, second = counting(work(folder))
-    carry_out(again)
+    run_experiment(again)
     assert not set(first) & set(second)
     frame = load(folder.path)["lesion"]
     untouched = StudyFolder(folder.path.parent / "other", "tiny")
     untouched.path.parent.mkdir()
     shutil.copytree(folder.path, untouched.path)
     shutil.rmtree(untouched.path / "mechanisms")
-    carry_out(work(untouched))
+    run_experiment(work(untouched))
     pd.testing.assert_frame_equal(frame, load(untouched.path)["lesion"])
 
 
 def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
-    carry_out(work(folder))
+    run_experiment(work(folder))
     place = folder.experiment("lesion")
     [first, _] = place.run_ids()
     assert set(place.done(first)["files"]) == {"lesion.parquet", "facts.json", "spec.json"}
     assert not [file for file in place.run_path(first).iterdir() if file.name.startswith("part-")]
     again, measured = counting(work(folder))
-    carry_out(again)
+    run_experiment(again)
     assert measured == []
     (place.run_path(first) / "lesion.parquet").write_bytes(b"other")
     with pytest.raises(UserError, match=r"does not hold what was written.*degradation experiment"):
@@ -109,12 +109,12 @@ def test_done_means_hashes_written_last_and_is_not_measured_again(folder):
 def test_a_part_that_was_changed_is_measured_again(folder):
     interrupted, first = counting(work(folder), stop_after=3)
     with pytest.raises(Interrupted):
-        carry_out(interrupted)
+        run_experiment(interrupted)
     [part] = folder.experiment("lesion").path.glob(f"*/part-{first[1][1]}.parquet")
     rows = schemas.from_parquet(part.read_bytes())
     part.write_bytes(schemas.to_parquet(rows.assign(error=0.5), {}))
     again, second = counting(work(folder))
-    carry_out(again)
+    run_experiment(again)
     assert set(first) & set(second) == {first[1]}
 
 
@@ -125,26 +125,26 @@ def test_an_experiment_whose_folder_is_deleted_under_way_fails_in_one_line(folde
         if progress.phase == "measure" and progress.step == 2:
             shutil.rmtree(place.run_path(progress.run_id))
 
-    outcome = carry_out(work(folder), delete)
+    outcome = run_experiment(work(folder), delete)
     assert sorted(outcome.failed) == sorted(folder.run_ids())
     assert all("was changed or deleted" in why for why in outcome.failed.values())
-    assert len(carry_out(work(folder)).done) == 2
+    assert len(run_experiment(work(folder)).done) == 2
 
 
 def test_settings_are_kept_and_others_are_refused_in_one_line_unless_anew(folder):
-    carry_out(work(folder, "reorder"))
+    run_experiment(work(folder, "reorder"))
     place = folder.experiment("reorder")
-    assert settled(place, {}) == Settings(**GIVEN)
+    assert resolve_settings(place, {}) == Settings(**GIVEN)
     with pytest.raises(UserError, match=r"--examples 20: reorder was begun with 16 .*--anew"):
-        settled(place, {"examples": 20})
+        resolve_settings(place, {"examples": 20})
     other = prepare(folder, "reorder", OPTIONS, given={"examples": 20}, anew=True)
     assert set(other.todo) == set(place.run_ids())
-    carry_out(other)
+    run_experiment(other)
     assert set(load(folder.path)["reorder"]["examples"]) == {20}
 
 
 def test_rows_of_other_weights_are_not_loaded_and_are_measured_again(folder):
-    carry_out(work(folder, "identity"))
+    run_experiment(work(folder, "identity"))
     place, [run_id, _] = folder.experiment("identity"), folder.run_ids()
     spec = place.spec(run_id)
     place.discard(run_id)
@@ -159,7 +159,7 @@ def test_a_run_that_another_process_measures_is_passed_over(folder):
     one = work(folder, "identity")
     with folder.experiment("identity").lock(one.fit[0]) as held:
         assert held
-        outcome = carry_out(work(folder, "identity"), told.append)
+        outcome = run_experiment(work(folder, "identity"), told.append)
     assert outcome.done == one.fit[1:]
     assert [progress.phase for progress in told if progress.run_id == one.fit[0]] == ["waiting"]
 
@@ -189,15 +189,15 @@ def test_what_was_timed_is_kept_and_the_seconds_are_those_of_what_is_left(folder
         return 1.0 if part.startswith("random") else 2.0
 
     timed = replace(made, experiment=replace(made.experiment, measure=measure, weight=weight))
-    found = foreseen(timed)  # one part of weight 2, of the one depth: 3 seconds for each unit
+    found = estimate_remaining(timed)  # one part of weight 2, of the one depth: 3 seconds for each unit
     left = {run_id: timed.left(run_id) for run_id in timed.todo}
     assert sum(map(len, by_part.values())) - sum(map(len, left.values())) == 1
     assert found == pytest.approx(3.0 * sum(weight(None, part) for parts in left.values() for part in parts))
 
 
 def test_of_what_is_done_nothing_is_foreseen(folder):
-    carry_out(work(folder, "identity"))
-    assert foreseen(work(folder, "identity")) is None
+    run_experiment(work(folder, "identity"))
+    assert estimate_remaining(work(folder, "identity")) is None
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -271,11 +271,11 @@ def test_without_experiments_their_figures_are_not_missed_and_asked_by_name_they
 
 
 def test_a_damaged_experiment_is_named_by_whoever_asks_and_measured_again_once_it_is_deleted(folder, command):  # noqa: F811
-    first, second = carry_out(work(folder)).done
+    first, second = run_experiment(work(folder)).done
     file = folder.experiment("lesion").run_path(first) / "lesion.parquet"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + b"x")
-    outcome = carry_out(work(folder))
+    outcome = run_experiment(work(folder))
     assert (outcome.done, list(outcome.failed)) == ((second,), [first])
     assert file.read_bytes() != whole
     said = command("status", str(folder.path), "--verify")
@@ -286,13 +286,13 @@ def test_a_damaged_experiment_is_named_by_whoever_asks_and_measured_again_once_i
     assert list(document["damaged_experiments"]) == [f"lesion/{first}"]
     assert command("experiment", str(folder.path), "lesion").status == 1
     command("clean", str(folder.path), "--yes")
-    assert carry_out(work(folder)).done == (first, second)
+    assert run_experiment(work(folder)).done == (first, second)
     assert file.read_bytes() == whole
     assert command("status", str(folder.path), "--verify").status == 0
 
 
 def test_without_its_weights_a_study_keeps_its_frames_and_what_was_measured_on_them(command, folder):  # noqa: F811
-    carry_out(work(folder))
+    run_experiment(work(folder))
     before = load(folder.path)
     at = ["--root", str(folder.path.parent)]
     shown = command("clean", "tiny", "--weights", *at)

@@ -46,7 +46,7 @@ def counted(run):
     """Parameters, and multiply-adds of every convolution and linear layer that a forward goes through."""
     found = []
     with torch.device("meta"):
-        network = for_run(run, drawn=False)
+        network = for_run(run, init_weights=False)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.register_forward_hook(lambda m, _i, out: found.append(out[0].numel() * m.weight[0].numel()))

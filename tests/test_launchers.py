@@ -9,7 +9,7 @@ import pytest
 
 from degradation.cli.options import MachineOptions
 from degradation.errors import UserError
-from degradation.launchers.attempts import Attempt, RetryTracker, Work
+from degradation.launchers.attempts import Attempt, LaunchContext, RetryTracker
 from degradation.launchers.local import WorkerPool
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.environment import Options
@@ -141,7 +141,7 @@ class Ending:
 
 def test_a_worker_that_ends_by_the_signal_that_stops_the_study_was_stopped_and_did_not_die(tmp_path):
     said: list[Progress] = []
-    work = Work(root=str(tmp_path), study="s", options=Options())
+    work = LaunchContext(root=str(tmp_path), study="s", options=Options())
     crew = WorkerPool(work, said.append, lambda: True)
     assert list(crew._messages([Ending()])) == [RUN]
     assert (said, crew.books.failed) == ([], {})

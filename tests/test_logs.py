@@ -9,7 +9,7 @@ import pytest
 
 from degradation.errors import UserError
 from degradation.launchers import local, runner, worker_log
-from degradation.launchers.attempts import Attempt, RetryTracker, Work
+from degradation.launchers.attempts import Attempt, LaunchContext, RetryTracker
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress, silent
 from degradation.spec import grid
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def attempt(folder: StudyFolder, execute, listen=worker_log.overheard, **options) -> str:
     """The log of one attempt."""
-    work = Work(root=str(folder.store.root), study="s", options=Options(**options), execute=execute)
+    work = LaunchContext(root=str(folder.store.root), study="s", options=Options(**options), execute=execute)
     work.attempt(RUN, silent, lambda: False, listen)
     return "".join(list(run_logs.read(folder, RUN.run_id).values())[-1:])
 
@@ -158,7 +158,7 @@ def test_a_log_that_cannot_be_written_fails_no_run(folder, monkeypatch):
         say(report, "started")
         return "finished"
 
-    work = Work(root=str(folder.store.root), study="s", options=Options(), execute=execute)
+    work = LaunchContext(root=str(folder.store.root), study="s", options=Options(), execute=execute)
     assert work.attempt(RUN, silent, lambda: False).ending == "finished"
 
 
@@ -166,7 +166,7 @@ def test_a_study_that_was_trained_has_a_log_of_every_run_and_folders_of_results_
     study = made.study_spec()
     for jobs, seeds in [(1, (0,)), (2, (1,))]:
         grown = study.model_copy(update={"seeds": seeds})
-        runner.carry_out(StudyFolder("runs", "s"), grown, Options(jobs=jobs, threads=1), silent)
+        runner.execute_study(StudyFolder("runs", "s"), grown, Options(jobs=jobs, threads=1), silent)
     folder = StudyFolder("runs", "s")
     assert run_logs.logged(folder) == folder.run_ids()
     for run_id in folder.run_ids():

@@ -129,7 +129,7 @@ def test_a_node_that_cannot_take_part_is_named_before_any_training(cluster, on, 
     sick = made_cluster.add_node(cluster, DEGRADATION_DATA=str(tmp_path))
     study = made.study_spec(dataset={"name": "cifar10"})
     with pytest.raises(UserError, match=rf"^node {os.uname().nodename}: CIFAR-10"):
-        runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(**on), silent)
+        runner.execute_study(StudyFolder(tmp_path, "s"), study, Options(**on), silent)
     cluster.remove_node(sick)
     assert not StudyFolder(tmp_path, "s").run_ids()
 
@@ -247,7 +247,7 @@ def test_a_signal_stops_the_workers_with_checkpoints(cluster, on, uninterrupted,
     folder = StudyFolder(tmp_path, "s")
     assert any(folder.checkpoint(run_id) for run_id in folder.run_ids())
     watch = Once(None)
-    runner.carry_out(folder, STUDY, Options(**on), watch)
+    runner.execute_study(folder, STUDY, Options(**on), watch)
     assert any("continued from step" in message for message in watch.messages("started"))
     assert_same_frames(load(folder.path), uninterrupted)
 
@@ -329,7 +329,7 @@ def test_when_the_command_is_killed_its_workers_end_and_the_next_one_continues(c
     worker = worker_of(folder, run_id)
     process.kill()
     process.communicate()
-    runner.carry_out(folder, STUDY, Options(**on), silent)
+    runner.execute_study(folder, STUDY, Options(**on), silent)
     assert_same_frames(load(folder.path), uninterrupted)
     assert not alive(worker)
 
@@ -430,13 +430,13 @@ def test_a_share_that_no_node_has_is_named_before_it_is_waited_for(cluster, tmp_
 def test_a_node_with_another_version_ends_the_study_with_one_line(on, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tasks, "__version__", "0.0.9")  # of the command: the nodes have their own
     with pytest.raises(UserError, match=r"node .* has degradation .*, the command 0\.0\.9"):
-        runner.carry_out(StudyFolder(tmp_path, "s"), STUDY, Options(**on), silent)
+        runner.execute_study(StudyFolder(tmp_path, "s"), STUDY, Options(**on), silent)
 
 
 def test_a_node_that_does_not_see_the_root_ends_the_study_with_one_line(on, tmp_path):
     pretended(tmp_path, made_cluster.says_hello)
     (tmp_path / "s" / "study.json").unlink()
-    lost = work.Work(root=str(tmp_path), study="s", options=Options(**on))
+    lost = work.LaunchContext(root=str(tmp_path), study="s", options=Options(**on))
     with pytest.raises(UserError, match=r"no study s in .*same folder on every node \(NFS\)"):
         launcher.launch(lost, RUNS, silent, lambda: False)
 

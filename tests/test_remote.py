@@ -125,7 +125,7 @@ def test_a_study_that_a_dead_command_holds_is_said_to_be_so(memory_root, monkeyp
     folder = StudyFolder(memory_root, "s")
     assert lease.Lease(folder.store.objects, "s").take()  # and never renewed
     with pytest.raises(UserError, match="changed by another process, or one that died within the last minute: try"):
-        runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
+        runner.execute_study(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
 
 
 # a store that is away for a while
@@ -146,7 +146,7 @@ def test_a_store_that_is_away_for_a_while_costs_nothing_but_time(s3_server, s3_r
 
     back: list[threading.Timer] = []
     options = Options(jobs=1, threads=1, checkpoint_seconds=0)
-    outcome = runner.carry_out(StudyFolder(s3_root, "s"), made.study_spec(), options, report)
+    outcome = runner.execute_study(StudyFolder(s3_root, "s"), made.study_spec(), options, report)
     assert len(outcome.finished) == 2
     assert sum("the store is unreachable since" in message for message in said) == 1
     assert_same_frames(degradation.load(f"{s3_root}/s"), local)

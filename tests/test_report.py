@@ -19,7 +19,7 @@ from degradation.report import drawings
 from degradation.report.captions import CAPTIONS
 from degradation.report.drawings import inline
 from degradation.report.effects import GAP, effects
-from degradation.report.evolution import Line, path
+from degradation.report.evolution import ChartLine, path
 from degradation.report.files import Report, write
 from degradation.report.marks import marks, marks_of
 from degradation.report.pairs import proof
@@ -385,7 +385,7 @@ def test_an_inlined_drawing_keeps_its_references_and_loses_what_a_page_has_alrea
 
 
 def test_a_line_has_a_gap_where_nothing_was_measured() -> None:
-    line = Line(key="", name="", end="", colour="", dash="", x=(1, 2, 3, 4, 5), y=((None, 2, None, 4.5, 5),))
+    line = ChartLine(key="", name="", end="", colour="", dash="", x=(1, 2, 3, 4, 5), y=((None, 2, None, 4.5, 5),))
     assert path(line, 0) == "M2 2M4 4.5L5 5"
 
 

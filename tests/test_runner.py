@@ -91,7 +91,7 @@ def test_a_study_on_disk_refuses_any_other_difference(tmp_path, change, field):
     folder = StudyFolder(tmp_path, "s")
     folder.write_study(made.study_spec().begun().model_dump(mode="json"))
     with pytest.raises(UserError, match=rf"{field} = .*--name NEW"):
-        runner.carry_out(folder, made.study_spec(**change), ONE, silent)
+        runner.execute_study(folder, made.study_spec(**change), ONE, silent)
 
 
 @pytest.mark.parametrize("before", ["default", "tenth", 1])
@@ -122,7 +122,8 @@ root = sys.argv[1]
 if __name__ == "__main__":
     print("ready", flush=True)
     options = Options(jobs=1, threads=1, checkpoint_seconds=0)
-    runner.carry_out(StudyFolder(root, "s"), made.study_spec(), options, lambda p: print(p.phase, p.step, flush=True))
+    report = lambda p: print(p.phase, p.step, flush=True)
+    runner.execute_study(StudyFolder(root, "s"), made.study_spec(), options, report)
 """
 
 
@@ -167,7 +168,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
 
     folder, options = StudyFolder(tmp_path, "s"), Options(jobs=1, threads=1, checkpoint_seconds=1e9)
     with pytest.raises(Interrupted) as interrupted:
-        runner.carry_out(folder, made.study_spec(), options, report)
+        runner.execute_study(folder, made.study_spec(), options, report)
     place = said.index(runner.STOPPING)  # at once, and once
     assert (said[place - 1].phase, said.count(runner.STOPPING)) == ("evaluate", 1)
     assert interrupted.value.status == status
@@ -175,7 +176,7 @@ def test_a_signal_leaves_a_checkpoint_from_which_the_study_continues(uninterrupt
     assert folder.checkpoint(first) is not None
     assert not folder.is_done(first)
     messages = []
-    runner.carry_out(folder, made.study_spec(), options, lambda progress: messages.append(progress.message))
+    runner.execute_study(folder, made.study_spec(), options, lambda progress: messages.append(progress.message))
     assert "continued from step 5" in messages
     assert_same_frames(load(folder.path), uninterrupted)
 
@@ -185,12 +186,12 @@ def test_what_is_left_of_a_study_keeps_the_threads_it_began_with(tmp_path, monke
     monkeypatch.setattr("degradation.runtime.environment.cores", lambda: 8)
     monkeypatch.setattr("degradation.launchers.local.cores", lambda: 8)
     study, seen = made.study_spec(seeds=(0, 1)), []
-    runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), Options(jobs=1, threads=2), silent)
+    runner.execute_study(StudyFolder(tmp_path, "s"), made.study_spec(), Options(jobs=1, threads=2), silent)
     monkeypatch.setattr("degradation.launchers.local.launch", lambda work, *_: seen.append(work.options) or {})
-    runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(), silent)
-    runner.carry_out(StudyFolder(tmp_path, "new"), study, Options(), silent)
+    runner.execute_study(StudyFolder(tmp_path, "s"), study, Options(), silent)
+    runner.execute_study(StudyFolder(tmp_path, "new"), study, Options(), silent)
     assert [(options.jobs, options.threads) for options in seen] == [(4, 2), (4, 2)]
-    runner.carry_out(StudyFolder(tmp_path, "new"), study, Options(threads=1), silent)
+    runner.execute_study(StudyFolder(tmp_path, "new"), study, Options(threads=1), silent)
     assert seen[-1].threads == 1
 
 
@@ -216,7 +217,7 @@ def test_a_run_that_another_command_ends_meanwhile_is_counted_and_has_no_log(tmp
         watch(progress)
 
     with watching(out, {run.run_id: run for run in runs}) as watch:
-        outcome = runner.carry_out(folder, study, Options(jobs=jobs, threads=1), report)
+        outcome = runner.execute_study(folder, study, Options(jobs=jobs, threads=1), report)
     assert len(outcome.finished) == 4
     [line] = [line for line in out.file.getvalue().splitlines() if other.run_id in line]
     assert "finished  step 12 of 12  trained by another process" in line
@@ -243,7 +244,7 @@ with StudyFolder({str(tmp_path)!r}, "s").lock({held!r}) as got:
         if progress.phase == "waiting" and not progress.run_id:
             holder.kill()  # the lock of a dead process is free
 
-    outcome = runner.carry_out(folder, made.study_spec(), ONE, report)
+    outcome = runner.execute_study(folder, made.study_spec(), ONE, report)
     assert said.count(("waiting", held)) == said.count(("waiting", "")) == 1
     assert len(outcome.finished) == 2
 
@@ -253,7 +254,7 @@ def test_a_damaged_checkpoint_is_kept_aside_and_the_run_begins_anew(uninterrupte
     first = grid.runs(made.study_spec())[0]
     folder.write_spec(first.run_id, first.model_dump(mode="json"))
     folder.write_checkpoint(first.run_id, b"not a checkpoint")
-    runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
+    runner.execute_study(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
     assert any("starts again at step 0" in message for message in said)
     assert_same_frames(load(folder.path), uninterrupted)
 
@@ -264,7 +265,7 @@ def test_a_checkpoint_that_this_version_cannot_load_is_set_aside_once(uninterrup
     checkpoint = Training(first, load_images(first.dataset, None), made.CPU, silent).checkpoint()
     older = replace(checkpoint, tensors={f"old.{name}": each for name, each in checkpoint.tensors.items()})
     folder.write_checkpoint(first.run_id, encode(older))
-    outcome = runner.carry_out(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
+    outcome = runner.execute_study(folder, made.study_spec(), ONE, lambda progress: said.append(progress.message))
     assert outcome.failed == {}
     assert sum("than this version keeps" in message for message in said) == 1
     assert_same_frames(load(folder.path), uninterrupted)
@@ -283,7 +284,7 @@ def test_a_run_whose_folder_is_deleted_under_way_ends_done_and_whole(uninterrupt
         if progress.phase == "evaluate" and progress.step == 5:
             shutil.rmtree(folder.run_path(progress.run_id))
 
-    outcome = runner.carry_out(folder, made.study_spec(), ONE, delete)
+    outcome = runner.execute_study(folder, made.study_spec(), ONE, delete)
     assert len(outcome.finished) == 2
     assert_same_frames(load(folder.path), uninterrupted)
 
@@ -296,10 +297,10 @@ def test_a_run_that_lost_its_snapshot_fails_in_one_line_and_is_trained_again(tmp
         if progress.phase == "evaluate" and progress.step == 5:
             shutil.rmtree(folder.run_path(progress.run_id))
 
-    outcome = runner.carry_out(folder, SNAPSHOTS, ONE, delete)
+    outcome = runner.execute_study(folder, SNAPSHOTS, ONE, delete)
     assert sorted(outcome.failed) == sorted(run.run_id for run in grid.runs(SNAPSHOTS))
     assert all("snapshot-3.safetensors was changed or deleted" in why for why in outcome.failed.values())
-    assert len(runner.carry_out(folder, SNAPSHOTS, ONE, silent).finished) == 2
+    assert len(runner.execute_study(folder, SNAPSHOTS, ONE, silent).finished) == 2
 
 
 def test_a_half_run_whose_snapshot_was_changed_begins_anew(tmp_path):
@@ -321,7 +322,7 @@ def test_the_checkpoint_of_another_run_is_not_taken(uninterrupted, tmp_path):
     stranger = Training(other, load_images(other.dataset, None), made.CPU, silent)
     folder.write_spec(first.run_id, first.model_dump(mode="json"))
     folder.write_checkpoint(first.run_id, encode(stranger.checkpoint()))
-    runner.carry_out(folder, made.study_spec(), options, silent)
+    runner.execute_study(folder, made.study_spec(), options, silent)
     assert_same_frames(load(folder.path), uninterrupted)
 
 
@@ -329,7 +330,7 @@ def test_a_damaged_file_of_a_done_run_is_reported_and_nothing_is_overwritten(tmp
     results = runner.run(made.study_spec(networks=("plain",)), name="s", root=tmp_path, options=ONE)
     victim = results.folder.run_path(results.run_ids[0]) / "curves.parquet"
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
-    outcome = runner.carry_out(results.folder, made.study_spec(), ONE, silent)
+    outcome = runner.execute_study(results.folder, made.study_spec(), ONE, silent)
     assert list(outcome.failed) == [results.run_ids[0]]
     assert "clean s --run" in outcome.failed[results.run_ids[0]]
     assert len(outcome.finished) == 1
@@ -359,7 +360,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(tmp_path, monkeypatch, 
         real(training)
 
     monkeypatch.setattr(trainer.Training, "_step", fail)
-    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), made.study_spec(), ONE, silent)
+    outcome = runner.execute_study(StudyFolder(tmp_path, "s"), made.study_spec(), ONE, silent)
     assert len(outcome.finished) == 1
     [(run_id, why)] = outcome.failed.items()
     assert run_id.startswith("plain-8")
@@ -381,7 +382,7 @@ def test_a_worker_that_dies_fails_its_run_alone(tmp_path):
             time.sleep(0.1)
 
     study = made.study_spec(seeds=(0, 1), recipe={"steps": 40})
-    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), study, Options(jobs=2, threads=1), report)
+    outcome = runner.execute_study(StudyFolder(tmp_path, "s"), study, Options(jobs=2, threads=1), report)
     assert len(outcome.failed) == 1
     assert "worker process died" in next(iter(outcome.failed.values()))
     assert len(outcome.finished) == 3
@@ -389,7 +390,7 @@ def test_a_worker_that_dies_fails_its_run_alone(tmp_path):
 
 def test_a_diverged_run_is_done_and_named_and_the_study_goes_on(tmp_path):
     study = made.study_spec(recipe={"learning_rate": 1e30, "steps": 20})
-    outcome = runner.carry_out(StudyFolder(tmp_path, "s"), study, ONE, silent)
+    outcome = runner.execute_study(StudyFolder(tmp_path, "s"), study, ONE, silent)
     assert len(outcome.diverged) == 2
     assert not outcome.failed
     runs = load(tmp_path / "s")["runs"]
@@ -407,8 +408,8 @@ def test_kills_at_random_moments_leave_nothing_behind(uninterrupted, tmp_path, j
         time.sleep(draw.uniform(0.0, 2.5))
         process.kill()
         process.wait()
-    runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
-    runner.carry_out(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
+    runner.execute_study(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
+    runner.execute_study(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
     assert_same_frames(load(folder.path), uninterrupted)
     assert not [path for run_id in folder.run_ids() for path in folder.run_path(run_id).glob(".*")]
     for item in leftovers(folder):  # what `clean` shows

@@ -13,7 +13,7 @@ from degradation.store import StudyFolder
 from degradation.study import library
 from degradation.study.pairs import matches
 from degradation.study.results import Results
-from degradation.study.status import standings
+from degradation.study.status import run_statuses
 from degradation.training.checkpoint import Checkpoint, encode
 from tests import calling
 from tests.calling import Command
@@ -86,9 +86,9 @@ def test_runs_of_an_older_schema_are_done_under_the_ids_that_their_folders_bear(
         write_run(folder, run, old_id=old_id)
     folder.write_study({name: value for name, value in study.begun().model_dump(mode="json").items() if name != "arms"})
     assert runner.pending(folder, study) == ()
-    outcome = runner.carry_out(folder, study, Options(jobs=1), silent)
+    outcome = runner.execute_study(folder, study, Options(jobs=1), silent)
     assert outcome.finished == ("plain-8-s0-00000000", "residual-A-8-s0-11111111")
-    assert {found.state for found in standings(folder, study, verify=True)} == {"done"}
+    assert {found.state for found in run_statuses(folder, study, verify=True)} == {"done"}
     assert all(match.holds for match in matches(folder, study))
     results = Results(folder)
     assert set(results["curves"]["run_id"]) == set(outcome.finished)
@@ -101,7 +101,7 @@ def test_an_unfinished_run_of_an_older_schema_does_not_hide_the_done_one(tmp_pat
     folder = StudyFolder(tmp_path, "old")
     folder.write_spec("plain-8-s0-zzzzzzzz", older(run))
     write_run(folder, run)
-    assert [found.state for found in standings(folder, study)] == ["done"]
+    assert [found.state for found in run_statuses(folder, study)] == ["done"]
 
 
 @pytest.mark.skipif(not REPORT.is_dir(), reason="the reports are in the repository alone")

@@ -11,8 +11,8 @@ from degradation.errors import DamagedError, UserError
 from degradation.launchers import runner
 from degradation.store import StudyFolder, Url, as_place, folder_at, store_at
 from degradation.study.library import locate, on_disk
-from degradation.study.snapshot import Survey
-from degradation.study.status import standings
+from degradation.study.snapshot import StudySnapshot
+from degradation.study.status import run_statuses
 from tests import calling, made, made_stores
 from tests.made_frames import write_run
 
@@ -129,7 +129,7 @@ def test_a_listed_folder_says_what_the_store_says(root):
     folder.write_spec(second.run_id, second.model_dump(mode="json"))
     folder.write_checkpoint(second.run_id, b"c")
     with folder.lock(third.run_id):
-        found = {standing.spec: standing.state for standing in standings(folder, study, verify=True)}
+        found = {run_status.spec: run_status.state for run_status in run_statuses(folder, study, verify=True)}
     assert [found[run] for run in plans] == ["done", "partial", "running", "pending"]
     assert runner.pending(folder, study) == plans[1:]
 
@@ -140,8 +140,8 @@ def test_runs_and_their_ends_come_from_one_request(s3_root, monkeypatch):
         folder.write_spec(f"r{number:02}", {})
         folder.store.write(f"s/r{number:02}/done.json", b"{}")
     counts = counted(folder.store, monkeypatch)
-    survey = Survey(folder)
-    assert len(survey.ended()) == len(survey.run_ids()) == 30
+    snapshot = StudySnapshot(folder)
+    assert len(snapshot.ended()) == len(snapshot.run_ids()) == 30
     assert counts == ["list_objects_v2"]
     assert len(folder.run_ids()) == 30
     assert counts == ["list_objects_v2"] * 2

@@ -244,17 +244,17 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
 )
 def test_an_impossible_option_is_named_with_what_was_expected(field: str, value: object, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        library.resolve("quickstart", {field: value}, said={field: "--option"})
+        library.resolve("quickstart", {field: value}, option_by_field={field: "--option"})
     assert str(caught.value) == f"--option: {message}"
 
 
 def test_a_rule_between_two_options_blames_both() -> None:
     options = {"recipe.steps": 100, "recipe.momentum": 0.5, "recipe.warmup_steps": 200}
-    said = {"recipe.steps": "--steps", "recipe.momentum": "--set", "recipe.warmup_steps": "--warmup-steps"}
+    option_by_field = {"recipe.steps": "--steps", "recipe.momentum": "--set", "recipe.warmup_steps": "--warmup-steps"}
     with pytest.raises(
         UserError, match=r"^--steps, --warmup-steps: warmup_steps 200 is above steps 100: lower warmup_steps$"
     ):
-        library.resolve(None, options, said=said)
+        library.resolve(None, options, option_by_field=option_by_field)
 
 
 def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:

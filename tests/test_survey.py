@@ -11,7 +11,7 @@ import pytest
 from degradation.errors import DamagedError
 from degradation.frames import schemas
 from degradation.launchers import runner
-from degradation.launchers.attempts import Work
+from degradation.launchers.attempts import LaunchContext
 from degradation.report.content import contents
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
@@ -21,8 +21,8 @@ from degradation.store.local import LocalStore
 from degradation.study.library import stored
 from degradation.study.pairs import matches
 from degradation.study.results import NAMES, Results
-from degradation.study.snapshot import Survey, each
-from degradation.study.status import final_errors, standings
+from degradation.study.snapshot import StudySnapshot, each
+from degradation.study.status import final_errors, run_statuses
 from tests import calling
 from tests.calling import Command
 from tests.made_folders import make_folders
@@ -130,14 +130,14 @@ def test_a_run_that_trains_hashes_what_was_done_once_and_little_of_what_it_wrote
     [lost, *_] = grid.runs(STUDY)
     folder.remove_run(lost.run_id)
 
-    def launch(work: Work, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
+    def launch(work: LaunchContext, runs: Sequence[RunSpec], *_: object) -> dict[str, str]:
         for run in runs:
             write_run(work.folder, run)
         return {}
 
     monkeypatch.setattr("degradation.launchers.local.launch", launch)
     monkeypatch.setattr("degradation.launchers.local.check", lambda *_: None)
-    assert len(runner.carry_out(folder, STUDY, Options(jobs=1), silent).finished) == 12
+    assert len(runner.execute_study(folder, STUDY, Options(jobs=1), silent).finished) == 12
     assert set(hashed.values()) == {1}
     assert WEIGHTS not in {file for _, file in hashed}
     assert {file for run_id, file in hashed if run_id == lost.run_id} == {SPEC}
@@ -180,7 +180,7 @@ def test_all_studies_are_not_verified_at_once(command: Command) -> None:
 def test_weights_that_are_gone_are_seen_without_reading_any(folder: StudyFolder, read: Counter[str]) -> None:
     run_id = folder.run_ids()[0]
     (folder.run_path(run_id) / WEIGHTS).unlink()
-    damaged = [found for found in standings(folder, STUDY) if found.state == "damaged"]
+    damaged = [found for found in run_statuses(folder, STUDY) if found.state == "damaged"]
     assert [found.run_id for found in damaged] == [run_id]
     assert "is missing" in damaged[0].note
     assert kinds(read) == {"done.json", SPEC}
@@ -201,23 +201,23 @@ def test_the_first_damaged_file_is_named_among_many(folder: StudyFolder, ask: ob
 def test_a_run_found_damaged_stays_so_for_whoever_asks_next(folder: StudyFolder) -> None:
     run_id = next(run_id for run_id in folder.run_ids() if run_id.startswith("plain-8"))
     (folder.run_path(run_id) / frame_file("curves")).write_bytes(b"other")
-    survey = Survey(folder)
-    assert len(matches(survey, STUDY)) == 6  # nothing has read its curves
-    errors = {(error.network, error.depth): error.seeds for error in final_errors(survey, STUDY)}
+    snapshot = StudySnapshot(folder)
+    assert len(matches(snapshot, STUDY)) == 6  # nothing has read its curves
+    errors = {(error.network, error.depth): error.seeds for error in final_errors(snapshot, STUDY)}
     assert errors["plain", 8] == 2
     assert errors["plain", 20] == 3
-    assert len(matches(survey, STUDY)) == 5
-    assert next(found.state for found in standings(survey, STUDY) if found.run_id == run_id) == "damaged"
+    assert len(matches(snapshot, STUDY)) == 5
+    assert next(found.state for found in run_statuses(snapshot, STUDY) if found.run_id == run_id) == "damaged"
 
 
 def test_a_survey_sees_what_was_written_when_it_looks_again(tmp_path: Path) -> None:
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
-    survey, study = Survey(folder), stored(folder).model_copy(update={"seeds": (0, 1)})
-    [first, second] = runner.pending(survey, study)
+    snapshot, study = StudySnapshot(folder), stored(folder).model_copy(update={"seeds": (0, 1)})
+    [first, second] = runner.pending(snapshot, study)
     write_run(folder, first)
-    assert runner.pending(survey, study) == (first, second)
-    survey.look_again()
-    assert runner.pending(survey, study) == (second,)
+    assert runner.pending(snapshot, study) == (first, second)
+    snapshot.look_again()
+    assert runner.pending(snapshot, study) == (second,)
 
 
 # As one by one
@@ -296,6 +296,6 @@ def test_what_killed_processes_left_in_done_folders_goes_with_the_next_run(folde
     run_id, *_ = folder.run_ids()
     for name in (".writing-123", ".lock", ".lease-7"):
         (folder.run_path(run_id) / name).write_bytes(b"x")
-    runner.carry_out(folder, stored(folder), Options(jobs=1), silent)
+    runner.execute_study(folder, stored(folder), Options(jobs=1), silent)
     assert not [path for path in folder.path.glob("*/.*") if path.parent.name in folder.run_ids()]
-    assert Survey(folder).ended() == folder.run_ids()
+    assert StudySnapshot(folder).ended() == folder.run_ids()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from degradation.analysis.contrasts import Quantity, across_arms, across_depths, known
+from degradation.analysis.contrasts import Quantity, across_arms, across_depths, measured_estimates
 from degradation.analysis.errors import CLAIMED, TESTED, final
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Run, Runs
@@ -56,7 +56,7 @@ def best_rate(results: Results, runs: Runs) -> Iterator[Estimate]:
     at_best = replace(runs, every=tuple(replace(run, arm="") for run in best), first_arm="")
     context = {"split": CLAIMED[0], "statistics": CLAIMED[1], "step": "last"}
     quantity = Quantity(unit="factor", values={run.run_id: rates[run.run_id] for run in best}, context=context)
-    for each in known(across_depths(at_best, quantity, "best-rate-gap")):
+    for each in measured_estimates(across_depths(at_best, quantity, "best-rate-gap")):
         yield replace(each, label=f"best learning rate, {each.label}")
 
 

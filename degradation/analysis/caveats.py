@@ -11,7 +11,7 @@ from degradation.analysis.runs import Run, Runs
 from degradation.spec import PROBES
 from degradation.study.pairs import sentence
 from degradation.study.results import Results
-from degradation.study.status import ENDED, standings
+from degradation.study.status import ENDED, run_statuses
 
 DISAGREE = 5.0
 """Percentage points between training errors with running and with batch statistics, above which they disagree."""
@@ -68,7 +68,7 @@ def _convergence(runs: Runs) -> Iterator[Caveat]:
 
 
 def _standing(results: Results, runs: Runs) -> Iterator[Caveat]:
-    planned = standings(results.folder, results.study)
+    planned = run_statuses(results.folder, results.study)
     missing = [each for each in planned if each.state not in ENDED]
     if not runs.every:
         yield Caveat(kind="no-run", text="No run is done: there is nothing to measure yet.")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, known, levels
+from degradation.analysis.contrasts import Quantity, levels, measured_estimates
 from degradation.analysis.errors import final
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Run, Runs
@@ -59,7 +59,7 @@ def _place(run: Run, depth: int) -> tuple[str, str, int, int]:
 
 def _named(runs: Runs, quantity: Quantity, name: str, added: int) -> Iterator[Estimate]:
     """Each network's mean over seeds, under the names of both depths."""
-    for found in known(levels(runs, quantity, name)):
+    for found in measured_estimates(levels(runs, quantity, name)):
         shallow = int(found.context["depth"])
         depths = {"shallow": str(shallow), "deep": str(shallow + added)}
         yield replace(found, label=f"{found.label} made into {shallow + added}", context=found.context | depths)

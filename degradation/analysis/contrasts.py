@@ -8,7 +8,7 @@ from itertools import combinations
 from degradation.analysis import formatting
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.intervals import PAIRED, Interval, bootstrap, in_factors, of_difference, of_values
-from degradation.analysis.runs import Group, Run, Runs
+from degradation.analysis.runs import Run, RunGroup, Runs
 
 SIZES = {"points": 100.0, "percent": 100.0}
 """Unit -> what a frame's number is multiplied with: errors are fractions there."""
@@ -78,7 +78,7 @@ def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
         )
 
 
-def known(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
+def measured_estimates(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
     """The estimates with a value, and those that have none because runs diverged: not what was never measured."""
     return (each for each in estimates if each.n or "diverged" in each.context)
 
@@ -92,8 +92,8 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
     groups = runs.groups
     for arm, kind, depths in runs.kinds():
         for shallow, deep in [(depths[0], depths[-1])] * (len(depths) > 1) if widest else combinations(depths, 2):
-            below, above = groups[Group(arm, kind, shallow)], groups[Group(arm, kind, deep)]
-            context = _of_group(Group(arm, kind, deep), above)
+            below, above = groups[RunGroup(arm, kind, shallow)], groups[RunGroup(arm, kind, deep)]
+            context = _of_group(RunGroup(arm, kind, deep), above)
             context = {"shallow": str(shallow), "deep": str(deep)} | context
             label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
             pairing = context | {"pairing": "seed"}
@@ -120,7 +120,7 @@ def _per_depth(change: Estimate) -> Estimate:
 def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
     """Plain minus residual at one depth, paired by seed through matched pairs that hold; others are left out."""
     for group, residual in _residual(runs):
-        plain = runs.groups.get(Group(group.arm, "plain", group.depth), ())
+        plain = runs.groups.get(RunGroup(group.arm, "plain", group.depth), ())
         twins = {run.seed: run for run in plain}
         pairs = [(twins[run.seed], run) for run in residual if run.seed in twins]
         kept = [(one, other) for one, other in pairs if runs.holds(one.run_id, other.run_id)]
@@ -137,7 +137,7 @@ def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate
 def across_shortcuts(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
     """Options B, C, ... minus the identity (A) at one depth, paired by seed."""
     for group, members in _residual(runs):
-        identity = runs.groups.get(Group(group.arm, "residual A", group.depth), ())
+        identity = runs.groups.get(RunGroup(group.arm, "residual A", group.depth), ())
         if not identity or group.kind == "residual A":
             continue
         context = _of_group(group, members) | {"pairing": "seed"}
@@ -167,7 +167,7 @@ def gaps_across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
         if arm == runs.first_arm or len(common) < 2:
             continue
         shallow, deep = common[0], common[-1]
-        corners = [Group(each, kind, depth) for each in (arm, runs.first_arm) for depth in (deep, shallow)]
+        corners = [RunGroup(each, kind, depth) for each in (arm, runs.first_arm) for depth in (deep, shallow)]
         members = [runs.groups[corner] for corner in corners]
         above, below, first_above, first_below = map(quantity.by_seed, members)
         seeds = [seed for seed in above if seed in below and seed in first_above and seed in first_below]
@@ -187,7 +187,7 @@ def _against(quantity: Quantity) -> str:
     return formatting.OVER if quantity.unit == "factor" else formatting.SIGNED
 
 
-def _residual(runs: Runs) -> Iterator[tuple[Group, tuple[Run, ...]]]:
+def _residual(runs: Runs) -> Iterator[tuple[RunGroup, tuple[Run, ...]]]:
     return ((group, members) for group, members in runs.groups.items() if group.kind != "plain")
 
 
@@ -268,7 +268,7 @@ def _missing(quantity: Quantity, sample: _Sample) -> str:
     return "; ".join(filter(None, texts))
 
 
-def _of_group(group: Group, members: Sequence[Run]) -> dict[str, str]:
+def _of_group(group: RunGroup, members: Sequence[Run]) -> dict[str, str]:
     first = members[0]
     fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
     built = {"norm": first.norm, "block": first.block}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, exponents, known, levels
+from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, exponents, levels, measured_estimates
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.study.results import Results
@@ -29,8 +29,8 @@ def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
         context = {"ratio": "norm of the branch over that of the shortcut, mean over blocks"}
         values = _values(frame.groupby("run_id")["ratio"].mean())
         quantity = Quantity(unit="factor", values=values, context=context)
-        yield from known(across_depths(runs, quantity, "branch-ratio-gap"))
-        yield from known(exponents(runs, quantity, "branch-ratio-exponent"))
+        yield from measured_estimates(across_depths(runs, quantity, "branch-ratio-gap"))
+        yield from measured_estimates(exponents(runs, quantity, "branch-ratio-exponent"))
 
 
 def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -60,7 +60,7 @@ def paths(results: Results, runs: Runs) -> Iterator[Estimate]:
     if len(rows):
         context = {"length": "mean over paths weighted by their gradient norm, in percent of that of all paths"}
         quantity = Quantity(unit="percent", values=path_lengths(rows), context=context)
-        yield from known(levels(runs, quantity, "path-length"))
+        yield from measured_estimates(levels(runs, quantity, "path-length"))
 
 
 def path_lengths(rows: pd.DataFrame) -> dict[str, float]:
@@ -84,8 +84,8 @@ def landscape(results: Results, runs: Runs) -> Iterator[Estimate]:
         values = {str(run): roughness(rows) for run, rows in surfaces.groupby("run_id")}
         context = {"statistics": "running", "roughness": "ups and downs of the log loss beyond those of one valley"}
         quantity = Quantity(unit="percent", values=values, context=context)
-        yield from known(levels(runs, quantity, "roughness"))
-        yield from known(across_kinds(runs, quantity, "roughness-effect"))
+        yield from measured_estimates(levels(runs, quantity, "roughness"))
+        yield from measured_estimates(across_kinds(runs, quantity, "roughness-effect"))
 
 
 def roughness(rows: pd.DataFrame) -> float:
@@ -118,7 +118,7 @@ def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 def _labelled(found: Iterable[Estimate], said: str) -> Iterator[Estimate]:
     """The estimates that are known, each with the words behind its label that tell it from its like."""
-    return (replace(each, label=f"{each.label}, {said}") for each in known(found))
+    return (replace(each, label=f"{each.label}, {said}") for each in measured_estimates(found))
 
 
 def _values(found: "pd.Series[float]") -> dict[str, float]:

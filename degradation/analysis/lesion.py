@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, known, levels
+from degradation.analysis.contrasts import Quantity, levels, measured_estimates
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.spec.grid import CLASSES
@@ -44,7 +44,7 @@ def _losses(runs: Runs, frame: pd.DataFrame, damaged: "pd.Series[bool]", name: s
         counted = ", ".join(f"{count:,}" for count in sorted(rows.loc[rows["examples"] > 0, "examples"].unique()))
         context = {"split": "test", "statistics": str(statistics), "examples": counted, "loss": meaning}
         values = losses(rows, damaged[rows.index])
-        yield from known(levels(runs, Quantity(unit="percent", values=values, context=context), name))
+        yield from measured_estimates(levels(runs, Quantity(unit="percent", values=values, context=context), name))
 
 
 def losses(rows: pd.DataFrame, damaged: "pd.Series[bool]") -> dict[str, float]:

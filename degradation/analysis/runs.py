@@ -35,7 +35,7 @@ class Run:
     """What it lacks to be called converged, see ``convergence.RULE``; empty where it lacks nothing."""
 
 
-class Group(NamedTuple):
+class RunGroup(NamedTuple):
     """The seeds of one network: equal in all but the seed."""
 
     arm: str
@@ -58,10 +58,10 @@ class Runs:
     """The arm that the study names first, with which the others are compared; empty in a study without arms."""
 
     @cached_property
-    def groups(self) -> dict[Group, tuple[Run, ...]]:
+    def groups(self) -> dict[RunGroup, tuple[Run, ...]]:
         """Runs of equal arm, kind and depth by seed; plain before residual, shallow before deep."""
         return {
-            key: tuple(found) for key, found in groupby(self.every, lambda run: Group(run.arm, run.kind, run.depth))
+            key: tuple(found) for key, found in groupby(self.every, lambda run: RunGroup(run.arm, run.kind, run.depth))
         }
 
     def kinds(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with tolerant_streams() as out:
         try:
-            status = _carried_out(arguments) if here().rank == 0 else _taken_part_in(arguments)
+            status = _execute(arguments) if here().rank == 0 else _execute_with_group(arguments)
             out.flush()
         except (ReaderGone, BrokenPipeError):  # nobody reads stdout any more
             let_go(out)
@@ -113,15 +113,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
-def _taken_part_in(arguments: list[str]) -> int:
+def _execute_with_group(arguments: list[str]) -> int:
     """What the processes of torchrun but the first do, in silence: share a run; the first alone does all else."""
     if arguments[:1] != ["run"]:
         return DONE
     with redirect_stdout(io.StringIO()):
-        return _carried_out(arguments)
+        return _execute(arguments)
 
 
-def _carried_out(arguments: list[str]) -> int:
+def _execute(arguments: list[str]) -> int:
     try:
         _check_lengths(arguments)
         if arguments and (today := FORMER.get(arguments[0])):

@@ -12,7 +12,7 @@ from rich.table import Table
 from degradation.cli.formatting import count, percent, ranges, size
 from degradation.spec import Folder, Recipe, StudySpec, grid
 from degradation.study.cleanup import Item
-from degradation.study.status import ENDED, STATES, FinalError, Standing
+from degradation.study.status import ENDED, STATES, FinalError, RunStatus
 
 STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partial": "cyan", "running": "cyan"}
 
@@ -32,7 +32,7 @@ def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
 # The plan
 
 
-def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Standing]) -> None:
+def say_plan(out: Console, name: str, study: StudySpec, run_statuses: Sequence[RunStatus]) -> None:
     """Print what a study is: question, data, recipe, labels, the table of its runs, its matched pairs."""
     out.print(f"study {name}: {study.question}", style="bold")
     arms = [f"arm {name}: {study.changes(name)}" for name in study.arms]
@@ -40,12 +40,12 @@ def say_plan(out: Console, name: str, study: StudySpec, standings: Sequence[Stan
         out.print(line)
     for label in study.labels:
         out.print(label, style="yellow")
-    out.print(plan_table(study, standings))
-    pairs = grid.pairs(standing.spec for standing in standings)
-    alone = len(standings) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
+    out.print(plan_table(study, run_statuses))
+    pairs = grid.pairs(run_status.spec for run_status in run_statuses)
+    alone = len(run_statuses) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
     without = f"; {count(alone, 'run')} without a match" if alone else ""
-    out.print(f"{count(len(standings), 'run')}, {count(len(pairs), 'matched pair')}{without}")
-    for line in (*unmatched(study), *repeated(standings)):
+    out.print(f"{count(len(run_statuses), 'run')}, {count(len(pairs), 'matched pair')}{without}")
+    for line in (*unmatched(study), *repeated(run_statuses)):
         out.print(line)
 
 
@@ -58,9 +58,9 @@ def unmatched(study: StudySpec) -> Iterator[str]:
         yield f"no match{where}: there are no plain networks with {fields}, which belong to a shortcut"
 
 
-def repeated(standings: Sequence[Standing]) -> Iterator[str]:
+def repeated(run_statuses: Sequence[RunStatus]) -> Iterator[str]:
     """That plain networks are trained more than once, where they are."""
-    if again := grid.repeated(standing.spec for standing in standings):
+    if again := grid.repeated(run_status.spec for run_status in run_statuses):
         yield (
             f"{count(len(again), 'plain run')} of these train{'s' * (len(again) == 1)} the network of another arm "
             "again, to the same bits: where nothing is added, a block's order changes only where responses are read"
@@ -123,24 +123,24 @@ def _warmup(recipe: Recipe, rate: str, steps: int) -> str:
     return f"{rate} for {steps} steps of warm-up{unused}"
 
 
-def plan_table(study: StudySpec, standings: Sequence[Standing]) -> Table:
+def plan_table(study: StudySpec, run_statuses: Sequence[RunStatus]) -> Table:
     """One row for each depth and network, the plain one above its residual matches."""
     table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
     table.collapse_padding = True  # a name of 20 letters beside all else in 80 columns
     for column in table.columns:
         column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
         column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
-    groups: dict[tuple[int, str, str, str], list[Standing]] = {}
-    for standing in standings:
-        spec = standing.spec
-        groups.setdefault((spec.depth, standing.arm, spec.network, spec.shortcut), []).append(standing)
+    groups: dict[tuple[int, str, str, str], list[RunStatus]] = {}
+    for run_status in run_statuses:
+        spec = run_status.spec
+        groups.setdefault((spec.depth, run_status.arm, spec.network, spec.shortcut), []).append(run_status)
     for depth, arm, network, shortcut in sorted(groups, key=lambda key: key[0]):
         group = groups[depth, arm, network, shortcut]
         table.add_row(
             str(depth),
             *([arm] if study.arms else []),
             _kind(network, shortcut),
-            ranges(standing.spec.seed for standing in group),
+            ranges(run_status.spec.seed for run_status in group),
             f"{grid.parameters_of(group[0].spec):,}",
             f"{grid.multiply_adds_of(group[0].spec) / 1e6:,.2f} M",
             state_of(group),
@@ -152,9 +152,9 @@ def _arm_heading(study: StudySpec) -> list[str]:
     return ["arm"] if study.arms else []
 
 
-def state_of(group: Sequence[Standing]) -> str:
+def state_of(group: Sequence[RunStatus]) -> str:
     """``done``, ``pending``, or how many of the runs stand how: ``2 done, 1 partial``."""
-    counts = {state: sum(standing.state == state for standing in group) for state in STATES}
+    counts = {state: sum(run_status.state == state for run_status in group) for state in STATES}
     present = {state: number for state, number in counts.items() if number}
     return ", ".join(present if len(present) == 1 else (f"{number} {state}" for state, number in present.items()))
 
@@ -162,17 +162,17 @@ def state_of(group: Sequence[Standing]) -> str:
 # Standings and results
 
 
-def status_table(study: StudySpec, rows: Iterable[tuple[Standing, dict[str, float] | None]]) -> Table:
+def status_table(study: StudySpec, rows: Iterable[tuple[RunStatus, dict[str, float] | None]]) -> Table:
     """Every planned run with its state and its last row."""
     table = new_table("run", *_arm_heading(study), "state", "step", "steps", "loss", "error")
     for column in table.columns[-4:]:
         column.justify = "right"
-    for standing, row in rows:
+    for run_status, row in rows:
         cells = (f"{row['step']:,.0f}", loss_of(row), percent(row["error"])) if row else ("", "", "")
-        style = STATE_STYLES.get(standing.state, "")
-        steps = f"{standing.spec.recipe.steps:,}"
-        arm = [standing.arm] if study.arms else []
-        table.add_row(standing.run_id, *arm, standing.state, cells[0], steps, cells[1], cells[2], style=style)
+        style = STATE_STYLES.get(run_status.state, "")
+        steps = f"{run_status.spec.recipe.steps:,}"
+        arm = [run_status.arm] if study.arms else []
+        table.add_row(run_status.run_id, *arm, run_status.state, cells[0], steps, cells[1], cells[2], style=style)
     return table
 
 
@@ -182,16 +182,16 @@ def loss_of(row: Mapping[str, float]) -> str:
 
 
 def say_status(
-    out: Console, name: str, study: StudySpec, rows: Sequence[tuple[Standing, dict[str, float] | None]]
+    out: Console, name: str, study: StudySpec, rows: Sequence[tuple[RunStatus, dict[str, float] | None]]
 ) -> None:
     """Print the runs of a study on disk, and below them what is damaged."""
     out.print(f"study {name}: {study.question}", style="bold")
     for label in study.labels:
         out.print(label, style="yellow")
     out.print(status_table(study, rows))
-    for standing, _ in rows:
-        if standing.note:
-            out.print(standing.note, style="red", soft_wrap=True)
+    for run_status, _ in rows:
+        if run_status.note:
+            out.print(run_status.note, style="red", soft_wrap=True)
 
 
 def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> Table:
@@ -203,12 +203,12 @@ def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> 
     return table
 
 
-def studies_table(rows: Iterable[tuple[str, Sequence[Standing]]]) -> Table:
+def studies_table(rows: Iterable[tuple[str, Sequence[RunStatus]]]) -> Table:
     """Studies on disk with how many of their runs are done."""
     table = new_table("study", "done", "of", "state")
     table.columns[1].justify = table.columns[2].justify = "right"
     for name, group in rows:
-        ended = sum(standing.state in ENDED for standing in group)
+        ended = sum(run_status.state in ENDED for run_status in group)
         table.add_row(name, str(ended), str(len(group)), state_of(group))
     return table
 

@@ -18,7 +18,7 @@ from degradation.study import library
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from degradation.experiments.run import Outcome, Work
+    from degradation.experiments.run import ExperimentOutcome, ExperimentTask
     from degradation.store import StudyFolder
     from degradation.study.results import Results
 
@@ -89,13 +89,13 @@ def experiment(
     """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
     folder, formats = library.locate(name, root), formats_of(format)
     wanted = _known(experiments or list(REGISTRY))
-    where = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
+    machine_options = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
     options = {"examples": examples, "seed": seed, "draws": draws, "points": points}
     given = {option: value for option, value in options.items() if value is not None}
 
     from degradation.cli.console import console
     from degradation.cli.json_output import print_json
-    from degradation.experiments.run import prepare, settled
+    from degradation.experiments.run import prepare, resolve_settings
     from degradation.study.results import Results
 
     out, among = console(stderr=as_json), chosen.of(Results(folder))
@@ -104,11 +104,11 @@ def experiment(
             "--anew measures every run again, so that all have the same settings: leave out the choice of runs"
         )
     for each in wanted:  # what is refused is refused before anything is measured
-        settled(folder.experiment(each), given, anew=anew)
+        resolve_settings(folder.experiment(each), given, anew=anew)
     outcomes = []
     for each in wanted:
-        work = prepare(folder, each, where, given=given, anew=anew, among=among)
-        outcomes.append(_carried_out(work, out))
+        work = prepare(folder, each, machine_options, given=given, anew=anew, among=among)
+        outcomes.append(_run_experiment(work, out))
     paths = _drawn(folder, wanted, formats, out)
     if as_json:
         named = {"name": folder.name, "path": str(folder.path)}
@@ -124,20 +124,20 @@ def _known(experiments: "list[str] | tuple[str, ...]") -> tuple[str, ...]:
     return tuple(dict.fromkeys(experiments))
 
 
-def _carried_out(work: "Work", out: "Console") -> "Outcome":
+def _run_experiment(work: "ExperimentTask", out: "Console") -> "ExperimentOutcome":
     from degradation.cli.console import say_error
     from degradation.cli.formatting import count, duration
     from degradation.cli.progress import watching
-    from degradation.experiments.run import carry_out
-    from degradation.experiments.time_estimate import foreseen
+    from degradation.experiments.run import run_experiment
+    from degradation.experiments.time_estimate import estimate_remaining
 
     out.print(f"{work.experiment.name}: {work.experiment.question}", style="bold")
     out.print(f"{count(len(work.todo), 'run')} to measure: {work.settings}", soft_wrap=True)
-    if seconds := foreseen(work):
+    if seconds := estimate_remaining(work):
         out.print(f"about {duration(seconds)}, by a part of the least and of the greatest network")
     todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
     with watching(out, todo) as report:
-        outcome = carry_out(work, report)
+        outcome = run_experiment(work, report)
     for run_id, why in outcome.left_out.items():
         out.print(f"{run_id} is left out: {why}", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
@@ -162,7 +162,7 @@ def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], ou
     return paths
 
 
-def _document(outcomes: "list[Outcome]") -> dict[str, Any]:
+def _document(outcomes: "list[ExperimentOutcome]") -> dict[str, Any]:
     from dataclasses import asdict
 
     return {outcome.name: {k: v for k, v in asdict(outcome).items() if k != "name"} for outcome in outcomes}

@@ -8,55 +8,55 @@ from typing import TYPE_CHECKING, Any
 from degradation.spec import StudySpec, grid
 from degradation.store import StudyFolder
 from degradation.study.pairs import matches
-from degradation.study.status import ENDED, FinalError, Standing
+from degradation.study.status import ENDED, FinalError, RunStatus
 
 if TYPE_CHECKING:
     from degradation.launchers.runner import Outcome
 
 
-def plan_document(folder: StudyFolder, study: StudySpec, standings: Sequence[Standing]) -> dict[str, Any]:
-    ids = {standing.spec: standing.run_id for standing in standings}
+def plan_document(folder: StudyFolder, study: StudySpec, run_statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    ids = {run_status.spec: run_status.run_id for run_status in run_statuses}
     return {
         "name": folder.name,
         "path": str(folder.path),
         "study": study.model_dump(mode="json"),
         "labels": study.labels,
         "milestones": study.recipe.milestones,
-        "runs": [_run(standing) for standing in standings],
+        "runs": [_run(run_status) for run_status in run_statuses],
         "pairs": [[ids[pair.plain], ids[pair.residual]] for pair in grid.pairs(ids)],
     }
 
 
-def _run(standing: Standing) -> dict[str, Any]:
-    spec = standing.spec
+def _run(run_status: RunStatus) -> dict[str, Any]:
+    spec = run_status.spec
     return {
-        "run_id": standing.run_id,
+        "run_id": run_status.run_id,
         "network": spec.network,
         "shortcut": spec.shortcut,
-        "arm": standing.arm,
+        "arm": run_status.arm,
         "depth": spec.depth,
         "seed": spec.seed,
         "parameters": grid.parameters_of(spec),
         "multiply_adds": grid.multiply_adds_of(spec),
         "warmup_steps": spec.recipe.warmup_steps,
-        "state": standing.state,
-        "note": standing.note,
+        "state": run_status.state,
+        "note": run_status.note,
     }
 
 
 def status_document(
-    folder: StudyFolder, study: StudySpec, rows: Sequence[tuple[Standing, dict[str, Any] | None]]
+    folder: StudyFolder, study: StudySpec, rows: Sequence[tuple[RunStatus, dict[str, Any] | None]]
 ) -> dict[str, Any]:
     """Every planned run with its state and its last row."""
-    runs = [_run(standing) | {"last_row": row} for standing, row in rows]
+    runs = [_run(run_status) | {"last_row": row} for run_status, row in rows]
     return {"name": folder.name, "path": str(folder.path), "labels": study.labels, "runs": runs}
 
 
 def studies_document(
-    rows: Sequence[tuple[str, Sequence[Standing]]], damaged: Mapping[str, str]
+    rows: Sequence[tuple[str, Sequence[RunStatus]]], damaged: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Studies on disk with how many of their runs are done; of one that cannot be read, why."""
-    ended = {name: sum(standing.state in ENDED for standing in group) for name, group in rows}
+    ended = {name: sum(run_status.state in ENDED for run_status in group) for name, group in rows}
     known = [{"name": name, "done": ended[name], "runs": len(group)} for name, group in rows]
     return [*known, *({"name": name, "damaged": why} for name, why in damaged.items())]
 

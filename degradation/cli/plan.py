@@ -17,12 +17,12 @@ def plan(
     """Show what a study would train, and what of it is done. Trains and writes nothing."""
     from degradation.cli.console import console, say_plan
     from degradation.cli.json_output import plan_document, print_json
-    from degradation.cli.resolve import settle
-    from degradation.study.status import standings
+    from degradation.cli.resolve import resolve_study
+    from degradation.study.status import run_statuses
 
     out = console(stderr=as_json)
-    folder, study = settle(target, asked, machine.checked(asked.folder), out)
-    found = standings(folder, study)
+    folder, study = resolve_study(target, asked, machine.checked(asked.folder), out)
+    found = run_statuses(folder, study)
     if as_json:
         print_json(plan_document(folder, study, found))
     else:

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from degradation.cli.formatting import percent, short
-from degradation.runtime.progress import LASTING, Phase, Progress, Report, line
+from degradation.runtime.progress import LASTING, Phase, Progress, ReportProgress, line
 from degradation.runtime.study_share import StudyShare
 from degradation.spec import RunSpec
 
@@ -19,7 +19,9 @@ ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow s
 
 
 @contextmanager
-def watching(out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None) -> Iterator[Report]:
+def watching(
+    out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None
+) -> Iterator[ReportProgress]:
     """The report to work on the runs with, by their ids; ``arms`` names the arm of each.
 
     A reader that goes away ends nothing.

@@ -14,7 +14,7 @@ from degradation.store import Url, as_place
 from degradation.study import library
 
 if TYPE_CHECKING:
-    from degradation.report.files import Report
+    from degradation.report.files import ReportFiles
 
 
 def report(
@@ -53,7 +53,7 @@ def report(
     return DONE
 
 
-def report_document(written: "Report") -> dict[str, Any]:
+def report_document(written: "ReportFiles") -> dict[str, Any]:
     """Where the report lies, and all that it says in numbers and words."""
     from dataclasses import asdict
 

@@ -12,37 +12,41 @@ from degradation.store import StudyFolder
 from degradation.study import library
 
 
-def settle(target: str | None, asked: StudyOptions, where: Options, out: Console) -> tuple[StudyFolder, StudySpec]:
+def resolve_study(
+    target: str | None, asked: StudyOptions, options: Options, out: Console
+) -> tuple[StudyFolder, StudySpec]:
     """The folder and the study: the target, the options over it, the budget's steps, what is on disk."""
     from degradation.launchers import runner
 
-    if where.capture and where.launcher == "local":
-        choose_environment(where, "auto", jobs=1)  # what is not there is said now, not once steps are timed
-    fields, said = asked.fields()
+    if options.capture and options.launcher == "local":
+        choose_environment(options, "auto", jobs=1)  # what is not there is said now, not once steps are timed
+    fields, option_by_field = asked.fields()
     if target is None and not fields:
         raise UserError(
             "nothing to study: expected a study (degradation studies lists them) or options such as --depths"
         )
     if asked.budget is not None and "recipe.steps" in fields:
-        raise UserError(f"--budget: it chooses the steps, and {said['recipe.steps']} gives them: leave one out")
-    resolved = library.resolve(target, fields, said=said, root=asked.root, name=asked.name)
+        raise UserError(
+            f"--budget: it chooses the steps, and {option_by_field['recipe.steps']} gives them: leave one out"
+        )
+    resolved = library.resolve(target, fields, option_by_field=option_by_field, root=asked.root, name=asked.name)
     folder = StudyFolder(asked.root, resolved.name)
-    study = library.with_images(resolved.study, folder, where.data_dir, lambda line: out.print(line, soft_wrap=True))
+    study = library.with_images(resolved.study, folder, options.data_dir, lambda line: out.print(line, soft_wrap=True))
     if "recipe.ghost_batches" not in fields:
-        study = _shared(study, where, out) if folder.study() is None else _as_begun(study, library.stored(folder))
+        study = _shared(study, options, out) if folder.study() is None else _as_begun(study, library.stored(folder))
     if asked.budget is not None:
-        study = _within_budget(folder, study, seconds(asked.budget), where, out)
+        study = _within_budget(folder, study, seconds(asked.budget), options, out)
     return folder, runner.grow(folder, study)
 
 
-def _shared(study: StudySpec, where: Options, out: Console) -> StudySpec:
+def _shared(study: StudySpec, options: Options, out: Console) -> StudySpec:
     """A new study for the processes that torchrun started: each normalizes its part of a batch, which the study says.
 
     One that has ghost batches of its own keeps them.
     """
     count = here().count
     normalizes = any(run.norm == "batch" for run in grid.runs(study))
-    if count == 1 or where.sync_batch_norm or study.recipe.ghost_batches > 1 or not normalizes:
+    if count == 1 or options.sync_batch_norm or study.recipe.ghost_batches > 1 or not normalizes:
         return study
     shared = library.override(study, {"recipe.ghost_batches": count}, {"recipe.ghost_batches": f"{count} processes"})
     out.print(f"recipe.ghost_batches = {count}: each of {count} processes normalizes its part of a batch by itself")
@@ -57,7 +61,7 @@ def _as_begun(study: StudySpec, kept: StudySpec) -> StudySpec:
     return library.override(study, {field: kept.recipe.ghost_batches}, {field: "the study on disk"})
 
 
-def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: Options, out: Console) -> StudySpec:
+def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, options: Options, out: Console) -> StudySpec:
     """The study with the steps that fit; one that is on disk keeps its own."""
     from degradation.launchers import runner
 
@@ -69,5 +73,5 @@ def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, where: 
         out.print(f"--budget is set aside: {folder.name} is on disk with {steps:,} steps and keeps them")
     else:
         out.print("timing a few steps to choose how many fit the budget ...")
-        steps = runner.time_costs(study, where).steps_within(study, budget)
+        steps = runner.time_costs(study, options).steps_within(study, budget)
     return library.override(study, {"recipe.steps": steps}, {"recipe.steps": f"--budget ({steps} steps)"})

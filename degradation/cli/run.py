@@ -24,21 +24,21 @@ def run(
     """Train what is pending of a study, then draw its figures. Run again, it continues."""
     from degradation.cli.console import console, say_plan
     from degradation.cli.json_output import outcome_document, print_json
-    from degradation.cli.resolve import settle
+    from degradation.cli.resolve import resolve_study
     from degradation.cli.train import draw_all, say_summary, train
-    from degradation.study.snapshot import Survey
-    from degradation.study.status import final_errors, standings
+    from degradation.study.snapshot import StudySnapshot
+    from degradation.study.status import final_errors, run_statuses
     from degradation.training.coordinator import leading
 
     out = console(stderr=as_json)
-    where, formats = machine.checked(asked.folder), formats_of(format)
+    machine_options, formats = machine.checked(asked.folder), formats_of(format)
     with leading() as leads:
         if not leads:
             return DONE
-        place, study = settle(target, asked, where, out)
-        folder = Survey(place)  # every file is read against its hash once, whoever asks for it
-        say_plan(out, folder.name, study, standings(folder, study))
-        outcome = train(folder, study, where, out, ask=not yes)
+        place, study = resolve_study(target, asked, machine_options, out)
+        folder = StudySnapshot(place)  # every file is read against its hash once, whoever asks for it
+        say_plan(out, folder.name, study, run_statuses(folder, study))
+        outcome = train(folder, study, machine_options, out, ask=not yes)
     folder.look_again()
     drawn = {} if no_figures else draw_all(folder, formats, out)
     errors = final_errors(folder, study)

@@ -12,8 +12,8 @@ from degradation.store import StudyFolder
 from degradation.study import library
 
 if TYPE_CHECKING:
-    from degradation.study.snapshot import Survey
-    from degradation.study.status import Standing
+    from degradation.study.snapshot import StudySnapshot
+    from degradation.study.status import RunStatus
 
 UNPROTECTED = (
     "{count} done runs ({first} first) have a done.json of an earlier version, without a digest of its own: "
@@ -41,13 +41,13 @@ def _status_of_all(root: str, as_json: bool) -> int:
     """What is done of each study; one that cannot be read does not hide the others."""
     from degradation.cli.console import console, say_error, studies_table
     from degradation.cli.json_output import print_json, studies_document
-    from degradation.study.status import standings
+    from degradation.study.status import run_statuses
 
     rows, damaged = [], dict[str, str]()
     for name in library.on_disk(root):
         folder = StudyFolder(root, name)
         try:
-            rows.append((name, standings(folder, library.stored(folder))))
+            rows.append((name, run_statuses(folder, library.stored(folder))))
         except UserError as error:
             damaged[name] = str(error)
     if as_json:
@@ -65,14 +65,14 @@ def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
     from degradation.cli.console import console, say_error, say_status
     from degradation.cli.json_output import print_json, status_document
     from degradation.experiments import REGISTRY
-    from degradation.study.snapshot import Survey, damaged_experiments
+    from degradation.study.snapshot import StudySnapshot, damaged_experiments
     from degradation.study.status import last_rows, strays
 
-    study, survey = library.stored(folder), Survey(folder)
-    rows = last_rows(survey, study, verify=verify)
-    experiments = damaged_experiments(survey, REGISTRY) if verify else {}
-    unprotected = _without_digest(survey, rows) if verify else []
-    others = strays(survey, [standing for standing, _ in rows])
+    study, snapshot = library.stored(folder), StudySnapshot(folder)
+    rows = last_rows(snapshot, study, verify=verify)
+    experiments = damaged_experiments(snapshot, REGISTRY) if verify else {}
+    unprotected = _without_digest(snapshot, rows) if verify else []
+    others = strays(snapshot, [run_status for run_status, _ in rows])
     if as_json:
         checked = {"damaged_experiments": experiments, "without_digest": unprotected}
         print_json(status_document(folder, study, rows) | {"strays": others} | (checked if verify else {}))
@@ -82,12 +82,12 @@ def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
             console().print(UNPROTECTED.format(count=len(unprotected), first=unprotected[0]), soft_wrap=True)
         for why in (*others.values(), *experiments.values()):
             say_error(why)
-    damaged = experiments or others or any(standing.state == "damaged" for standing, _ in rows)
+    damaged = experiments or others or any(run_status.state == "damaged" for run_status, _ in rows)
     return RUN_FAILED if verify and damaged else DONE
 
 
-def _without_digest(survey: "Survey", rows: "Sequence[tuple[Standing, Any]]") -> list[str]:
+def _without_digest(snapshot: "StudySnapshot", rows: "Sequence[tuple[RunStatus, Any]]") -> list[str]:
     """The done runs whose done.json an earlier version wrote, without a digest of itself."""
     from degradation.study.status import ENDED
 
-    return [s.run_id for s, _ in rows if s.state in ENDED and not survey.has_digest(s.run_id)]
+    return [s.run_id for s, _ in rows if s.state in ENDED and not snapshot.has_digest(s.run_id)]

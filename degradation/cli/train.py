@@ -20,12 +20,12 @@ from degradation.spec import StudySpec, grid
 from degradation.store import StudyFolder, as_place
 from degradation.study.library import ROOT
 from degradation.study.pairs import matches, sentence
-from degradation.study.status import FinalError, standings
+from degradation.study.status import FinalError, run_statuses
 
 ASK_SECONDS = 2 * 3600
 
 
-def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *, ask: bool) -> Outcome:
+def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console, *, ask: bool) -> Outcome:
     """Say how long it takes, ask above two hours on a terminal, and train what is pending.
 
     Raises typer.Abort where the answer is no, Interrupted after a signal.
@@ -36,27 +36,27 @@ def train(folder: StudyFolder, study: StudySpec, where: Options, out: Console, *
         if folder.study() is None:  # deleted, as is advised of a damaged one
             folder.write_study(study.model_dump(mode="json"))
         return _outcome_on_disk(folder, study)
-    with runner.ready(where) as there:
+    with runner.ready(options) as there:
         if there:
             out.print(there, soft_wrap=True)
         out.print("timing a few steps ...")
-        seconds = runner.time_costs(study, where).seconds(todo)
+        seconds = runner.time_costs(study, options).seconds(todo)
         out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
         at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
         if ask and seconds > ASK_SECONDS and at_terminal:
             typer.confirm("Start?", default=True, abort=True, err=out.stderr)
         arms = {run.run_id: arm for run, arm in grid.arms(study).items()}
         with watching(out, {run.run_id: run for run in todo}, arms) as report:
-            return runner.carry_out(folder, study, where, report)
+            return runner.execute_study(folder, study, options, report)
 
 
 def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
     """The outcome of a study of which nothing is pending, each run but its weights read against its hashes."""
-    found = standings(folder, study, verify=True)
+    found = run_statuses(folder, study, verify=True)
     return Outcome(
-        finished=tuple(standing.run_id for standing in found if standing.state == "done"),
-        diverged=tuple(standing.run_id for standing in found if standing.state == "diverged"),
-        failed={standing.run_id: standing.note for standing in found if standing.state == "damaged"},
+        finished=tuple(run_status.run_id for run_status in found if run_status.state == "done"),
+        diverged=tuple(run_status.run_id for run_status in found if run_status.state == "diverged"),
+        failed={run_status.run_id: run_status.note for run_status in found if run_status.state == "damaged"},
     )
 
 

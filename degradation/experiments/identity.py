@@ -50,7 +50,7 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     network = subject.network()
     every = network.layout.blocks
     inputs = dict(zip([block.name for block in every], [FIRST, *(block.name for block in every)], strict=False))
-    watches = [Watch(block, inputs[block.name]) for block in every if f"stage-{block.stage}" == part]
+    watches = [BlockComparison(block, inputs[block.name]) for block in every if f"stage-{block.stage}" == part]
     names = {name for watch in watches for name in watch.names}
     kept: dict[str, list[Tensor]] = {name: [] for watch in watches for name in (watch.source, watch.block.name)}
     for images, _ in subject.batches("test", min(settings.examples, MOST_EXAMPLES)):
@@ -65,7 +65,7 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     return pd.DataFrame([watch.row(grams) for watch in watches])
 
 
-class Watch:
+class BlockComparison:
     """One block's sums over batches: squares of what its numbers compare, and the cosine of each example."""
 
     def __init__(self, block: Block, source: str) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from degradation.training.evaluation import loss_and_wrong
-from degradation.training.step import statistics_of
+from degradation.training.step import use_statistics
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 """Images (N, 3, H, W; normalized) and labels (N), as they are used: nothing is drawn."""
@@ -38,7 +38,7 @@ class Objective:
     def loss_and_error(self) -> tuple[float, float]:
         """Mean loss (nats) and error (a fraction 0..1)."""
         loss, wrong = 0.0, 0
-        with statistics_of(self.network, self.statistics):
+        with use_statistics(self.network, self.statistics):
             for images, labels in self.batches:
                 summed, mistakes = loss_and_wrong(self.network(images), labels)
                 loss, wrong = loss + float(summed), wrong + int(mistakes)
@@ -51,7 +51,7 @@ class Objective:
         """
         total = torch.zeros_like(vector)
         parts = self._like_weights(vector)
-        with statistics_of(self.network, self.statistics), torch.enable_grad():
+        with use_statistics(self.network, self.statistics), torch.enable_grad():
             for images, labels in self.batches:
                 total += self._product(images, labels, parts)
         return total / self.examples

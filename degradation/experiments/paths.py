@@ -19,7 +19,7 @@ from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.networks.layout import Block, Layout
 from degradation.probes import Taps
-from degradation.training.step import statistics_of
+from degradation.training.step import use_statistics
 
 EXAMPLES = 64  # a path's gradient is that of one batch, and every path goes back through it
 PATHS_PER_DRAW = 5
@@ -52,7 +52,7 @@ class Unravelled:
         names = [block.branch for block in self.blocks] + [block.name for block in self.blocks] + shortcuts
         if len(shortcuts) != len(self.blocks):
             raise ValueError("a network without shortcuts has one path")
-        with statistics_of(network, statistics), Taps(network, names) as taps, torch.enable_grad():
+        with use_statistics(network, statistics), Taps(network, names) as taps, torch.enable_grad():
             loss = F.cross_entropy(network(self.images), labels)
         self.outputs = taps.outputs
         self._end = self._grad(loss, self.outputs[self.blocks[-1].name], None)

@@ -19,7 +19,7 @@ from degradation.networks.weight_files import Weights
 from degradation.probes import GRADIENTS, RESPONSES, Measurement, Readings, Taps
 from degradation.runtime.environment import Environment
 from degradation.training.evaluation import EvalSplit, Evaluator
-from degradation.training.step import STATISTICS, forward, statistics_of
+from degradation.training.step import STATISTICS, forward, use_statistics
 
 Channels = tuple[float, float, float]
 PROBES = (GRADIENTS, RESPONSES)
@@ -124,13 +124,13 @@ class Probing:
     @torch.inference_mode()
     def _not_finite(self, network: CifarNetwork, part: EvalSplit, statistics: str) -> int:
         """Of how many images an output is NaN or infinite."""
-        with statistics_of(network, statistics):
+        with use_statistics(network, statistics):
             outputs = (forward(network, images, self.environment) for images, _ in part.batches(part.examples))
             return sum(int((~logits.isfinite()).any(1).sum()) for logits in outputs)
 
     def _inside(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
         images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))
-        with statistics_of(network, statistics):
+        with use_statistics(network, statistics):
             numbers = _read(network, images, labels, self.environment)
         readings = Readings(PROBES, network.layout)
         readings.add(self.step, numbers)

@@ -17,7 +17,7 @@ from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, Options, choose_environment, provenance
-from degradation.runtime.progress import Phase, Progress, Report, silent
+from degradation.runtime.progress import Phase, Progress, ReportProgress, silent
 from degradation.runtime.signals import stop_requests
 from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, frame_file
 from degradation.study.results import Results
@@ -30,7 +30,7 @@ STOPPING = Progress(run_id="", phase="note", message="stopping: the part that is
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ExperimentOutcome:
     """What became of one experiment: ids of runs done, and for each left out or failed the line that says why."""
 
     name: str
@@ -40,7 +40,7 @@ class Outcome:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def settled(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = False) -> Settings:
+def resolve_settings(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = False) -> Settings:
     """The settings of an experiment: those given, over those that it was begun with, over the defaults.
 
     Raises UserError where one given differs from what runs on disk were measured with, unless ``anew``.
@@ -64,16 +64,16 @@ def prepare(
     given: Mapping[str, int] | None = None,
     anew: bool = False,
     among: Collection[str] | None = None,
-) -> "Work":
+) -> "ExperimentTask":
     """The experiment on every finished run of the study or on those ``among`` ids, in fp32 whatever they had.
 
     Raises UserError for settings that differ from those on disk, and where the device is not there.
     """
     place, results = folder.experiment(name), Results(folder)
     _check_reach(results)
-    return Work(
+    return ExperimentTask(
         experiment=named(name),
-        settings=settled(place, given or {}, anew=anew),
+        settings=resolve_settings(place, given or {}, anew=anew),
         results=results,
         among=tuple(run_id for run_id in results.run_ids if among is None or run_id in among),
         place=place,
@@ -92,7 +92,7 @@ def _check_reach(results: Results) -> None:
         )
 
 
-def carry_out(work: "Work", report: Report = silent) -> Outcome:
+def run_experiment(work: "ExperimentTask", report: ReportProgress = silent) -> ExperimentOutcome:
     """Measure every run that is not measured yet. Done parts are kept: a later call continues.
 
     Raises Interrupted after SIGINT or SIGTERM.
@@ -106,11 +106,13 @@ def carry_out(work: "Work", report: Report = silent) -> Outcome:
             if stop.status:
                 raise Interrupted(stop.status)
     done = tuple(run_id for run_id in work.fit if run_id not in failed and work.is_done(run_id))
-    return Outcome(name=work.experiment.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed)
+    return ExperimentOutcome(
+        name=work.experiment.name, settings=work.settings, done=done, left_out=work.left_out, failed=failed
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ExperimentTask:
     """One experiment under way: what all of its runs share."""
 
     experiment: Experiment
@@ -159,7 +161,7 @@ class Work:
         """Whether the run was measured, and as asked."""
         return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
 
-    def attempt(self, run_id: str, report: Report, stop: ShouldStop) -> str:
+    def attempt(self, run_id: str, report: ReportProgress, stop: ShouldStop) -> str:
         """Measure a run until ``stop``, before any part; the line that says why it failed, empty where it did not."""
         try:
             with self.place.lock(run_id) as held:
@@ -173,7 +175,7 @@ class Work:
             return str(error)
         return ""
 
-    def _measure(self, run_id: str, report: Report, stop: ShouldStop) -> None:
+    def _measure(self, run_id: str, report: ReportProgress, stop: ShouldStop) -> None:
         if not self._is_begun(run_id):
             self.place.discard(run_id)
             self.place.write_spec(run_id, self.asked(run_id))
@@ -244,7 +246,7 @@ class Work:
         return data
 
     def _tell(
-        self, report: Report, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
+        self, report: ReportProgress, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
     ) -> None:
         report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], unit="part", message=message))
 

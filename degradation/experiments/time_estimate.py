@@ -4,18 +4,18 @@ import time
 from collections.abc import Sequence
 
 from degradation.errors import Interrupted
-from degradation.experiments.run import Work
+from degradation.experiments.run import ExperimentTask
 from degradation.runtime.progress import Progress
 from degradation.runtime.signals import StopRequest, stop_requests
 from degradation.spec import grid
 from degradation.training.cost import line_through
 
 
-def foreseen(work: Work) -> float | None:
+def estimate_remaining(work: ExperimentTask) -> float | None:
     """Measure one part of each of two runs, and tell from them how long the rest will take, in seconds.
 
-    None where nothing is left, or where a part could not be timed: `carry_out` then says why. Raises Interrupted after
-    SIGINT or SIGTERM.
+    None where nothing is left, or where a part could not be timed: `run_experiment` then reports why.
+    Raises Interrupted after SIGINT or SIGTERM.
     """
     left = {run_id: work.left(run_id) for run_id in work.todo}
     if not left:
@@ -35,23 +35,23 @@ def foreseen(work: Work) -> float | None:
     return sum(line(specs[run_id]) * _weight(work, work.left(run_id)) for run_id in left)
 
 
-def _multiply_adds(work: Work, run_id: str) -> int:
+def _multiply_adds(work: ExperimentTask, run_id: str) -> int:
     return grid.multiply_adds_of(work.results.specs[run_id])
 
 
-def _weight(work: Work, parts: Sequence[str]) -> float:
+def _weight(work: ExperimentTask, parts: Sequence[str]) -> float:
     return sum(work.experiment.weight(work.settings, part) for part in parts)
 
 
-def _timed(work: Work, run_id: str, left: Sequence[str], stop: StopRequest) -> float | None:
+def _timed(work: ExperimentTask, run_id: str, left: Sequence[str], stop: StopRequest) -> float | None:
     """Seconds of the first part that is left, for each unit of its weight; None where it was not measured."""
-    clock = _Clock(stop)
+    clock = PartTimer(stop)
     work.attempt(run_id, clock, clock.enough)
     taken = clock.seconds
     return None if taken is None else taken / _weight(work, left[:1])
 
 
-class _Clock:
+class PartTimer:
     """A report that notes when a run was begun and when its first part was done, and then asks it to stop."""
 
     def __init__(self, stop: StopRequest) -> None:

@@ -30,7 +30,7 @@ class Subject:
 
     def network(self) -> CifarNetwork:
         """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
-        network = networks.cifar_for_run(self.run, drawn=False)
+        network = networks.cifar_for_run(self.run, init_weights=False)
         network.load_state_dict(dict(self.weights))
         return self._placed(network)
 

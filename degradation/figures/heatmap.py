@@ -22,7 +22,7 @@ DECADES = 6  # a logarithmic colour scale reaches no further below its largest v
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantity:
+class HeatmapSpec:
     """What the cells show, and the words for it."""
 
     figure: str
@@ -38,7 +38,7 @@ class Quantity:
     notes: tuple[str, ...] = ()
 
 
-def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+def heatmap_data(frame: pd.DataFrame, quantity: HeatmapSpec) -> pd.DataFrame:
     """SERIES, step, layer -> mean, low, high over seeds, and the cell (a logarithm is missing at zero)."""
     chosen = prefer(frame, "batch") if "statistics" in frame else frame
     data = over_seeds(chosen, quantity.column, ["step", "layer"])
@@ -46,7 +46,7 @@ def heatmap_data(frame: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
     return data.assign(cell=np.log10(positive) if quantity.logarithmic else data["mean"])
 
 
-def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]:
+def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFrame]:
     """The figure of one quantity and its data. Raises UserError where the study did not record its frame."""
     frame = measured(results, quantity.frame, quantity.figure)
     data = heatmap_data(frame, quantity)
@@ -78,7 +78,7 @@ def heatmap(results: Results, quantity: Quantity) -> tuple[Figure, pd.DataFrame]
     return figure, data
 
 
-def _scales(results: Results, quantity: Quantity, cells: dict[Series, pd.DataFrame]) -> dict[str, ScalarMappable]:
+def _scales(results: Results, quantity: HeatmapSpec, cells: dict[Series, pd.DataFrame]) -> dict[str, ScalarMappable]:
     """The colour scale of each arm: one for all, or one for each where the arms differ in their norm.
 
     Responses that are not normalized are of another size: one scale for both would show neither's.
@@ -118,7 +118,7 @@ def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
     return wide.reindex(columns=[int(step) for step in sorted(data.loc[data["arm"] == key.arm, "step"].unique())])
 
 
-def _colours(quantity: Quantity, cells: Sequence[pd.DataFrame]) -> ScalarMappable:
+def _colours(quantity: HeatmapSpec, cells: Sequence[pd.DataFrame]) -> ScalarMappable:
     """The colour scale of some panels: from the smallest to the largest cell, logarithms over six decades at most."""
     values = np.concatenate([cell.to_numpy().ravel() for cell in cells])
     known = values[~np.isnan(values)]
@@ -155,7 +155,7 @@ def _step_ticks(axes: Axes, steps: list[int]) -> None:
     axes.set_xticks(columns, [style.step_label(steps[column]) for column in columns])
 
 
-def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]) -> list[str]:
+def _notes(results: Results, quantity: HeatmapSpec, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]) -> list[str]:
     counts = data.loc[data["status"] == "finished", "seeds"]
     seeds = f"mean of {int(counts.max())} seeds" if len(counts) and counts.max() > 1 else "one seed"
     blank = any(cell.isna().any(axis=None) for cell in cells.values())
@@ -168,7 +168,7 @@ def _notes(results: Results, quantity: Quantity, data: pd.DataFrame, cells: dict
     ]
 
 
-GRADIENTS = Quantity(
+GRADIENTS = HeatmapSpec(
     figure="gradients-heatmap",
     frame="gradients",
     column="weight_grad_norm",
@@ -186,7 +186,7 @@ def gradients_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
     return heatmap(results, GRADIENTS)
 
 
-RESPONSES = Quantity(
+RESPONSES = HeatmapSpec(
     figure="responses-heatmap",
     frame="responses",
     column="std",

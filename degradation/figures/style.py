@@ -166,7 +166,7 @@ def band(axes: Axes, rows: "pd.DataFrame", x: str, colour: str) -> None:
         axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
 
 
-def apart(wanted: Sequence[float], gap: float) -> list[float]:
+def spread_positions(wanted: Sequence[float], gap: float) -> list[float]:
     """Positions in 0..1 at least ``gap`` apart, in the order of those wanted, moved as little as possible.
 
     Pools neighbours that would overlap and centres each pool (isotonic regression).
@@ -189,7 +189,7 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float
     ``inches`` is the axes' height. The limits of the y axis must be set before.
     """
     fractions = [float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]) for y, _, _ in ends]
-    places = apart([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
+    places = spread_positions([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
     for fraction, place, (_, text, colour) in zip(fractions, places, ends, strict=True):
         axes.annotate(
             text,

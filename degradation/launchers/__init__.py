@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Report
+from degradation.runtime.progress import ReportProgress
 from degradation.spec import RunSpec, StudySpec
 
 if TYPE_CHECKING:
-    from degradation.launchers.attempts import ShouldStop, Work
+    from degradation.launchers.attempts import LaunchContext, ShouldStop
     from degradation.training.cost import Costs
 
 
@@ -19,16 +19,18 @@ class Launcher(Protocol):
     def ready(self, options: Options) -> AbstractContextManager[str]:
         """Hold what the runs are carried out with; a sentence that says what it is, empty for this machine."""
 
-    def settled(self, options: Options, runs: int) -> Options:
+    def resolve_options(self, options: Options, runs: int) -> Options:
         """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
 
-    def check(self, work: "Work", study: StudySpec) -> None:
+    def check(self, work: "LaunchContext", study: StudySpec) -> None:
         """Raise UserError where data or device are not there, before any training."""
 
     def time_costs(self, study: StudySpec, options: Options) -> "Costs":
         """Time real steps where the runs will be carried out."""
 
-    def launch(self, work: "Work", runs: Sequence[RunSpec], report: Report, stop: "ShouldStop") -> dict[str, str]:
+    def launch(
+        self, work: "LaunchContext", runs: Sequence[RunSpec], report: ReportProgress, stop: "ShouldStop"
+    ) -> dict[str, str]:
         """Carry out the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
 
 

@@ -11,7 +11,7 @@ from degradation.errors import ProcessGroupLost, UserError
 from degradation.launchers.worker_log import Listen, Transcript, indented, overheard
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, choose_environment
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec
 from degradation.store import StudyFolder, Url
 from degradation.study import run_logs
@@ -23,7 +23,7 @@ ENDED: tuple[Literal["finished", "diverged"], ...] = ("finished", "diverged")
 BY_ANOTHER = "trained by another process"
 
 ShouldStop = Callable[[], bool]
-Execute = Callable[[RunSpec, StudyFolder, Options, Report, ShouldStop], Ending]
+Execute = Callable[[RunSpec, StudyFolder, Options, ReportProgress, ShouldStop], Ending]
 Cause = Literal["", "use", "memory", "error", "died"]
 
 
@@ -40,7 +40,9 @@ class Attempt:
     """Ray's id of the node that it was made on."""
 
 
-def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Report, stop: ShouldStop) -> Ending:
+def execute_run(
+    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+) -> Ending:
     """Execute a run with what this machine has of what the options ask for."""
     environment = choose_environment(options, run.precision, options.jobs or 1)
     return execute(
@@ -49,20 +51,20 @@ def carry_out(run: RunSpec, folder: StudyFolder, options: Options, report: Repor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class LaunchContext:
     """What every run of one launch shares; small enough to be sent to a process on any machine."""
 
     root: str
     """Of all studies: a path or a URL."""
     study: str
     options: Options
-    execute: Execute = carry_out
+    execute: Execute = execute_run
 
     @property
     def folder(self) -> StudyFolder:
         return StudyFolder(self.root, self.study)
 
-    def attempt(self, run: RunSpec, report: Report, stop: ShouldStop, listen: Listen = overheard) -> Attempt:
+    def attempt(self, run: RunSpec, report: ReportProgress, stop: ShouldStop, listen: Listen = overheard) -> Attempt:
         """Execute one run and keep what was said of it, with what ``listen`` hears of the process meanwhile."""
         try:
             folder = self.folder
@@ -84,7 +86,7 @@ class Work:
             raise ProcessGroupLost(f"{run.run_id} failed: {found.why}", own=True)
         return found
 
-    def _tried(self, run: RunSpec, folder: StudyFolder, report: Report, stop: ShouldStop) -> Attempt:
+    def _tried(self, run: RunSpec, folder: StudyFolder, report: ReportProgress, stop: ShouldStop) -> Attempt:
         try:
             return Attempt(ending=self.execute(run, folder, self.options, report, stop))
         except ProcessGroupLost:
@@ -116,7 +118,7 @@ def _out_of_device_memory(error: Exception) -> bool:
 class RetryTracker:
     """Which runs failed and why, which another process holds, how often each was tried."""
 
-    def __init__(self, folder: StudyFolder, report: Report, retries: int = 0) -> None:
+    def __init__(self, folder: StudyFolder, report: ReportProgress, retries: int = 0) -> None:
         self.folder, self.report, self.retries = folder, report, retries
         self.failed: dict[str, str] = {}
         self._tried: dict[str, list[str]] = {}

@@ -10,10 +10,10 @@ from multiprocessing.connection import Connection, wait
 
 from degradation.data import load_images
 from degradation.errors import UserError
-from degradation.launchers.attempts import HELD_SECONDS, Attempt, RetryTracker, ShouldStop, Work
+from degradation.launchers.attempts import HELD_SECONDS, Attempt, LaunchContext, RetryTracker, ShouldStop
 from degradation.launchers.worker_log import captured, last_words
 from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.runtime.signals import pass_over_interrupts, release_signals, signals_held, stop_requests
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import time_costs
@@ -26,19 +26,19 @@ def ready(options: Options) -> AbstractContextManager[str]:
     return nullcontext("")
 
 
-def settled(options: Options, runs: int) -> Options:
+def resolve_options(options: Options, runs: int) -> Options:
     """As many runs at a time as the machine takes, which share its cores."""
     jobs = choose_jobs(options, runs)
     return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
 
 
-def check(work: Work, study: StudySpec) -> None:
+def check(work: LaunchContext, study: StudySpec) -> None:
     """Raise UserError where data or device are not on this machine."""
     load_images(study.dataset, work.options.data_dir)
     choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
-def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop) -> dict[str, str]:
+def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
     """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
     todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     if jobs > 1 and not work.folder.store.shared:
@@ -55,7 +55,7 @@ def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop
 class WorkerPool:
     """Carries out runs in this process or in workers of it."""
 
-    def __init__(self, work: Work, report: Report, stop: ShouldStop) -> None:
+    def __init__(self, work: LaunchContext, report: ReportProgress, stop: ShouldStop) -> None:
         self.work, self.stop = work, stop
         self.books = RetryTracker(work.folder, report)
 
@@ -104,7 +104,7 @@ class WorkerPool:
 class Worker:
     """A process that executes one run after the other; a dead one is replaced when it is next needed."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: LaunchContext) -> None:
         self.work = work
         self.run: RunSpec | None = None
         self._start()
@@ -158,7 +158,7 @@ class Worker:
             self.process.kill()
 
 
-def work_loop(connection: Connection, work: Work) -> None:
+def work_loop(connection: Connection, work: LaunchContext) -> None:
     """The life of a worker process: receive a run, execute it, say how it ended; until it is stopped or alone."""
     orphaned = False
 
@@ -180,4 +180,4 @@ def work_loop(connection: Connection, work: Work) -> None:
             say(work.attempt(run, say, lambda: orphaned or stop(), captured))
 
 
-__all__ = ["check", "launch", "ready", "settled", "time_costs"]
+__all__ = ["check", "launch", "ready", "resolve_options", "time_costs"]

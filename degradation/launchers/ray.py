@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from degradation.errors import UserError
-from degradation.launchers.attempts import ShouldStop, Work
+from degradation.launchers.attempts import LaunchContext, ShouldStop
 from degradation.launchers.ray_cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, cores
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import Costs
 
@@ -52,12 +52,12 @@ def _sentence(options: Options, share: Share) -> str:
     return f"Ray {where}: nodes {len(there)}, GPUs {gpus:g}, cores {cpus:g}{waits}"
 
 
-def settled(options: Options, runs: int) -> Options:
+def resolve_options(options: Options, runs: int) -> Options:
     """One thread a run unless it is asked for or the study has begun with more; as many at a time as fit."""
     return replace(options, threads=options.threads or 1)
 
 
-def check(work: Work, study: StudySpec) -> None:
+def check(work: LaunchContext, study: StudySpec) -> None:
     """Raise UserError, which names the node, where one that may be given runs has another version, root or data.
 
     A node that joins later says so itself, of the first run that it is given.
@@ -84,7 +84,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     with ready(options):
         placed, share = _placed(options, runs)
         _fits(share, placed)
-        timing = ray.remote(ray_tasks.time_costs).options(**share.asked())
+        timing = ray.remote(ray_tasks.time_costs_on_node).options(**share.asked())
         packed = ray_tasks.packed(study, replace(placed, jobs=1))
         found: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
@@ -93,7 +93,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
 
 def _placed(options: Options, runs: int) -> tuple[Options, Share]:
     """The options as a node takes them, and the share of each run: a task is given CUDA or cores, and uses those."""
-    options = settled(options, runs)
+    options = resolve_options(options, runs)
     share = share_of(options, resources(), runs)
     options = replace(options, device="cuda" if share.gpus else "cpu", address=address_of(options) or None)
     return replace(options, data_dir=_absolute(options.data_dir)), share
@@ -103,7 +103,7 @@ def _absolute(folder: Path | None) -> Path | None:
     return None if folder is None else folder.expanduser().absolute()
 
 
-def _from_anywhere(work: Work, options: Options) -> Work:
+def _from_anywhere(work: LaunchContext, options: Options) -> LaunchContext:
     """The work with its root as every node names it."""
     root = work.root if "://" in work.root else str(Path(work.root).absolute())
     return replace(work, root=root, options=options)
@@ -132,7 +132,7 @@ def _fits(share: Share, options: Options) -> None:
     )
 
 
-def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop) -> dict[str, str]:
+def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
     """Carry out the runs on the cluster; returns the failed ones with their line.
 
     Ends early, with checkpoints, once ``stop()``. Raises UserError where a node cannot take part at all: another
@@ -145,11 +145,11 @@ def launch(work: Work, runs: Sequence[RunSpec], report: Report, stop: ShouldStop
         _fits(share, options)
         _say_what_is_shared(work.root, share, report)
         dispatch = Dispatch(_from_anywhere(work, options), share, report, stop)
-        dispatch.carry_out(runs)
+        dispatch.run_all(runs)
     return dispatch.books.failed
 
 
-def _say_what_is_shared(root: str, share: Share, report: Report) -> None:
+def _say_what_is_shared(root: str, share: Share, report: ReportProgress) -> None:
     hosts = {node["NodeManagerHostname"] for node in alive()}
     if len(hosts) > 1 and "://" not in root:
         message = f"{len(hosts)} hosts write to {root}: it must be the same folder on each (NFS)"
@@ -159,4 +159,4 @@ def _say_what_is_shared(root: str, share: Share, report: Report) -> None:
     report(Progress(run_id="", phase="note", message=message))
 
 
-__all__ = ["check", "launch", "ready", "settled", "time_costs"]
+__all__ = ["check", "launch", "ready", "resolve_options", "time_costs"]

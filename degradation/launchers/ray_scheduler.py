@@ -13,12 +13,12 @@ from ray.exceptions import GetTimeoutError, LocalRayletDiedError, RayError, RayT
 
 from degradation.errors import UserError
 from degradation.launchers import ray_tasks
-from degradation.launchers.attempts import Attempt, RetryTracker, ShouldStop, Work
+from degradation.launchers.attempts import Attempt, LaunchContext, RetryTracker, ShouldStop
 from degradation.launchers.board import Board
 from degradation.launchers.ray_cluster import ClusterError, Head, alive, on_node, resources, task
 from degradation.launchers.ray_resources import Share
 from degradation.launchers.worker_log import last_words
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, grid
 from degradation.study import run_logs
 
@@ -59,7 +59,7 @@ class Flight:
 class Dispatch:
     """Keeps the cluster busy with the longest runs that wait, and the books."""
 
-    def __init__(self, work: Work, share: Share, report: Report, stop: ShouldStop) -> None:
+    def __init__(self, work: LaunchContext, share: Share, report: ReportProgress, stop: ShouldStop) -> None:
         self.work, self.share, self.stop = work, share, stop
         self.books = RetryTracker(work.folder, report, RETRIES)
         self.todo: list[Waiting] = []
@@ -70,9 +70,9 @@ class Dispatch:
         here = on_node(ray.get_runtime_context().get_node_id())
         self.board: Any = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
         self._asked: Any = None  # for the messages, and not answered yet
-        self._task = task(ray_tasks.carry_out, share)
+        self._task = task(ray_tasks.attempt_run, share)
 
-    def carry_out(self, runs: Sequence[RunSpec]) -> None:
+    def run_all(self, runs: Sequence[RunSpec]) -> None:
         """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint.
 
         Raises ClusterError where the cluster is no more, or a node cannot take part; what has begun has its checkpoint.

@@ -12,7 +12,7 @@ import ray
 from degradation._version import __version__
 from degradation.errors import UserError
 from degradation.launchers import local
-from degradation.launchers.attempts import Attempt, Work
+from degradation.launchers.attempts import Attempt, LaunchContext
 from degradation.launchers.ray_cluster import ClusterError
 from degradation.launchers.worker_log import captured
 from degradation.runtime.environment import Options
@@ -40,14 +40,14 @@ def _unpacked(version: str, payload: bytes) -> Any:
     return pickle.loads(payload)
 
 
-def carry_out(version: str, payload: bytes, board: Any) -> Attempt:
+def attempt_run(version: str, payload: bytes, board: Any) -> Attempt:
     """One attempt at one run; it says how it goes to the board, and ends with a checkpoint when it is cancelled."""
     work, run = _unpacked(version, payload)
     with stop_requests() as stop:  # Ray cancels a task by what looks like SIGINT to it
         return _attempt(work, run, board, stop)
 
 
-def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
+def _attempt(work: LaunchContext, run: RunSpec, board: Any, stop: Any) -> Attempt:
     node = socket.gethostname()
 
     def say(progress: Progress) -> None:
@@ -67,7 +67,7 @@ def _attempt(work: Work, run: RunSpec, board: Any, stop: Any) -> Attempt:
     return replace(found, node=ray.get_runtime_context().get_node_id())
 
 
-def _see(work: Work) -> None:
+def _see(work: LaunchContext) -> None:
     """ClusterError where this node sees another root than the command, UserError where it cannot read it."""
     if work.folder.study() is None:
         raise ClusterError(
@@ -95,7 +95,7 @@ def check(version: str, payload: bytes) -> None:
         local.check(work, study)
 
 
-def time_costs(version: str, payload: bytes) -> cost.Costs:
+def time_costs_on_node(version: str, payload: bytes) -> cost.Costs:
     """What a step costs on this node."""
     study, options = _unpacked(version, payload)
     with _named(options):

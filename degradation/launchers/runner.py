@@ -12,14 +12,14 @@ from degradation.errors import Interrupted, UserError
 from degradation.launchers import launcher
 from degradation.runtime.distributed import check_shares, here
 from degradation.runtime.environment import Options, check_counts
-from degradation.runtime.progress import Progress, Report, silent
+from degradation.runtime.progress import Progress, ReportProgress, silent
 from degradation.runtime.signals import interruptible, stop_requests
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, refusal
 from degradation.store import StudyFolder, Url
 from degradation.study.library import check_name, stored, with_images
-from degradation.study.snapshot import Survey, damage, each, surveyed
-from degradation.study.status import known
+from degradation.study.snapshot import StudySnapshot, damage, each, take_snapshot
+from degradation.study.status import ids_by_spec
 from degradation.training.coordinator import leading
 from degradation.training.cost import Costs
 
@@ -83,9 +83,9 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
 
     A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
     """
-    survey = surveyed(folder)
-    done = {run for run, run_id in known(survey).items() if survey.is_done(run_id)}
-    return tuple(run for run in grid.runs(study) if run not in done and not survey.is_done(run.run_id))
+    snapshot = take_snapshot(folder)
+    done = {run for run, run_id in ids_by_spec(snapshot).items() if snapshot.is_done(run_id)}
+    return tuple(run for run in grid.runs(study) if run not in done and not snapshot.is_done(run.run_id))
 
 
 @contextmanager
@@ -104,26 +104,26 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
         return launcher(options).time_costs(study, options)
 
 
-def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: Report) -> Outcome:
+def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
     """Train every pending run of the study, several at a time where the options say so.
 
     Raises UserError before any training where data, device or disk are not there; Interrupted after SIGINT or
     SIGTERM, when every run in progress has its checkpoint.
     """
-    from degradation.launchers.attempts import Work  # torch comes in here, not with the reading half
+    from degradation.launchers.attempts import LaunchContext  # torch comes in here, not with the reading half
 
     check_counts(options)
     study = _keep_study(folder, study)
-    survey = surveyed(folder)
-    survey.sweep()
-    damaged = _damaged(survey)
-    todo = pending(survey, study)
+    snapshot = take_snapshot(folder)
+    snapshot.sweep()
+    damaged = _damaged(snapshot)
+    todo = pending(snapshot, study)
     failed: dict[str, str] = {}
     for run in todo:
         check_shares(run, here().count, options.sync_batch_norm)
     if todo:
-        options = _settled(survey, study, options)
-        work = Work(root=str(folder.store.root), study=folder.name, options=options)
+        options = _resolved_options(snapshot, study, options)
+        work = LaunchContext(root=str(folder.store.root), study=folder.name, options=options)
         chosen = launcher(options)
         with chosen.ready(options):
             chosen.check(work, study)  # what is missing or damaged is said before any training
@@ -131,18 +131,18 @@ def carry_out(folder: StudyFolder, study: StudySpec, options: Options, report: R
                 failed = chosen.launch(work, todo, report, stop)
                 if stop.status:
                     raise Interrupted(stop.status)
-        survey.look_again()
-    return _outcome(survey, study, damaged | failed)
+        snapshot.look_again()
+    return _outcome(snapshot, study, damaged | failed)
 
 
-def _settled(survey: Survey, study: StudySpec, options: Options) -> Options:
+def _resolved_options(snapshot: StudySnapshot, study: StudySpec, options: Options) -> Options:
     """The options with jobs and threads chosen by the whole study, not by what is left of it.
 
     Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
     """
-    facts = (survey.facts(run_id)["provenance"] for run_id in survey.ended() if run_id not in survey.damaged)
+    facts = (snapshot.facts(run_id)["provenance"] for run_id in snapshot.ended() if run_id not in snapshot.damaged)
     kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
-    return launcher(options).settled(replace(options, threads=options.threads or kept), len(grid.runs(study)))
+    return launcher(options).resolve_options(replace(options, threads=options.threads or kept), len(grid.runs(study)))
 
 
 def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
@@ -155,21 +155,21 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     return grown
 
 
-def _damaged(survey: Survey) -> dict[str, str]:
+def _damaged(snapshot: StudySnapshot) -> dict[str, str]:
     """Done runs with a file that is not what was written: they are named, and never written again.
 
     All but their weights is read, which are hashed where they are used: most of a study's bytes.
     """
-    notes = each(lambda run_id: damage(survey, run_id), survey.ended())
-    return {run_id: why for run_id, why in zip(survey.ended(), notes, strict=True) if why}
+    notes = each(lambda run_id: damage(snapshot, run_id), snapshot.ended())
+    return {run_id: why for run_id, why in zip(snapshot.ended(), notes, strict=True) if why}
 
 
-def _outcome(survey: Survey, study: StudySpec, failed: dict[str, str]) -> Outcome:
+def _outcome(snapshot: StudySnapshot, study: StudySpec, failed: dict[str, str]) -> Outcome:
     """How the runs of the study ended; what was written just now is not read again."""
-    found = known(survey)
+    found = ids_by_spec(snapshot)
     planned = (found.get(run) or run.run_id for run in grid.runs(study))
-    done = [run_id for run_id in planned if survey.is_done(run_id) and run_id not in failed]
-    status = {run_id: survey.done(run_id)["status"] for run_id in done}
+    done = [run_id for run_id in planned if snapshot.is_done(run_id) and run_id not in failed]
+    status = {run_id: snapshot.done(run_id)["status"] for run_id in done}
     return Outcome(
         finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
         diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),
@@ -183,7 +183,7 @@ def run(
     name: str,
     root: str | Path = "runs",
     options: Options | None = None,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
 ) -> "Results":
     """Train the runs of a study that are not done yet, and return its frames.
 
@@ -233,18 +233,18 @@ def run(
     check_name(name, "name")
     check_kind("root", root, (str, Path), "a path or a URL")
     check_kind("options", options, (Options, type(None)), "degradation.runtime.environment.Options(...)")
-    folder, options = Survey(StudyFolder(root, name)), options or Options(jobs=1)
+    folder, options = StudySnapshot(StudyFolder(root, name)), options or Options(jobs=1)
     with leading() as leads:
         outcome = Outcome()
         if leads:
             study = with_images(study, folder, options.data_dir)
-            outcome = carry_out(folder, study, options, report or _report_here(folder, study))
+            outcome = execute_study(folder, study, options, report or _report_here(folder, study))
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)
 
 
-def _report_here(folder: StudyFolder, study: StudySpec) -> Report:
+def _report_here(folder: StudyFolder, study: StudySpec) -> ReportProgress:
     """A bar in the cell of a notebook; silence elsewhere."""
     from degradation.runtime.notebook import NotebookProgress, in_notebook
 
@@ -253,4 +253,4 @@ def _report_here(folder: StudyFolder, study: StudySpec) -> Report:
     return NotebookProgress({run.run_id: run for run in pending(folder, grow(folder, study))})
 
 
-__all__ = ["Costs", "Outcome", "carry_out", "grow", "pending", "ready", "run", "time_costs"]
+__all__ = ["Costs", "Outcome", "execute_study", "grow", "pending", "ready", "run", "time_costs"]

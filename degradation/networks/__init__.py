@@ -162,11 +162,11 @@ def _known(what: str, given: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"the {what} is one of {', '.join(choices)}, not {given!r}")
 
 
-def cifar_for_run(run: RunSpec, *, drawn: bool = True) -> CifarNetwork:
+def cifar_for_run(run: RunSpec, *, init_weights: bool = True) -> CifarNetwork:
     """``for_run`` for what takes networks of the CIFAR family apart; UserError for a run of another family."""
     if run.family != "cifar":
         raise UserError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
-    return cast(CifarNetwork, for_run(run, drawn=drawn))
+    return cast(CifarNetwork, for_run(run, init_weights=init_weights))
 
 
 def _whole(what: str, given: Any, least: int | None = None) -> int:
@@ -189,9 +189,9 @@ def _generator_untouched() -> Iterator[None]:
         yield
 
 
-def for_run(run: RunSpec, *, drawn: bool = True) -> AnyNetwork:
-    """The network of a run, with its initial weights; not ``drawn``, with whatever weights, for a file to replace."""
-    seed, classes = run.seed if drawn else None, run.dataset.classes
+def for_run(run: RunSpec, *, init_weights: bool = True) -> AnyNetwork:
+    """The network of a run, with its initial weights, or with arbitrary ones where ``init_weights`` is False."""
+    seed, classes = run.seed if init_weights else None, run.dataset.classes
     kind, stride_on = (run.network, run.depth, run.shortcut), run.block.stride_on
     if run.family == "imagenet":
         return network(*kind, family="imagenet", seed=seed, stride_on=stride_on, classes=classes)

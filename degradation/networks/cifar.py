@@ -69,14 +69,14 @@ class CifarNetwork(nn.Module):
             if block.transform is not None:
                 block.transform.begin(seed, block.name)
 
-    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+    def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
         """Let dropout draw its masks by this tensor, which holds the number of the step wherever it is changed.
 
         ``row`` holds the place of the first image in the step's batch, where a forward sees a part of it only.
         """
         for block in self.blocks:
             if block.transform is not None:
-                block.transform.follow(step, row)
+                block.transform.bind_step_counter(step, row)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))

@@ -96,7 +96,7 @@ class ImageNetNetwork(nn.Module):
         """The blocks in forward order."""
         return (*self.layer1, *self.layer2, *self.layer3, *self.layer4)
 
-    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+    def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
         """Nothing of this family goes by the number of the step or by the place in its batch."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -239,7 +239,7 @@ def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:
     return weight if isinstance(weight, nn.Parameter) else None
 
 
-def statistics_of(module: nn.Module) -> str:
+def norm_statistics(module: nn.Module) -> str:
     """The statistics of a response: ``batch`` of a norm that uses those of the batch, ``running`` of one that does not.
 
     A module that is no such norm has the word of its mode, as in a study of networks without norms: ``batch`` in

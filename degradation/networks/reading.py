@@ -47,7 +47,7 @@ def network_of(weights: Weights, asked: Asked) -> Read:
     Raises UserError where there is no such network, where the file shows or says that it is of another, or where any
     tensor does not fit; nothing is built before.
     """
-    kind, depth, shortcut, built = _settled(weights, _checked(asked))
+    kind, depth, shortcut, built = _resolve_network(weights, _checked(asked))
     what = _words(kind, depth, shortcut)
     fields: Any = (kind, depth, shortcut)  # checked there
     try:
@@ -80,7 +80,7 @@ def _checked(asked: Asked) -> dict[str, Any]:
     return given
 
 
-def _settled(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
+def _resolve_network(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
     """Kind, depth and shortcut, and the other fields: of what is asked for, what the file says and what it shows."""
     seen = looks(weights.tensors)
     if reason := of_another_family(weights.tensors):

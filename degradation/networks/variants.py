@@ -20,7 +20,7 @@ class Transform(nn.Module):
     def begin(self, seed: int, name: str) -> None:
         """What is to be set once the weights of the block of that name are drawn from the seed."""
 
-    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+    def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
         """The tensors that hold the step of the training and the first image's row of its batch, on its device."""
 
 
@@ -72,7 +72,7 @@ class Dropout(Transform):
         """The key of the masks: 62 bits of the SHA-256 of seed and block."""
         self.number = int.from_bytes(hashlib.sha256(f"{seed}/{name}/dropout".encode()).digest()[:8], "little") >> 2
 
-    def follow(self, step: Tensor, row: Tensor | None = None) -> None:
+    def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
         self.step, self.key = step, torch.full_like(step, self.number)
         self.row = torch.zeros_like(step) if row is None else row
 

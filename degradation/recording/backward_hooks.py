@@ -71,7 +71,7 @@ class Backwards:
         self._hooked.clear()
 
     def look(self) -> None:
-        """Watch the weights that the network has now."""
+        """NonfiniteMonitor the weights that the network has now."""
         try:
             for weight in self._network.parameters():
                 self.add(weight)

@@ -11,7 +11,7 @@ from degradation.frames import schemas
 from degradation.networks.layout import Layout
 from degradation.probes import Probe, Readings
 from degradation.recording.diagnosis import Profile, profiles
-from degradation.recording.uses import Heard, Numbers
+from degradation.recording.uses import Numbers, StepStats
 
 LIMIT = 1000  # measured steps kept
 
@@ -26,9 +26,9 @@ class StepMeta:
     statistics: list[str]
     """Of each layer that has a response."""
     silent: Numbers
-    """(layers,), as in ``Heard``."""
+    """(layers,), as in ``StepStats``."""
     channels: Numbers
-    """(layers,), as in ``Heard``."""
+    """(layers,), as in ``StepStats``."""
 
 
 def thinned(asked: int, every: int) -> list[str]:
@@ -51,21 +51,21 @@ class StepBuffer:
         self._beside: dict[int, StepMeta] = {}
         self._idle: set[str] | None = None
 
-    def begin(self, step: int, examples: int, heard: Heard, idle: set[str], *, empty: bool) -> None:
+    def begin(self, step: int, examples: int, stats: StepStats, idle: set[str], *, empty: bool) -> None:
         """A measured step, whose numbers ``add`` completes, and the layers that took no part in it.
 
         ``empty``: it had no response with values, and one without.
         """
-        if heard.used.any():  # else the forward ran where nothing is heard
+        if stats.used.any():  # else the forward ran where nothing is heard
             self._idle = idle if self._idle is None else self._idle & idle
-        statistics = [str(word) for word in heard.statistics[self._answering]]
+        statistics = [str(word) for word in stats.statistics[self._answering]]
         self._beside[step] = StepMeta(
-            examples=examples, empty=empty, statistics=statistics, silent=heard.silent, channels=heard.channels
+            examples=examples, empty=empty, statistics=statistics, silent=stats.silent, channels=stats.channels
         )
 
-    def add(self, step: int, heard: Heard, every: int) -> int:
+    def add(self, step: int, stats: StepStats, every: int) -> int:
         """The numbers of a step that ``begin`` began; returns ``every``, doubled where the bound is reached."""
-        parts = {"gradients": heard.gradients, "responses": heard.responses[self._answering]}
+        parts = {"gradients": stats.gradients, "responses": stats.responses[self._answering]}
         flat = np.concatenate([parts[probe.frame].reshape(-1) for probe in self._probes])
         self._readings.add(step, torch.from_numpy(flat))
         if len(self._beside) < LIMIT:

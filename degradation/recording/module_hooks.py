@@ -17,8 +17,8 @@ from degradation.networks.layout import (
     is_transposed_linear,
     map_size,
     may_be_linear,
+    norm_statistics,
     normalized,
-    statistics_of,
 )
 from degradation.probes import RESPONSES, Measurement
 from degradation.recording.backward_hooks import current
@@ -26,7 +26,7 @@ from degradation.recording.copyable_hooks import Hook, Hooked
 from degradation.recording.following import module_at
 from degradation.recording.notes import Unread
 from degradation.recording.tensors import finite_of, first_tensor, plain, real, size_of, when_answered
-from degradation.recording.uses import Heard, LayerCall, Numbers, pooled
+from degradation.recording.uses import LayerCall, Numbers, StepStats, pooled
 from degradation.recording.weights import Weights
 
 USES = 1000  # of one layer in one step; of more, the last are kept
@@ -62,7 +62,7 @@ class Listener:
         self.first: str | None = None
         """The layer that was called first."""
         self.input_finite = True
-        """Whether its input was finite, after ``heard``."""
+        """Whether its input was finite, after ``step_stats``."""
         self._called: set[str] = set()
         self._linear: set[str] = set()
         self.maps: dict[str, tuple[int, ...]] = {}
@@ -78,7 +78,7 @@ class Listener:
         self._forwards = 0
         try:
             self._hooked.add(None, network, Hook(self._passed))
-            self.follow(self._there())
+            self.update_modules(self._there())
         except BaseException:
             self.close()
             raise
@@ -95,7 +95,7 @@ class Listener:
         names = {name for pair in layers if pair[1] is not None for name in pair if name is not None}
         return {name: module for name in names if (module := module_at(self._network, name)) is not None}
 
-    def follow(self, modules: Mapping[str, Module]) -> None:
+    def update_modules(self, modules: Mapping[str, Module]) -> None:
         """Listen to the modules that took these places."""
         for layer in self.layout.layers:
             with self.unread.instead("response", layer.name):  # a scripted module takes no hook
@@ -120,14 +120,14 @@ class Listener:
     @property
     def answering(self) -> list[str]:
         """The layers of whose calls a gradient could come back; of an attention or an LSTM, all weights are."""
-        heard = {
+        step_stats = {
             str(layer.response) for layer in self.layout.layers if any(use.answers for use in self._uses_of(layer))
         }
         return [
             layer.name
             for layer in self.layout.layers
-            if (layer.response or layer.name) in heard
-            or (layer.response is None and layer.name.rpartition(".")[0] in heard)
+            if (layer.response or layer.name) in step_stats
+            or (layer.response is None and layer.name.rpartition(".")[0] in step_stats)
         ]
 
     def sure(self) -> tuple[Layer, ...]:
@@ -179,7 +179,7 @@ class Listener:
             moments=self._moments(layer, module, output),
             values=output.numel(),
             channels=channels_of(module, output),
-            statistics=statistics_of(module),
+            statistics=norm_statistics(module),
             answers=output.requires_grad,
             forward=self._forwards,
         )
@@ -220,7 +220,7 @@ class Listener:
             self.weights.receive(weight, gradient)
 
     @torch.no_grad()
-    def heard(self, backward: int, scale: float) -> Heard:
+    def step_stats(self, backward: int, scale: float) -> StepStats:
         """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
         layers = self.layout.layers
         there = self._there()
@@ -235,7 +235,7 @@ class Listener:
         rows = pooled(uses, of_uses)
         missing = np.full(len(layers), np.nan)
         gradients = np.column_stack([of_weights[0] / scale, of_weights[1], missing, rows[:, :2] / scale])
-        return Heard(
+        return StepStats(
             gradients=gradients,
             responses=rows[:, 2:5],
             used=np.array([bool(part) for part in uses]),
@@ -265,7 +265,7 @@ class Listener:
     def _statistics(self, layer: Layer, uses: list[LayerCall]) -> str:
         if uses:
             return uses[-1].statistics
-        return statistics_of(self._modules[layer.name]) if layer.name in self._modules else ""
+        return norm_statistics(self._modules[layer.name]) if layer.name in self._modules else ""
 
     def _brought(self, norms: Mapping[str, Tensor], uses: list[LayerCall]) -> tuple[Numbers, Numbers, bool]:
         """To the host: norms of gradients and weights (2, layers); the numbers of each use, as ``pooled`` takes them.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from degradation.probes import GRADIENTS
 from degradation.probes.magnitudes import all_finite
-from degradation.recording.uses import Heard
+from degradation.recording.uses import StepStats
 
 What = Literal["input", "weight", "response", "gradient"]
 
@@ -31,30 +31,30 @@ class Place:
         return f"the {self.what} of {self.layer}{spread}"
 
 
-def first_place(step: int, names: Sequence[str], heard: Heard, entry: str | None) -> Place | None:
+def first_place(step: int, names: Sequence[str], step_stats: StepStats, entry: str | None) -> Place | None:
     """What was not finite first: in forward order the input, a weight or a response, else in backward order a gradient.
 
     ``entry`` is the layer that was called first where its input was not finite. None where all is finite. Where weights
     are broken too, an earlier step broke them, and what comes to a layer behind an embedding need not be the data.
     """
-    weights = ~np.isfinite(heard.gradients[:, GRADIENTS.columns.index("weight_norm")]) & heard.weighted
+    weights = ~np.isfinite(step_stats.gradients[:, GRADIENTS.columns.index("weight_norm")]) & step_stats.weighted
     if entry is not None and not weights.any():
         return Place(what="input", layer=entry, step=step)
-    forward = weights | (heard.used & ~np.isfinite(heard.responses).all(axis=1) & heard.measured)
+    forward = weights | (step_stats.used & ~np.isfinite(step_stats.responses).all(axis=1) & step_stats.measured)
     if forward.any():
         first = int(forward.argmax())
         what: What = "weight" if weights[first] else "response"
         return Place(what=what, layer=names[first], step=step, weights=int(weights.sum()))
     of_weights, of_responses = (
-        heard.gradients[:, GRADIENTS.columns.index(name)] for name in ("weight_grad_norm", "response_grad_norm")
+        step_stats.gradients[:, GRADIENTS.columns.index(name)] for name in ("weight_grad_norm", "response_grad_norm")
     )
-    backward = (heard.answered & ~np.isfinite(of_responses)) | (heard.reached & ~np.isfinite(of_weights))
+    backward = (step_stats.answered & ~np.isfinite(of_responses)) | (step_stats.reached & ~np.isfinite(of_weights))
     if not backward.any():
         return None
     return Place(what="gradient", layer=names[int(np.flatnonzero(backward)[-1])], step=step)
 
 
-class Watch:
+class NonfiniteMonitor:
     """A few numbers of every step -> whether it was finite, in the order of the steps and waiting for no device."""
 
     def __init__(self, tell: Callable[[int, bool, float, bool | None], None]) -> None:

@@ -80,7 +80,7 @@ class Log:
 
         That is where they stop being finite, to see what it was, and where they are finite again, to see if all is.
         """
-        self.follow(factor)
+        self.update_scale(factor)
         span = self._open
         if finite:
             if span is None or span.hidden or span.calm is not None:
@@ -94,7 +94,7 @@ class Log:
         span.losses.add(loss)
         return False
 
-    def follow(self, factor: float) -> None:
+    def update_scale(self, factor: float) -> None:
         """The factor after the last step: a GradScaler lowers it when it has skipped an update.
 
         That is the update of every step since the last one, with accumulation several, of which one is enough.

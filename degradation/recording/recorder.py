@@ -23,7 +23,7 @@ from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
 from degradation.recording.grad_scaler import Scales
 from degradation.recording.module_hooks import Calls, Listener
-from degradation.recording.nonfinite import Place, Watch, first_place
+from degradation.recording.nonfinite import NonfiniteMonitor, Place, first_place
 from degradation.recording.nonfinite_log import Log
 from degradation.recording.notebook_view import NotebookView
 from degradation.recording.notes import Notes, several, why_unheard
@@ -51,7 +51,7 @@ class Recorder(NotebookView):
         self._listener: Listener | None = None
         self._inside: ExitStack | None = None
         """What the block holds; None before the first."""
-        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), Watch(self._told), Arrivals()
+        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), NonfiniteMonitor(self._told), Arrivals()
         self._backwards = Backwards(self._network, self._begun, self._reached, self._ended, self._notes)
         self._scales, self._updates = Scales(self._notes), Updates(self._network, self._notes)
         self._alarmed = self._reentrant = self._entered = False
@@ -90,7 +90,7 @@ class Recorder(NotebookView):
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         try:
-            self._settle(moved=failure is None, ends=True)
+            self._finish_step(moved=failure is None, ends=True)
             self._catch_up()
             self._uncovered = self._not_covered()
             if unseen := self._backwards.unseen():
@@ -107,7 +107,7 @@ class Recorder(NotebookView):
         """Log what is still on its way, and whether a GradScaler skipped the last step; nothing after the block."""
         if self._entered:
             self._watch.look(wait=True)
-            self._log.follow(self._scales.factor())
+            self._log.update_scale(self._scales.factor())
 
     def _listen_if_due(self) -> None:
         """Hooks on the layers where the next step is to be measured, and no compiled graph to bypass them."""
@@ -142,11 +142,11 @@ class Recorder(NotebookView):
 
     def _follow(self, modules: dict[str, Module]) -> None:
         if self._listener is not None:
-            self._listener.follow(modules)
+            self._listener.update_modules(modules)
 
     def _begun(self) -> None:
         """The begin of a backward: the update before it is made, and the weights are those that it goes through."""
-        self._settle()
+        self._finish_step()
         self._arrivals.begun()
         if self._listener is not None:
             self._listener.weights.look()
@@ -185,7 +185,7 @@ class Recorder(NotebookView):
 
     def _keep(self, listener: Listener, backward: int) -> Place | None:
         """Keep what was heard until the weights have moved; returns what was not finite first, if anything."""
-        heard = listener.heard(backward, self._scales.factor())
+        step_stats = listener.step_stats(backward, self._scales.factor())
         before = [layer.name for layer in listener.layout.layers]
         if self._kept is None:
             # The layers are numbered as the first measured forward called them.
@@ -193,18 +193,18 @@ class Recorder(NotebookView):
             self._layout = in_forward_order(replace(self._layout, layers=layers), listener.maps)
             self._kept = StepBuffer(self._probes, self._layout)
         layers = self._layout.layers
-        heard = heard.take([before.index(layer.name) for layer in layers])
-        if not heard.used.any() or listener.repeated:
+        step_stats = step_stats.take([before.index(layer.name) for layer in layers])
+        if not step_stats.used.any() or listener.repeated:
             self._reentrant = self._reentrant or listener.repeated
             again = self._again == backward
             self._notes.add(why_unheard(reentrant=self._reentrant, again=again, empty=listener.empty))
-        empty = listener.empty and not heard.used.any()
-        self._kept.begin(self.step, listener.examples, heard, listener.idle, empty=empty)
-        self._updates.hold(self.step, heard, layers, listener.weights)
+        empty = listener.empty and not step_stats.used.any()
+        self._kept.begin(self.step, listener.examples, step_stats, listener.idle, empty=empty)
+        self._updates.hold(self.step, step_stats, layers, listener.weights)
         self._note_unread(listener)
         self._arrivals.expect(listener)
         entry = None if listener.input_finite else listener.first
-        return first_place(self.step, [layer.name for layer in layers], heard, entry)
+        return first_place(self.step, [layer.name for layer in layers], step_stats, entry)
 
     def _note_unread(self, listener: Listener) -> None:
         listener.unread.tell(self._notes)
@@ -212,11 +212,11 @@ class Recorder(NotebookView):
         if gone:
             self._notes.add("no weight is left in {}: the layer was removed or changed", gone)
 
-    def _settle(self, moved: bool = True, ends: bool = False) -> None:
+    def _finish_step(self, moved: bool = True, ends: bool = False) -> None:
         """Complete the last measured step by what its update was: how far the weights have moved since."""
-        settled = self._updates.settle(moved=moved, ends=ends)
-        if settled is not None and self._kept is not None:
-            self.every = self._kept.add(*settled, self.every)
+        finished = self._updates.finish_step(moved=moved, ends=ends)
+        if finished is not None and self._kept is not None:
+            self.every = self._kept.add(*finished, self.every)
 
     def _with_weights(self) -> list[Layer]:
         return [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]

@@ -12,7 +12,7 @@ from degradation.probes import GRADIENTS
 from degradation.recording.following import weight_at
 from degradation.recording.notes import Notes
 from degradation.recording.tensors import norm_of, real, version_of
-from degradation.recording.uses import Heard, Numbers
+from degradation.recording.uses import Numbers, StepStats
 from degradation.recording.weights import Before, Weights
 
 UPDATE = GRADIENTS.columns.index("update_norm")
@@ -20,13 +20,13 @@ NORM = GRADIENTS.columns.index("weight_norm")
 
 
 class Updates:
-    """Copies of the weights of one measured step at a time, from ``hold`` to ``settle``."""
+    """Copies of the weights of one measured step at a time, from ``hold`` to ``finish_step``."""
 
     def __init__(self, network: Module, notes: Notes) -> None:
         self._network, self._notes = network, notes
-        self._step: tuple[int, Heard] | None = None
+        self._step: tuple[int, StepStats] | None = None
         self._held: dict[int, tuple[str, Before]] = {}
-        """Of each place in ``Heard`` the layer and its weight."""
+        """Of each place in ``StepStats`` the layer and its weight."""
         self._layers: dict[str, Layer] = {}
         self._norms: Numbers | None = None
         """Of the weights at the measured step before."""
@@ -34,17 +34,17 @@ class Updates:
         """Whether any weight has ever moved."""
         self._still: list[int] = []
 
-    def hold(self, step: int, heard: Heard, layers: Sequence[Layer], weights: Weights) -> None:
+    def hold(self, step: int, stats: StepStats, layers: Sequence[Layer], weights: Weights) -> None:
         """The weights of a measured step, as the backward found them."""
-        self._step, self._layers = (step, heard), {layer.name: layer for layer in layers}
+        self._step, self._layers = (step, stats), {layer.name: layer for layer in layers}
         found = [(place, layer.name, weights.before(layer.name)) for place, layer in enumerate(layers)]
         self._held = {place: (name, before) for place, name, before in found if before is not None}
-        norms = heard.gradients[:, NORM].copy()
+        norms = stats.gradients[:, NORM].copy()
         before = norms if self._norms is None else self._norms
         self._moved = self._moved or not np.array_equal(norms, before, equal_nan=True)
         self._norms = norms
 
-    def settle(self, *, moved: bool, ends: bool) -> tuple[int, Heard] | None:
+    def finish_step(self, *, moved: bool, ends: bool) -> tuple[int, StepStats] | None:
         """The step that ``hold`` began, with its updates where it ``moved`` the weights; None where there is none.
 
         An update is NaN where no weight was written to, or where another one is in place. ``ends``: the loop is over,
@@ -60,7 +60,7 @@ class Updates:
         return step
 
     @torch.no_grad()
-    def _measure(self, step: int, heard: Heard, held: Mapping[int, tuple[str, Before]], ends: bool) -> None:
+    def _measure(self, step: int, stats: StepStats, held: Mapping[int, tuple[str, Before]], ends: bool) -> None:
         now = {name: weight_at(self._network, self._layers[name]) for name, _ in held.values()}
         changed = [name for name, before in held.values() if now[name] is not before.weight]
         replaced = [name for name in changed if now[name] is not None]  # of those that are gone the next step tells
@@ -71,7 +71,7 @@ class Updates:
             return
         distances = torch.stack([_distance(before).cpu() for before in there.values()])
         if distances.any() or any(version_of(before.weight) != before.version for before in there.values()):
-            heard.gradients[list(there), UPDATE] = distances.numpy()
+            stats.gradients[list(there), UPDATE] = distances.numpy()
             self._moved = True
         elif not ends:
             self._still.append(step)

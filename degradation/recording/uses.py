@@ -29,7 +29,7 @@ class LayerCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class StepStats:
     """The numbers of a step, a row for each layer of the Layout; NaN where a layer took no part."""
 
     gradients: Numbers
@@ -51,11 +51,11 @@ class Heard:
     channels: Numbers
     """(layers,): values of a response at one position."""
     statistics: NDArray[np.str_]
-    """(layers,): the batch statistics of the response, as ``networks.layout.statistics_of`` says them."""
+    """(layers,): the batch statistics of the response, as ``networks.layout.norm_statistics`` says them."""
 
-    def take(self, places: list[int]) -> "Heard":
+    def take(self, places: list[int]) -> "StepStats":
         """The layers at ``places``, in their order."""
-        return Heard(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
+        return StepStats(**{field.name: getattr(self, field.name)[places] for field in fields(self)})
 
 
 def pooled(uses: list[list[LayerCall]], each: Numbers) -> Numbers:

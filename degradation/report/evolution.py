@@ -25,7 +25,7 @@ DOTTED = "1 3"  # a diverged run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantity:
+class ChartSpec:
     """What a chart shows of a frame, and the words for it."""
 
     slug: str
@@ -39,7 +39,7 @@ class Quantity:
 
 WHERE = "in which layers, and whether residual ones fall below plain ones."
 QUANTITIES = (
-    Quantity(
+    ChartSpec(
         slug="gradients",
         frame="gradients",
         column="weight_grad_norm",
@@ -49,7 +49,7 @@ QUANTITIES = (
         see="A level line is a healthy gradient. At step 0 the deeper plain networks may rise toward layer 1; watch "
         "whether that outlives the first steps.",
     ),
-    Quantity(
+    ChartSpec(
         slug="responses",
         frame="responses",
         column="std",
@@ -62,7 +62,7 @@ QUANTITIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ChartLine:
     """One network's line: x for each layer, and for each step the y of each layer; None where nothing is drawn."""
 
     key: str
@@ -86,7 +86,7 @@ class Chart:
 
     title: str
     colour: str
-    lines: tuple[Line, ...]
+    lines: tuple[ChartLine, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
 
@@ -95,7 +95,7 @@ class Chart:
 class Evolution:
     """One quantity over all recorded steps: a chart for each kind of network; ``shown`` are indices into ``steps``."""
 
-    quantity: Quantity
+    quantity: ChartSpec
     steps: tuple[int, ...]
     shown: tuple[int, ...]
     charts: tuple[Chart, ...]
@@ -120,7 +120,7 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
     return tuple(found)
 
 
-def _of_norms(quantity: Quantity, norms: Collection[str]) -> Quantity:
+def _of_norms(quantity: ChartSpec, norms: Collection[str]) -> ChartSpec:
     """The quantity with words that fit the networks: where responses begin is known of batch norm alone."""
     if quantity.frame != "responses" or norms == {"batch"}:
         return quantity
@@ -128,7 +128,7 @@ def _of_norms(quantity: Quantity, norms: Collection[str]) -> Quantity:
     return replace(quantity, see=f"{begins}Watch how the responses change, {WHERE}")
 
 
-def _evolution(results: Results, quantity: Quantity, frame: pd.DataFrame) -> Evolution:
+def _evolution(results: Results, quantity: ChartSpec, frame: pd.DataFrame) -> Evolution:
     chosen = prefer(frame, "batch") if "statistics" in frame else frame
     data = over_seeds(chosen, quantity.column, ["step", "layer"])
     steps = tuple(int(step) for step in sorted(data["step"].unique()))
@@ -148,11 +148,11 @@ def _evolution(results: Results, quantity: Quantity, frame: pd.DataFrame) -> Evo
 
 
 def _lines(
-    data: pd.DataFrame, results: Results, quantity: Quantity, steps: tuple[int, ...], axes: "_Axes"
-) -> Iterator[Line]:
+    data: pd.DataFrame, results: Results, quantity: ChartSpec, steps: tuple[int, ...], axes: "_Axes"
+) -> Iterator[ChartLine]:
     for key, rows in series(data):
         wide = rows.pivot(index="step", columns="layer", values="mean").reindex(list(steps))
-        yield Line(
+        yield ChartLine(
             key=f"{quantity.slug}-{style.network_name(key)}{f'-{key.run}' if key.diverged else ''}",
             name=_name(key, results),
             end=f"{key.depth}×" if key.diverged else str(key.depth),
@@ -212,7 +212,7 @@ class _Axes:
         )
 
 
-def path(line: Line, step: int) -> str:
+def path(line: ChartLine, step: int) -> str:
     """The line at the step of that index as the ``d`` of an SVG path; a gap where nothing was measured."""
     parts, drawing = [], False
     for x, y in zip(line.x, line.y[step], strict=True):
@@ -222,7 +222,7 @@ def path(line: Line, step: int) -> str:
     return "".join(parts)
 
 
-def end(line: Line, step: int) -> tuple[float, float] | None:
+def end(line: ChartLine, step: int) -> tuple[float, float] | None:
     """Where the line ends at that step: the place of its label; None where it has no point."""
     points = [(x, y) for x, y in zip(line.x, line.y[step], strict=True) if y is not None]
     return points[-1] if points else None

@@ -14,7 +14,7 @@ LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies th
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportFiles:
     """What was written: the page, its Markdown twin, and what both say."""
 
     page: Place
@@ -22,7 +22,7 @@ class Report:
     contents: Contents
 
 
-def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
+def write(results: Results, out: str | Path, again: Sequence[str]) -> ReportFiles:
     """Write the page, its twin and the figure of the answer into ``out``.
 
     ``again``: the words of the command that runs the study from nothing. The same frames, packages and files in
@@ -35,7 +35,7 @@ def write(results: Results, out: str | Path, again: Sequence[str]) -> Report:
         store.write(images[it.summary.name], it.summary.png)
     store.write(PAGE, html(it).encode())
     store.write(TWIN, markdown(it, images).encode())
-    return Report(page=store.root / PAGE, twin=store.root / TWIN, contents=it)
+    return ReportFiles(page=store.root / PAGE, twin=store.root / TWIN, contents=it)
 
 
 def _link(store: Store, figure: str) -> str:

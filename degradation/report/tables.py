@@ -68,7 +68,7 @@ def tally(analysis: Analysis) -> list[tuple[str, int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class EstimateGroup:
     """The estimates of one kind: what defines all of them, once, and a row for each."""
 
     heading: str
@@ -77,18 +77,18 @@ class Group:
     rows: list[Row]
 
 
-def estimate_groups(estimates: Iterable[Estimate]) -> list[Group]:
+def estimate_groups(estimates: Iterable[Estimate]) -> list[EstimateGroup]:
     """The estimates by kind, in the analysis' own order."""
     return [_group(name, list(found)) for name, found in itertools.groupby(estimates, key=lambda each: each.name)]
 
 
-def _group(name: str, estimates: list[Estimate]) -> Group:
+def _group(name: str, estimates: list[Estimate]) -> EstimateGroup:
     contexts = [{key: value for key, value in each.context.items() if key not in LABELLED} for each in estimates]
     shared = {key: value for key, value in contexts[0].items() if all(each.get(key) == value for each in contexts)}
     own = [_words({key: value for key, value in each.items() if key not in shared}) for each in contexts]
     rows = [(*estimate_row(estimate), apart) for estimate, apart in zip(estimates, own, strict=True)]
     some = any(own)
-    return Group(
+    return EstimateGroup(
         heading=name.replace("-", " ").capitalize(),
         throughout=f"Throughout: {_words(shared)}",
         headings=(*ESTIMATES, "of") if some else ESTIMATES,

@@ -34,7 +34,7 @@ class Progress:
     """Of an evaluation under way: batches done, and all of them."""
 
 
-Report = Callable[[Progress], None]
+ReportProgress = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:

@@ -10,7 +10,7 @@ from degradation.errors import UserError
 from degradation.spec.validation import suggestion
 from degradation.store import CHECKPOINT, DAMAGED, EXPERIMENTS, LOGS, StudyFolder
 from degradation.study import run_logs
-from degradation.study.snapshot import HEAVY, Misplaced, Survey, damage, each, surveyed
+from degradation.study.snapshot import HEAVY, Misplaced, StudySnapshot, damage, each, take_snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,33 +28,33 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
 
     Of runs that no process works on.
     """
-    survey, half_written = Survey(folder), folder.leftovers()
-    free = [run_id for run_id in survey.files if not survey.is_locked(run_id)]
-    notes = each(lambda run_id: damage(survey, run_id, weights=True), free)
+    snapshot, half_written = StudySnapshot(folder), folder.leftovers()
+    free = [run_id for run_id in snapshot.files if not snapshot.is_locked(run_id)]
+    notes = each(lambda run_id: damage(snapshot, run_id, weights=True), free)
     items: list[Item] = []
     for run_id, note in zip(free, notes, strict=True):
-        empty = survey.is_empty(run_id)
+        empty = snapshot.is_empty(run_id)
         if empty or note:
-            items.append(_whole_run(folder, run_id, "empty folder of a run" if empty else _why(survey, run_id)))
+            items.append(_whole_run(folder, run_id, "empty folder of a run" if empty else _why(snapshot, run_id)))
         else:
-            items += [*_checkpoints(survey, run_id), *_temporary(folder, run_id, half_written)]
+            items += [*_checkpoints(snapshot, run_id), *_temporary(folder, run_id, half_written)]
     for name in EXPERIMENTS:
-        items += _of_experiment(survey, survey.of_experiment(name))
+        items += _of_experiment(snapshot, snapshot.of_experiment(name))
     items += _temporary(folder, "", half_written)
-    return (*items, *_logs(folder, [run_id for run_id in run_logs.logged(folder) if not survey.is_locked(run_id)]))
+    return (*items, *_logs(folder, [run_id for run_id in run_logs.logged(folder) if not snapshot.is_locked(run_id)]))
 
 
-def _why(survey: Survey, run_id: str) -> str:
+def _why(snapshot: StudySnapshot, run_id: str) -> str:
     try:
-        survey.run(run_id)
+        snapshot.run(run_id)
     except Misplaced as error:
-        return str(error).removeprefix(f"{survey.run_path(run_id)} ")
+        return str(error).removeprefix(f"{snapshot.run_path(run_id)} ")
     except (UserError, ValidationError):
         pass
     return "damaged run; it will be trained again"
 
 
-def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
+def _of_experiment(folder: StudySnapshot, place: StudySnapshot) -> Iterator[Item]:
     """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
     half_written = place.leftovers() if place.files else ()
     for run_id in place.files:
@@ -67,7 +67,7 @@ def _of_experiment(folder: Survey, place: Survey) -> Iterator[Item]:
             yield from _temporary(place, run_id, half_written)
 
 
-def _unfit(folder: Survey, place: Survey, run_id: str) -> str:
+def _unfit(folder: StudySnapshot, place: StudySnapshot, run_id: str) -> str:
     """Why what an experiment left of a run can go; empty where it is whole and the run's."""
     try:
         if not place.is_done(run_id):
@@ -94,7 +94,7 @@ def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
     return (Item(name=f"{folder.name}/{LOGS}", what=what, size=size, remove=remove),)
 
 
-def _checkpoints(folder: Survey, run_id: str) -> tuple[Item, ...]:
+def _checkpoints(folder: StudySnapshot, run_id: str) -> tuple[Item, ...]:
     ended = folder.is_done(run_id)
     lost = "checkpoint that a done run left" if ended else "checkpoint: without it the run starts again at step 0"
     found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
@@ -126,9 +126,9 @@ def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
 
 def weights(folder: StudyFolder) -> tuple[Item, ...]:
     """The weights of done runs, final ones and snapshots, of each run together; frames stay."""
-    survey = Survey(folder)
-    free = [run_id for run_id in survey.ended() if not survey.is_locked(run_id)]
-    held = {run_id: [file for file in survey.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
+    snapshot = StudySnapshot(folder)
+    free = [run_id for run_id in snapshot.ended() if not snapshot.is_locked(run_id)]
+    held = {run_id: [file for file in snapshot.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
     return tuple(_weights(folder, run_id, files) for run_id, files in held.items() if files)
 
 
@@ -154,7 +154,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
     """The study with everything in its folder. UserError while a process works on one of its runs."""
-    folder = surveyed(folder)
+    folder = take_snapshot(folder)
     if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
         raise UserError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)

@@ -189,7 +189,7 @@ def resolve(
     target: str | None,
     options: Mapping[str, Any] | None = None,
     *,
-    said: Mapping[str, str] | None = None,
+    option_by_field: Mapping[str, str] | None = None,
     root: str | Path = ROOT,
     name: str | None = None,
 ) -> Resolved:
@@ -197,16 +197,18 @@ def resolve(
 
     ``target``: a path ending in ``.toml``, the name of a study that ships or lies under ``root``, or None
     (the defaults of StudySpec; the study is then called after its data). ``options``: dotted field name ->
-    value, over the target's own; ``said``: the same names -> the option to blame. Raises UserError.
+    value, over the target's own; ``option_by_field``: the same names -> the option to blame. Raises UserError.
     """
     options = options or {}
     base = StudySpec() if target is None else _base(target, root)
-    if base.arms and (said or {}).get("arms") == "--vary" and target not in on_disk(root):  # there a study grows by it
+    if (
+        base.arms and (option_by_field or {}).get("arms") == "--vary" and target not in on_disk(root)
+    ):  # there a study grows by it
         raise UserError(
             f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
             "into a study file, or vary a study without arms"
         )
-    study = override(base, options, said or {field: field for field in options})
+    study = override(base, options, option_by_field or {field: field for field in options})
     if name is not None:
         check_name(name, "--name")
     return Resolved(name=name or (Path(target).stem if target else study.dataset.name), study=study)
@@ -239,26 +241,26 @@ def _base(target: str, root: str | Path) -> StudySpec:
     raise UnknownStudy(str(target), f"no study {shown(target)}: {_known(root, target)}")
 
 
-def override(study: StudySpec, options: Mapping[str, Any], said: Mapping[str, str]) -> StudySpec:
-    """The study with fields replaced, checked again. UserError blames the option that was ``said``."""
+def override(study: StudySpec, options: Mapping[str, Any], option_by_field: Mapping[str, str]) -> StudySpec:
+    """The study with fields replaced, checked again. UserError blames the option that was ``option_by_field``."""
     fields = study.model_dump()
     if options.get("dataset.name", study.dataset.name) != study.dataset.name:
         fields["dataset"] = {}  # the fields of one data set mean nothing to another
     for field, value in options.items():
-        _put(fields, field, value, said)
+        _put(fields, field, value, option_by_field)
     asked = options.get("arms")
-    _say_if_no_arm_is_meant([*study.arms, *(asked if isinstance(asked, Mapping) else ())], said)
+    _say_if_no_arm_is_meant([*study.arms, *(asked if isinstance(asked, Mapping) else ())], option_by_field)
     try:
         changed = StudySpec.model_validate(fields)
     except ValidationError as error:
-        raise refusal(error, fields, lambda names, message: _blame(names, message, said)) from None
-    _say_if_an_arm_overrules(changed, said)
+        raise refusal(error, fields, lambda names, message: _blame(names, message, option_by_field)) from None
+    _say_if_an_arm_overrules(changed, option_by_field)
     return changed
 
 
-def _say_if_no_arm_is_meant(known: Sequence[str], said: Mapping[str, str]) -> None:
+def _say_if_no_arm_is_meant(known: Sequence[str], option_by_field: Mapping[str, str]) -> None:
     """UserError where an option changes a field of an arm that there is not: it would begin one, and train it."""
-    for field, option in said.items():
+    for field, option in option_by_field.items():
         table, _, rest = field.partition(".")
         if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
             name = rest.split(".")[0]
@@ -266,32 +268,34 @@ def _say_if_no_arm_is_meant(known: Sequence[str], said: Mapping[str, str]) -> No
             raise UserError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
 
 
-def _say_if_an_arm_overrules(study: StudySpec, said: Mapping[str, str]) -> None:
+def _say_if_an_arm_overrules(study: StudySpec, option_by_field: Mapping[str, str]) -> None:
     """UserError where an option sets what an arm sets itself: the option would be without effect there."""
     for arm, changes in study.arms.items():
         for field, value in leaves(changes).items():
-            if field in said and f"arms.{arm}.{field}" not in said:
+            if field in option_by_field and f"arms.{arm}.{field}" not in option_by_field:
                 own = f"arms.{arm}.{field}"
-                raise UserError(f"{said[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it")
+                raise UserError(
+                    f"{option_by_field[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it"
+                )
 
 
-def _put(fields: dict[str, Any], field: str, value: Any, said: Mapping[str, str]) -> None:
+def _put(fields: dict[str, Any], field: str, value: Any, option_by_field: Mapping[str, str]) -> None:
     *above, last = field.split(".")
     for name in above:
         fields = fields.setdefault(name, {})
         if not isinstance(fields, dict):
-            raise UserError(f"{said[field]}: {name} is one value and has no field {last}")
+            raise UserError(f"{option_by_field[field]}: {name} is one value and has no field {last}")
     fields[last] = value
 
 
-def _blame(names: FieldPath, message: str, said: Mapping[str, str]) -> str:
+def _blame(names: FieldPath, message: str, option_by_field: Mapping[str, str]) -> str:
     """The option behind a refused field; for a rule between fields, the options that its message mentions."""
     for length in range(len(names), 0, -1):
-        if (above := ".".join(names[:length])) in said:
+        if (above := ".".join(names[:length])) in option_by_field:
             own = above == "arms" and length < len(names)
             arm, inner = (f"arm {names[length]}", names[length + 1 :]) if own else ("", names[length:])
-            return ": ".join(filter(None, (said[above], arm, ".".join(inner))))
+            return ": ".join(filter(None, (option_by_field[above], arm, ".".join(inner))))
     field = ".".join(names)
-    within = {inner: option for inner, option in said.items() if inner.startswith(field)}
+    within = {inner: option for inner, option in option_by_field.items() if inner.startswith(field)}
     mentioned = [option for inner, option in within.items() if inner.split(".")[-1] in message]
     return ", ".join(mentioned or within.values()) or field

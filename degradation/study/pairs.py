@@ -6,8 +6,8 @@ from typing import Any
 from degradation.errors import DamagedError
 from degradation.spec import StudySpec, grid
 from degradation.store import StudyFolder
-from degradation.study.snapshot import Survey, each, surveyed
-from degradation.study.status import ENDED, standings
+from degradation.study.snapshot import StudySnapshot, each, take_snapshot
+from degradation.study.status import ENDED, run_statuses
 
 # Facts that may differ between the runs of a pair without changing what they are: none of these enters the numbers.
 INCIDENTAL = ("commit", "system", "python")
@@ -40,17 +40,17 @@ def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
 
     Of each run its specification and its facts are read; what is damaged of those that were looked at before is known.
     """
-    survey = surveyed(folder)
-    ended = {found.spec: found.run_id for found in standings(survey, study) if found.state in ENDED}
-    facts = dict(zip(ended, each(lambda run_id: _facts(survey, run_id), ended.values()), strict=True))
+    snapshot = take_snapshot(folder)
+    ended = {found.spec: found.run_id for found in run_statuses(snapshot, study) if found.state in ENDED}
+    facts = dict(zip(ended, each(lambda run_id: _facts(snapshot, run_id), ended.values()), strict=True))
     whole = [pair for pair in grid.pairs(ended) if facts[pair.plain] and facts[pair.residual]]
     return tuple(_match((ended[p.plain], ended[p.residual]), facts[p.plain], facts[p.residual]) for p in whole)
 
 
-def _facts(survey: Survey, run_id: str) -> dict[str, Any]:
+def _facts(snapshot: StudySnapshot, run_id: str) -> dict[str, Any]:
     """The facts of a run; none of one that is damaged, which is named elsewhere."""
     try:
-        return survey.facts(run_id)
+        return snapshot.facts(run_id)
     except DamagedError:
         return {}
 

@@ -17,7 +17,7 @@ from degradation.spec.validation import check_kind, shown, suggestion
 from degradation.store import EXPERIMENTS, SPEC, Place, StudyFolder, folder_at, frame_file
 from degradation.study.library import stored
 from degradation.study.notebook_view import overview
-from degradation.study.snapshot import Survey, damage, damaged_experiments, each, surveyed
+from degradation.study.snapshot import StudySnapshot, damage, damaged_experiments, each, take_snapshot
 
 T = TypeVar("T")
 NAMES = ("runs", *schemas.SCHEMAS, *EXPERIMENTS)
@@ -45,7 +45,7 @@ class Results(Mapping[str, pd.DataFrame]):
 
     def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
         study = stored(folder)
-        self.folder = surveyed(folder)
+        self.folder = take_snapshot(folder)
         self.name = folder.name
         self.study = study
         self.skipped = self._damaged() if skip_damaged else {}
@@ -212,12 +212,12 @@ class Results(Mapping[str, pd.DataFrame]):
 
         return have, each(read, have)
 
-    def _having(self, name: str) -> tuple[Survey, list[str]]:
+    def _having(self, name: str) -> tuple[StudySnapshot, list[str]]:
         """Where the files of a frame lie, and the runs that have one."""
         folder = self.folder.of_experiment(name) if name in EXPERIMENTS else self.folder
         return folder, [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
 
-    def _has(self, folder: Survey, run_id: str, name: str) -> bool:
+    def _has(self, folder: StudySnapshot, run_id: str, name: str) -> bool:
         """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""
         if not folder.is_done(run_id) or f"{name}/{run_id}" in self.skipped:
             return False

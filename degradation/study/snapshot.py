@@ -37,7 +37,7 @@ class Misplaced(DamagedError):
     """A folder that has another name than the run in it: a copy, or one that was renamed or exchanged."""
 
 
-class Survey(StudyFolder):
+class StudySnapshot(StudyFolder):
     """A study folder as it was when it was looked at, for those who read many runs.
 
     The runs and the names of their files come from one listing. What a done run says in JSON is read once, and none
@@ -48,7 +48,7 @@ class Survey(StudyFolder):
         self.store, self.name, self._folder = folder.store, folder.name, folder
         self._said: dict[tuple[str, str], dict[str, Any]] = {}
         self._verified: set[tuple[str, str]] = set()
-        self._experiments: dict[str, Survey] = {}
+        self._experiments: dict[str, StudySnapshot] = {}
         self.damaged: dict[str, str] = {}
         """Done runs of which something read was not what was written, and what."""
         self.files = self.store.tree(self.name) if files is None else files
@@ -125,7 +125,7 @@ class Survey(StudyFolder):
     def file(self, run_id: str, file: str) -> bytes:
         if (run_id, file) in self._verified:
             return self.store.read(self._file(run_id, file))
-        data = self._noted(run_id, lambda run_id: super(Survey, self).file(run_id, file))
+        data = self._noted(run_id, lambda run_id: super(StudySnapshot, self).file(run_id, file))
         self._verified.add((run_id, file))
         return data
 
@@ -156,20 +156,20 @@ class Survey(StudyFolder):
                 if file.startswith((WRITING, LOCK, LEASE)):
                     self.store.remove(self._file(run_id, file))
 
-    def of_experiment(self, name: str) -> "Survey":
+    def of_experiment(self, name: str) -> "StudySnapshot":
         """The survey of one experiment on this study's runs; one that was never carried out is not listed."""
         if name not in self._experiments:
             there = name in self.files.get(EXPERIMENTS_FOLDER, ())
-            self._experiments[name] = Survey(self._folder.experiment(name), None if there else {})
+            self._experiments[name] = StudySnapshot(self._folder.experiment(name), None if there else {})
         return self._experiments[name]
 
     def remedy(self, run_id: str) -> str:
         return self._folder.remedy(run_id)
 
 
-def surveyed(folder: StudyFolder) -> Survey:
+def take_snapshot(folder: StudyFolder) -> StudySnapshot:
     """The survey of a study; one that is a survey already stays what it is."""
-    return folder if isinstance(folder, Survey) else Survey(folder)
+    return folder if isinstance(folder, StudySnapshot) else StudySnapshot(folder)
 
 
 def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
@@ -177,16 +177,16 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
 
     A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
     """
-    survey = surveyed(folder)
-    if run_id in survey.damaged:
-        return survey.damaged[run_id]
-    if run_id not in survey.run_ids():
+    snapshot = take_snapshot(folder)
+    if run_id in snapshot.damaged:
+        return snapshot.damaged[run_id]
+    if run_id not in snapshot.run_ids():
         return ""
     try:
-        run = survey.run(run_id)
-        if survey.is_done(run_id):
-            survey.require(run_id, run)
-            survey.verify(run_id, frames=verify, weights=weights)
+        run = snapshot.run(run_id)
+        if snapshot.is_done(run_id):
+            snapshot.require(run_id, run)
+            snapshot.verify(run_id, frames=verify, weights=weights)
     except UserError as error:
         return str(error)
     except ValidationError:
@@ -196,8 +196,8 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
 
 def damaged_experiments(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
     """``lesion/RUN_ID`` -> what is damaged of an experiment that ended, of those named; every file of them is read."""
-    survey = surveyed(folder)
-    ended = [(place, run_id) for place in map(survey.of_experiment, names) for run_id in place.ended()]
+    snapshot = take_snapshot(folder)
+    ended = [(place, run_id) for place in map(snapshot.of_experiment, names) for run_id in place.ended()]
     notes = each(lambda item: item[0].damage(item[1]), ended)
     return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from degradation.errors import DamagedError, UserError
 from degradation.spec import RunSpec, StudySpec, grid
 from degradation.store import CHECKPOINT, StudyFolder, check_tensors, frame_file
-from degradation.study.snapshot import Survey, damage, each, surveyed
+from degradation.study.snapshot import StudySnapshot, damage, each, take_snapshot
 
 State = Literal["done", "diverged", "running", "partial", "pending", "damaged"]
 STATES: tuple[State, ...] = ("done", "diverged", "running", "partial", "pending", "damaged")
@@ -23,7 +23,7 @@ PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RunStatus:
     """One planned run, its arm and its state; ``note`` says what is damaged."""
 
     spec: RunSpec
@@ -33,83 +33,83 @@ class Standing:
     arm: str = ""
 
 
-def standings(
+def run_statuses(
     folder: StudyFolder, study: StudySpec, *, verify: bool = False, weights: bool = False
-) -> tuple[Standing, ...]:
+) -> tuple[RunStatus, ...]:
     """Every planned run in the plan's order; a done run that lost a file is damaged.
 
     ``verify`` reads each done run against its hashes, its ``weights`` where asked, but for what was compared before.
     """
-    survey = surveyed(folder)
-    found, planned = known(survey), grid.arms(study)
+    snapshot = take_snapshot(folder)
+    found, planned = ids_by_spec(snapshot), grid.arms(study)
     ids = [found.get(spec) or spec.run_id for spec in planned]
-    notes = each(lambda run_id: damage(survey, run_id, verify=verify, weights=weights), ids)
+    notes = each(lambda run_id: damage(snapshot, run_id, verify=verify, weights=weights), ids)
     return tuple(
-        Standing(spec=spec, run_id=run_id, state="damaged" if note else _state(survey, run_id), note=note, arm=arm)
+        RunStatus(spec=spec, run_id=run_id, state="damaged" if note else _state(snapshot, run_id), note=note, arm=arm)
         for (spec, arm), run_id, note in zip(planned.items(), ids, notes, strict=True)
     )
 
 
-def strays(folder: StudyFolder, planned: Iterable[Standing]) -> dict[str, str]:
+def strays(folder: StudyFolder, planned: Iterable[RunStatus]) -> dict[str, str]:
     """Folders of runs that cannot be read and stand for no planned run -> why: copies and renamed ones."""
-    survey = surveyed(folder)
-    others = sorted(set(survey.run_ids()) - {standing.run_id for standing in planned})
-    notes = each(lambda run_id: damage(survey, run_id, verify=False), others)
+    snapshot = take_snapshot(folder)
+    others = sorted(set(snapshot.run_ids()) - {run_status.run_id for run_status in planned})
+    notes = each(lambda run_id: damage(snapshot, run_id, verify=False), others)
     return {run_id: note for run_id, note in zip(others, notes, strict=True) if note}
 
 
-def known(folder: StudyFolder) -> dict[RunSpec, str]:
+def ids_by_spec(folder: StudyFolder) -> dict[RunSpec, str]:
     """The readable runs on disk by their spec: ids on disk are read, never computed again.
 
     Where an unfinished run of an older schema was begun anew, the done one stands for both.
     """
-    survey = surveyed(folder)
-    ordered = sorted(survey.run_ids(), key=survey.is_done)
-    specs = each(lambda run_id: _readable(survey, run_id), ordered)  # a damaged one stands under its folder's name
+    snapshot = take_snapshot(folder)
+    ordered = sorted(snapshot.run_ids(), key=snapshot.is_done)
+    specs = each(lambda run_id: _readable(snapshot, run_id), ordered)  # a damaged one stands under its folder's name
     return {spec: run_id for spec, run_id in zip(specs, ordered, strict=True) if spec is not None}
 
 
-def _readable(survey: Survey, run_id: str) -> RunSpec | None:
+def _readable(snapshot: StudySnapshot, run_id: str) -> RunSpec | None:
     try:
-        return survey.run(run_id)
+        return snapshot.run(run_id)
     except (UserError, ValidationError):
         return None
 
 
-def _state(survey: Survey, run_id: str) -> State:
-    if run_id not in survey.files:
+def _state(snapshot: StudySnapshot, run_id: str) -> State:
+    if run_id not in snapshot.files:
         return "pending"
-    if survey.is_done(run_id):
-        return "diverged" if survey.done(run_id)["status"] == "diverged" else "done"
-    if survey.is_locked(run_id):
+    if snapshot.is_done(run_id):
+        return "diverged" if snapshot.done(run_id)["status"] == "diverged" else "done"
+    if snapshot.is_locked(run_id):
         return "running"
-    return "partial" if CHECKPOINT in survey.files[run_id] else "pending"
+    return "partial" if CHECKPOINT in snapshot.files[run_id] else "pending"
 
 
 def last_rows(
     folder: StudyFolder, study: StudySpec, *, verify: bool = False
-) -> tuple[tuple[Standing, Row | None], ...]:
+) -> tuple[tuple[RunStatus, Row | None], ...]:
     """Every planned run with ``step``, ``loss`` and ``error`` (a fraction) of its last measurement, None before one.
 
     A run whose curves turn out to be damaged is damaged. ``verify`` reads every file, weights and all.
     """
-    survey = surveyed(folder)
-    found = standings(survey, study, verify=verify, weights=verify)
-    return tuple(each(lambda standing: _with_last_row(survey, standing), found))
+    snapshot = take_snapshot(folder)
+    found = run_statuses(snapshot, study, verify=verify, weights=verify)
+    return tuple(each(lambda run_status: _with_last_row(snapshot, run_status), found))
 
 
-def _with_last_row(survey: Survey, standing: Standing) -> tuple[Standing, Row | None]:
+def _with_last_row(snapshot: StudySnapshot, run_status: RunStatus) -> tuple[RunStatus, Row | None]:
     try:
-        return standing, _last_row(survey, standing)
+        return run_status, _last_row(snapshot, run_status)
     except DamagedError as error:
-        return replace(standing, state="damaged", note=str(error)), None
+        return replace(run_status, state="damaged", note=str(error)), None
 
 
-def _last_row(survey: Survey, standing: Standing) -> Row | None:
-    if standing.state in ENDED:
-        return _last(_curves(survey, standing.run_id))
-    if standing.state in ("running", "partial"):
-        return _last(_checkpointed(survey, standing.run_id))
+def _last_row(snapshot: StudySnapshot, run_status: RunStatus) -> Row | None:
+    if run_status.state in ENDED:
+        return _last(_curves(snapshot, run_status.run_id))
+    if run_status.state in ("running", "partial"):
+        return _last(_checkpointed(snapshot, run_status.run_id))
     return None
 
 
@@ -156,24 +156,24 @@ class FinalError:
 
 def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...]:
     """The final clean training errors of a study, by arm, depth, network and batch-norm statistics."""
-    survey = surveyed(folder)
+    snapshot = take_snapshot(folder)
     groups: dict[tuple[str, int, str, str, str], list[float]] = {}
-    done = [standing for standing in standings(survey, study) if standing.state == "done"]
-    for standing, rows in zip(done, each(lambda standing: _final_rows(survey, standing), done), strict=True):
-        spec = standing.spec
+    done = [run_status for run_status in run_statuses(snapshot, study) if run_status.state == "done"]
+    for run_status, rows in zip(done, each(lambda run_status: _final_rows(snapshot, run_status), done), strict=True):
+        spec = run_status.spec
         for row in rows:
-            key = (standing.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
+            key = (run_status.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
             groups.setdefault(key, []).append(row["error"])
     return tuple(_final_error(*key, errors) for key, errors in groups.items())
 
 
-def _final_rows(survey: Survey, standing: Standing) -> list[Row]:
+def _final_rows(snapshot: StudySnapshot, run_status: RunStatus) -> list[Row]:
     """The last clean training errors of a run; none of one that turns out to be damaged, which is named elsewhere."""
     try:
-        rows = _curves(survey, standing.run_id)
+        rows = _curves(snapshot, run_status.run_id)
     except DamagedError:
         return []
-    return [row for row in rows if row["split"] == "train" and row["step"] == standing.spec.recipe.steps]
+    return [row for row in rows if row["split"] == "train" and row["step"] == run_status.spec.recipe.steps]
 
 
 def _final_error(arm: str, depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:

@@ -23,7 +23,7 @@ START_SECONDS = 3.0  # a process that imports torch and reads the data
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class LinearCost:
     """Seconds = fixed + per_multiply_add * multiply-adds: two timed depths make it, every depth reads it."""
 
     fixed: float
@@ -41,8 +41,8 @@ def _multiply_adds(run: RunSpec) -> int:
 class Costs:
     """Measured seconds of a training step and of the evaluation of one batch, and how many runs go at a time."""
 
-    step: Line
-    evaluation: Line
+    step: LinearCost
+    evaluation: LinearCost
     jobs: int
     processes: int = 1
     """That share the batches of each run."""
@@ -117,13 +117,13 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
 
 
-def line_through(least: RunSpec, greatest: RunSpec, low: float, high: float) -> Line:
+def line_through(least: RunSpec, greatest: RunSpec, low: float, high: float) -> LinearCost:
     """The line through the seconds of two runs; level where they are equally large, or the greater was not slower."""
     span = _multiply_adds(greatest) - _multiply_adds(least)
     if span == 0 or high <= low:
-        return Line(fixed=max(low, high), per_multiply_add=0.0)
+        return LinearCost(fixed=max(low, high), per_multiply_add=0.0)
     slope = (high - low) / span
-    return Line(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
+    return LinearCost(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
 
 
 def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tuple[float, float]:

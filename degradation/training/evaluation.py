@@ -13,8 +13,8 @@ from degradation.data.loaders import Clean
 from degradation.runtime.environment import Environment
 from degradation.training.cuda_graph import Capture, Log
 from degradation.training.process_group import ALONE, ProcessGroup
-from degradation.training.step import forward, statistics_of
-from degradation.training.sync_batch_norm import apart
+from degradation.training.step import forward, use_statistics
+from degradation.training.sync_batch_norm import local_batch_statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Evaluator:
     @torch.inference_mode()
     def __call__(self, part: EvalSplit, statistics: str) -> Evaluation:
         """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
-        with statistics_of(self.network, statistics), apart(self.network):
+        with use_statistics(self.network, statistics), local_batch_statistics(self.network):
             return self._totals(part, statistics)
 
     def _totals(self, part: EvalSplit, statistics: str) -> Evaluation:

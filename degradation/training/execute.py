@@ -19,7 +19,7 @@ from degradation.data import AnyImages, load_images
 from degradation.errors import DamagedError, LockLost, ProcessGroupLost
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, continued
-from degradation.runtime.progress import Progress, Report, silent
+from degradation.runtime.progress import Progress, ReportProgress, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import DAMAGED, FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
@@ -45,7 +45,7 @@ class Job:
     checkpoint: Checkpoint | None
     data_dir: Path | None
 
-    def training(self, images: AnyImages, report: Report, team: ProcessGroup) -> Training:
+    def training(self, images: AnyImages, report: ReportProgress, team: ProcessGroup) -> Training:
         """The run's training, from its start or from the checkpoint."""
         training = Training(self.run, images, self.environment, report, team)
         if self.checkpoint is not None:
@@ -56,13 +56,13 @@ class Job:
 class Execution:
     """One run in its folder, between the training that knows no disk and the store that knows no training."""
 
-    def __init__(self, run: RunSpec, folder: StudyFolder, report: Report, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, run: RunSpec, folder: StudyFolder, report: ReportProgress, should_stop: Callable[[], bool]
+    ) -> None:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
         self.run_id = run.run_id
 
-    def carry_out(
-        self, environment: Environment, images: AnyImages, data_dir: Path | None, save_seconds: float
-    ) -> Ending:
+    def train(self, environment: Environment, images: AnyImages, data_dir: Path | None, save_seconds: float) -> Ending:
         """Train to the end or to a stop; the run's lock is held by the caller."""
         self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))
         found = self._checkpoint()
@@ -138,7 +138,7 @@ class Execution:
 
 def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
     """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
-    wanted = State(networks.for_run(run, drawn=False), run.recipe, torch.device("cpu")).tensors()
+    wanted = State(networks.for_run(run, init_weights=False), run.recipe, torch.device("cpu")).tensors()
     kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
     if found != kind:
@@ -150,7 +150,7 @@ def execute(
     run: RunSpec,
     folder: StudyFolder,
     environment: Environment,
-    report: Report,
+    report: ReportProgress,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     data_dir: Path | None = None,
@@ -169,7 +169,7 @@ def execute(
                 status: Ending = folder.done(run.run_id)["status"]
                 return status
             images = images_of(run.dataset, data_dir)
-            return Execution(run, folder, report, should_stop).carry_out(environment, images, data_dir, save_seconds)
+            return Execution(run, folder, report, should_stop).train(environment, images, data_dir, save_seconds)
     except LockLost as error:
         if environment.processes > 1:  # the others are left in the midst of a step
             raise ProcessGroupLost(f"{run.run_id}: {error}", own=True) from error

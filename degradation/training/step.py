@@ -32,7 +32,7 @@ class State:
         self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.row = torch.zeros((), dtype=torch.int64, device=device)  # of the batch: where a part of it begins
-        self.network.follow(self.step, self.row)
+        self.network.bind_step_counter(self.step, self.row)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.checksum = torch.zeros((), dtype=torch.int64, device=device)
@@ -220,7 +220,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def statistics_of(network: nn.Module, statistics: str) -> Iterator[None]:
+def use_statistics(network: nn.Module, statistics: str) -> Iterator[None]:
     """Batch norm with its ``running`` statistics or those of each ``batch``; neither mode changes a buffer.
 
     Raises ValueError for another word.

@@ -17,21 +17,21 @@ def synchronized(network: nn.Module) -> None:
 
 
 @contextmanager
-def apart(network: nn.Module) -> Iterator[None]:
+def local_batch_statistics(network: nn.Module) -> Iterator[None]:
     """Every process normalizes by what it sees itself: they evaluate different batches, and not equally many."""
-    together: list[Any] = [norm for norm in norms(network) if hasattr(norm, "process_group")]
-    before = [norm.process_group for norm in together]
-    for norm in together:
-        norm.process_group = _oneself()
+    synced_norms: list[Any] = [norm for norm in norms(network) if hasattr(norm, "process_group")]
+    before = [norm.process_group for norm in synced_norms]
+    for norm in synced_norms:
+        norm.process_group = _single_process_group()
     try:
         yield
     finally:
-        for norm, group in zip(together, before, strict=True):
+        for norm, group in zip(synced_norms, before, strict=True):
             norm.process_group = group
 
 
 @cache
-def _oneself() -> dist.ProcessGroup:
+def _single_process_group() -> dist.ProcessGroup:
     """The group of this process alone; all processes must come to its first call."""
     group, _ = dist.new_subgroups(group_size=1)
     return group

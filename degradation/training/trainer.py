@@ -14,7 +14,7 @@ from degradation.frames import schemas
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Readings
 from degradation.runtime.environment import Environment, provenance
-from degradation.runtime.progress import Progress, Report
+from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, canonical, schedules
 from degradation.training.checkpoint import Checkpoint, encode_weights
 from degradation.training.evaluation import EvalSplit, Evaluator
@@ -49,7 +49,7 @@ class RunCallbacks:
             raise Stopped
 
 
-class Clock:
+class Throughput:
     """Images per second since the last restart, and when it is time to say so again."""
 
     def __init__(self, batch: int) -> None:
@@ -81,7 +81,12 @@ class Training:
     """
 
     def __init__(
-        self, run: RunSpec, images: AnyImages, environment: Environment, report: Report, team: ProcessGroup = ALONE
+        self,
+        run: RunSpec,
+        images: AnyImages,
+        environment: Environment,
+        report: ReportProgress,
+        team: ProcessGroup = ALONE,
     ) -> None:
         environment.enter()
         self.run, self.environment, self.report, self.team = run, environment, report, team
@@ -101,7 +106,7 @@ class Training:
         self.diverged_step: int | None = None
         self.facts = self._first_facts(images)
         self._schedule()
-        self._clock = Clock(run.recipe.batch)
+        self._clock = Throughput(run.recipe.batch)
 
     def _first_facts(self, images: AnyImages) -> dict[str, Any]:
         """What is known before the first step, the hash of the very tensors handed to it among it."""
