@@ -1,4 +1,4 @@
-"""What went wrong, as one line that a user can act on: what was expected, what came, what to do."""
+"""Errors as one line that a user can act on: what was expected, what was given, what to do."""
 
 import warnings
 
@@ -6,13 +6,13 @@ import warnings
 def __getattr__(name: str) -> type[Exception]:
     """The names of version 0.1."""
     if name == "UseError":
-        warnings.warn("UseError is called UserError now", DeprecationWarning, stacklevel=2)
+        warnings.warn("UseError is now called UserError", DeprecationWarning, stacklevel=2)
         return UserError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class UserError(Exception):
-    """An error of use: the command ends with status 2 and this one line, without a traceback."""
+    """A usage error: the command ends with status 2 and this one line, without a traceback."""
 
 
 class UnknownStudy(UserError):
@@ -32,13 +32,13 @@ class DamagedRun(DamagedError):
 
 
 class LockLost(UserError):
-    """The lock of a folder was held here and is no more: another process has taken over, and nothing is written."""
+    """This process has lost the lock of a folder: another process has taken over, and nothing is written."""
 
 
 class ProcessGroupLost(Exception):
-    """The processes that train one network together cannot go on: the command of each ends with status 1.
+    """The processes that train one network cannot continue: the command of each ends with status 1.
 
-    ``own``: whether this process says so; process 0 does, and the one that failed.
+    ``own``: whether this process reports it; rank 0 does, and the process that failed.
     """
 
     def __init__(self, message: str, *, own: bool) -> None:
@@ -47,7 +47,7 @@ class ProcessGroupLost(Exception):
 
 
 class Interrupted(Exception):
-    """The work was asked to stop; everything done so far is in a checkpoint.
+    """A signal asked to stop; all work so far is in a checkpoint.
 
     ``status`` is the exit status of the command: 130 after SIGINT, 143 after SIGTERM.
     """

@@ -69,7 +69,7 @@ def lose_head(phase: str) -> None:
 
 
 def pretended(root: Path, execute: Any, study: StudySpec | None = None, **options: Any) -> LaunchContext:
-    """LaunchContext whose runs are carried out by a function of a test."""
+    """A launch whose runs are executed by a function of a test."""
     folder = StudyFolder(root, "s")
     folder.write_study((study or made.study_spec()).begun().model_dump(mode="json"))
     return LaunchContext(root=str(root), study="s", options=Options(**options), execute=execute)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from degradation.experiments import REGISTRY, named
+from degradation.experiments import REGISTRY, experiment_named
 from degradation.frames import schemas
 from degradation.spec import RunSpec
 from degradation.store import ExperimentFolder, StudyFolder, frame_file
@@ -23,7 +23,7 @@ def write_experiments(folder: StudyFolder, run: RunSpec, run_id: str) -> None:
 
 
 def write_experiment(place: ExperimentFolder, name: str, run: RunSpec, run_id: str, weights: str | None) -> None:
-    columns = named(name).columns
+    columns = experiment_named(name).columns
     rows = pd.DataFrame(list(ROWS[name](run)))
     place.write_spec(run_id, {"experiment": name, "settings": {}, "weights": weights})
     data = schemas.to_parquet(rows[list(columns)].astype(dict(columns)), {})

@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 
 from degradation import networks
-from degradation.experiments import named
+from degradation.experiments import experiment_named
 from degradation.experiments.experiment import Settings
 from degradation.experiments.trained_run import Subject
 from tests.made import CPU, images, run_spec
@@ -29,5 +29,5 @@ def subject(network="residual", depth=14, *, identities=False, norm="batch", sho
 
 
 def rows(name, of, settings=SETTINGS):
-    found = named(name)
+    found = experiment_named(name)
     return pd.concat([found.measure(of, settings, part) for part in found.parts(of, settings)], ignore_index=True)

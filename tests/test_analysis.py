@@ -56,7 +56,7 @@ def test_the_real_study_does_not_hide_that_deep_residual_networks_are_behind(rea
 def test_the_answer_has_three_sentences_that_name_the_steps(real):
     assert len(real.answer) == 3
     assert real.answer[0].startswith("After 700 steps, a deeper plain network has the higher training error: plain 44")
-    assert "nothing here speaks of converged networks" in real.answer[2]
+    assert "nothing here is about converged networks" in real.answer[2]
 
 
 def test_published_values_are_not_compared_with_700_steps(real):

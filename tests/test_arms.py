@@ -167,7 +167,7 @@ def test_vary_replaces_no_arms_of_a_file(command: Command):  # noqa: F811
     ("value", "message"),
     [
         ("norm", "--vary: expected KEY=VALUE such as norm=batch,none, not 'norm'"),
-        ("norm=batch,batch", "--vary norm: batch stands twice among the values of norm"),
+        ("norm=batch,batch", "--vary norm: batch is given twice for norm"),
         ("recipe.momentum=1,0.9", "--vary: arm momentum 1: recipe.momentum: expected a number below 1, not 1"),
         ("seeds=0,1", f"--vary: arm seeds 0: seeds belongs to the whole study; an arm changes {FIELDS_OF_AN_ARM}"),
     ],
@@ -358,7 +358,7 @@ def test_figures_say_how_block_variants_are_read(variants: Results, longer: Resu
     def words(results: Results) -> tuple[bool, bool]:
         both = (" ".join(text.get_text() for text in FIGURES[n](results)[0].texts) for n in ("responses", "branches"))
         response, branch = both
-        return "read as convolved" in " ".join(response.split()), "after what is done to either" in branch
+        return "measured after the convolution" in " ".join(response.split()), "after any transform of either" in branch
 
     assert words(variants) == (True, True)
     assert words(longer) == (False, False)
@@ -438,11 +438,11 @@ def test_the_plan_has_a_line_for_each_row_in_80_columns_whatever_ships(command: 
 
 def test_the_plan_says_which_plain_runs_are_trained_again(command: Command):  # noqa: F811
     said = " ".join(command("plan", "activation-order").out.split())
-    assert "40 plain runs of these train the network of another arm again, to the same bits" in said
+    assert "40 plain runs of these train the network of another arm again, with identical results" in said
     again = grid.repeated(grid.runs(library.read(library.shipped()["activation-order"])))
     assert {(run.network, run.block.order == "original") for run in again} == {("plain", False)}
     for other in ("quickstart", "shortcut-variants", "batch-norm"):
-        assert "same bits" not in command("plan", other).out
+        assert "identical results" not in command("plan", other).out
     arms = {"batch": {}, "none": {"norm": "none", "block.order": "relu-before-addition"}}
     assert grid.repeated(grid.runs(study(arms))) == ()
 

@@ -144,7 +144,7 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
         (f"run {GRID} --steps -5", ("--steps: expected a number of at least 1, not -5",)),
         (f"run {GRID} --set recipe.batch=0", ("--set recipe.batch", "of at least 2, not 0")),
         (f"run {GRID} --steps 5 --warmup-steps 6", ("--steps, --warmup-steps", "warmup_steps 6 is above steps 5")),
-        (f"{RUN} --seeds 3 3", ("--seeds: 3 stands twice",)),
+        (f"{RUN} --seeds 3 3", ("--seeds: 3 is given twice",)),
         (f"{RUN} --seeds -1", ("--seeds", "of at least 0, not -1")),
         ("run depthless.toml", ("depthless.toml line 2: depths", "at least one value")),
         ("run empty.toml", ("empty.toml line 1", "expected the question")),
@@ -190,7 +190,7 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
         ("plan --depths 8 --seeds 4294967296", ("--seeds: expected a number below 4,294,967,296, not 4294967296",)),
         ("plan --depths 8 --steps 10000001", ("--steps: expected a number of at most 10,000,000, not 10000001",)),
         *(
-            (f"plan {name}.toml", (f"{name}.toml line 1: question: expected what", "not "))
+            (f"plan {name}.toml", (f"{name}.toml line 1: question: expected the question", "not "))
             for name in ("mute", "blank")
         ),
         ("plan hexadecimal.toml", ("hexadecimal.toml line 3: arms.a.recipe.batch: a whole number of too many digits",)),
@@ -208,8 +208,8 @@ def assert_completed(command: Command, expected: Results, line: str = RUN) -> Sa
             for line, count in TOO_MANY
         ),
         ("plan --depths 8 --launcher ray --threads 1025", ("--threads: expected a whole number of at most 1,024",)),
-        ("plan --networks plain mymlp", ("no study 'mymlp'", "is it meant for --networks?")),
-        ("plan --probes gradients mine --depths 8", ("no study 'mine'", "is it meant for --probes?")),
+        ("plan --networks plain mymlp", ("no study 'mymlp'", "is it a value of --networks?")),
+        ("plan --probes gradients mine --depths 8", ("no study 'mine'", "is it a value of --probes?")),
         ("plan --network plain", ("plan has no option --network; did you mean --networks?",)),
         ("plot nothing", ("no study 'nothing' on disk", "under runs are made")),
         ("status nothing", ("no study 'nothing' on disk", "under runs are made")),
@@ -423,7 +423,7 @@ DAMAGES = {
     "spec-other": (SPEC, lambda path: path.write_text('{"depth": 9}'), "does not hold what"),
     "spec-removed": (SPEC, Path.unlink, "is missing"),
     "done-truncated": (DONE, lambda path: path.write_text("{"), "is not JSON"),
-    "done-emptied": (DONE, lambda path: path.write_text("{}"), "does not say how the run ended"),
+    "done-emptied": (DONE, lambda path: path.write_text("{}"), "does not hold how the run ended"),
 }
 
 

@@ -58,9 +58,9 @@ def test_clean_knows_what_an_experiment_left_unfinished_damaged_or_outdated(comm
     (paths.run_path(first) / "paths.parquet").write_bytes(b"other")
     (shatter.run_path(first) / ".writing-abc").write_bytes(b"x" * 500)
     with lesion.lock(first):
-        assert "not ended" not in command("clean", "made").out
+        assert "unfinished" not in command("clean", "made").out
     said = command("clean", "made")
-    for what in (f"lesion {first}", "not ended", f"paths {first}", "damaged experiment", "half written"):
+    for what in (f"lesion {first}", "unfinished", f"paths {first}", "damaged experiment", "incomplete file"):
         assert what in " ".join(said.out.split()), said.out
     assert second not in said.out
     command("clean", "made", "--yes")
@@ -70,4 +70,4 @@ def test_clean_knows_what_an_experiment_left_unfinished_damaged_or_outdated(comm
     assert lesion.is_done(second)
     assert "nothing to free" in command("clean", "made").out
     command("clean", "made", "--run", first, "--yes")
-    assert "weights that are there no more" in " ".join(command("clean", "made").out.split())
+    assert "weights that no longer exist" in " ".join(command("clean", "made").out.split())

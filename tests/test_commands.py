@@ -52,9 +52,9 @@ command = calling.command
         ("run quickstart --name ../x", "a study's name has letters"),
         ("run quickstart --frobnicate", "--frobnicate"),
         ("run quickstart paper", "paper"),
-        ("plan quickstart --no-figures", "plan has no option --no-figures, which is one of run: leave it out"),
+        ("plan quickstart --no-figures", "plan has no option --no-figures, which belongs to run: remove it"),
         ("run quickstart --figures", "--no-figures"),
-        ("report made --normalize cifar", "report has no option --normalize, which is one of probe: leave it out"),
+        ("report made --normalize cifar", "report has no option --normalize, which belongs to probe: remove it"),
         ("plan --depths 21", "--depths: depth 21"),
         ("trai quickstart", "trai"),
         ("status nothing", "no study 'nothing' on disk"),
@@ -297,7 +297,7 @@ def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, mon
     monkeypatch.setattr("webbrowser._tryorder", [])  # a machine without a browser, in a window or in the terminal
     make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
     said = command("report", "made", "--open")
-    line = "degradation: --open: no browser was found here; the page is runs/made/report.html\n"
+    line = "degradation: --open: no browser found; the page is runs/made/report.html\n"
     assert (said.status, said.err) == (0, line)
 
 
@@ -372,7 +372,7 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line(command: Command, monk
     monkeypatch.delattr(cli, "app")
     monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
     said = command("studies")
-    assert (said.status, said.err) == (130, "degradation: stopped before anything was done\n")
+    assert (said.status, said.err) == (130, "degradation: interrupted before anything was done\n")
 
 
 @pytest.mark.slow

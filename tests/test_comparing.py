@@ -98,7 +98,7 @@ def test_a_comparison_is_json(tmp_path):
 def test_a_network_of_which_every_run_of_one_side_diverged_is_named(tmp_path):
     lost = [("plain", 44, seed) for seed in (0, 1, 2)]
     found = compare(load(tmp_path, "a"), load(tmp_path, "b", diverged=lost))
-    assert found.left_out == ("plain 44 is left out: no run of b is left, 3 diverged",)
+    assert found.left_out == ("plain 44 is excluded: no run of b is left, 3 diverged",)
     assert not any(each.label.startswith("plain 44,") and "step 0" not in each.label for each in found.rows)
     assert compare(load(tmp_path, "c"), load(tmp_path, "d")).left_out == ()
 
@@ -107,6 +107,6 @@ def test_studies_without_an_estimate_in_common_say_that_runs_diverged(tmp_path):
     fields = {"networks": ("plain",), "depths": (8,), "seeds": (0, 1), "measure": Measure(probes=())}
     every = [("plain", 8, 0), ("plain", 8, 1)]
     with pytest.raises(
-        UserError, match=r"no estimate in common \(plain 8 is left out: no run of b is left, 2 diverged"
+        UserError, match=r"no estimate in common \(plain 8 is excluded: no run of b is left, 2 diverged"
     ):
         compare(load(tmp_path, "a", **fields), load(tmp_path, "b", diverged=every, **fields))

@@ -33,13 +33,13 @@ def test_a_loss_that_stands_still_has_converged():
 
 def test_a_loss_that_falls_at_the_full_rate_has_not_though_it_stands_still_at_the_end():
     falling = FLAT | {300: 0.5 + 2 * SHARE * GUESSING}
-    assert said(falling) == "its loss moved by 4.0 % of that of guessing in the second quarter of its steps"
+    assert said(falling) == "its loss changed by 4.0 % of that of guessing in the second quarter of the steps"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_loss_that_moves_at_the_end_has_not_converged_up_or_down(sign):
     moving = FLAT | {800: 0.5 + sign * 1.2 * SHARE * GUESSING}
-    assert said(moving) == "its loss moved by 2.4 % of that of guessing in the last quarter of its steps"
+    assert said(moving) == "its loss changed by 2.4 % of that of guessing in the last quarter of the steps"
 
 
 def test_just_under_the_share_has_converged():

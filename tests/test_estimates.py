@@ -107,7 +107,7 @@ def test_the_shortcut_effect_pairs_matched_runs_and_leaves_out_those_that_do_not
     assert effect.values == pytest.approx((10.0, 12.0))
     assert effect.note == ""  # a matched pair is paired by its weights, too: Welch has no place here
     [broken] = across_kinds(among(*errors, holds=False), points(errors), "effect")
-    assert (broken.value, broken.note) == (None, "no seed in both; 2 pairs left out: not matched")
+    assert (broken.value, broken.note) == (None, "no seed in both; 2 pairs excluded: not matched")
 
 
 def test_one_plain_network_pairs_with_each_shortcut_option():
@@ -177,7 +177,7 @@ def test_a_study_with_arms_answers_what_they_change(tmp_path, monkeypatch):
     arms = {"sgd": {}, "adam": {"recipe": {"optimizer": "adam", "learning_rate": 0.001}}}
     folder = make_study(tmp_path, depths=(8, 20), seeds=(0, 1), networks=("plain",), arms=arms)
     said = analyse(degradation.load(folder.path)).answer[0]
-    gap = "Against the arm sgd, the gap between plain 8 and plain 20 is not known to differ with adam"
+    gap = "Against the arm sgd, the gap between plain 8 and plain 20 is not clearly different with adam"
     assert said == f"{gap} (+1.5 points [-4.9, +7.9])."
     plain = make_study(tmp_path, "without", depths=(8, 20), seeds=(0,))
     assert len(analyse(degradation.load(plain.path)).answer) == 3
@@ -349,4 +349,4 @@ def test_a_pair_whose_weights_differ_on_disk_is_left_out(tmp_path):
     )
     effect = next(each for each in estimates(degradation.load(folder.path)) if each.name == "shortcut-effect")
     assert effect.seeds == (0, 2)
-    assert "1 pair left out: not matched" in effect.note
+    assert "1 pair excluded: not matched" in effect.note

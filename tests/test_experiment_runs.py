@@ -238,7 +238,7 @@ def test_chosen_runs_are_measured_alone_and_the_rest_by_the_next_call(folder, co
     [
         (("--depths", "8"), "--depths: no run of tiny that is done has depth 8: expected 14"),
         (("--seeds", "3"), "has seed 3: expected 0"),
-        (("--seeds", "0", "--anew"), "leave out the choice of runs"),
+        (("--seeds", "0", "--anew"), "remove the choice of runs"),
     ],
 )
 def test_a_choice_that_fits_no_run_is_refused(folder, command, choice, says):  # noqa: F811
@@ -256,7 +256,7 @@ def test_an_unknown_experiment_is_an_error_of_use_with_a_suggestion(folder, comm
 
 def test_the_former_name_of_the_command_still_works_and_says_the_new_one(folder, command):  # noqa: F811
     said = command("mechanism", str(folder.path), "leison")
-    assert said.err.splitlines()[0] == "degradation: mechanism is called experiment now"
+    assert said.err.splitlines()[0] == "degradation: mechanism is now called experiment"
     assert said.err.splitlines()[1] == command("experiment", str(folder.path), "leison").err.strip()
     assert "mechanism" not in command("--help").out
 
@@ -296,7 +296,7 @@ def test_without_its_weights_a_study_keeps_its_frames_and_what_was_measured_on_t
     before = load(folder.path)
     at = ["--root", str(folder.path.parent)]
     shown = command("clean", "tiny", "--weights", *at)
-    assert shown.out.count("weights: no experiment") == 2
+    assert shown.out.count("weights: experiments") == 2
     weights = [folder.run_path(run_id) / WEIGHTS for run_id in folder.run_ids()]
     assert all(path.exists() for path in weights)  # not without a yes
     assert command("clean", "tiny", "--weights", "--yes", *at).status == 0
@@ -307,6 +307,6 @@ def test_without_its_weights_a_study_keeps_its_frames_and_what_was_measured_on_t
     assert command("status", "tiny", "--verify", *at).status == 0
     assert "experiment" not in command("clean", "tiny", *at).out  # none is outdated
     assert set(work(folder, "reorder").left_out.values()) == {"its weights were deleted"}
-    with pytest.raises(UserError, match="deleted to free its space: train the run again"):
+    with pytest.raises(UserError, match="deleted to free disk space: train the run again"):
         folder.file(folder.run_ids()[0], WEIGHTS)
     assert "--weights and --all: expected one of them" in command("clean", "tiny", "--weights", "--all", *at).err

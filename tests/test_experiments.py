@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from degradation.data.batches import Batches
 from degradation.errors import UserError
-from degradation.experiments import REGISTRY, ablation, named
+from degradation.experiments import REGISTRY, ablation, experiment_named
 from degradation.experiments.evaluate import draws, reestimate, tried
 from degradation.experiments.experiment import Settings
 from degradation.experiments.reorder import exchanged, stages, tau
@@ -32,15 +32,15 @@ def by_hand(of, forward):
 def test_the_registry_knows_exactly_the_frames_that_can_be_loaded():
     assert tuple(REGISTRY) == EXPERIMENTS
     for name in REGISTRY:
-        assert named(name).name == name
-        assert named(name).question.endswith("?")
+        assert experiment_named(name).name == name
+        assert experiment_named(name).question.endswith("?")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REGISTRY)
 @pytest.mark.parametrize("network", ["plain", "residual"])
 def test_the_rows_of_every_part_have_the_columns_and_part_names_are_unique(name, network):
-    found, of = named(name), subject(network)
+    found, of = experiment_named(name), subject(network)
     parts = list(found.parts(of, SETTINGS))
     assert len(set(parts)) == len(parts)
     assert all(part.replace("-", "").isalnum() for part in parts)
@@ -229,7 +229,7 @@ def test_exchanges_stay_within_their_group():
 def test_depth_8_has_nothing_to_reorder():
     of = subject(depth=8)
     assert stages(ablation.keeping_shape(of.network())) == []
-    assert list(named("reorder").parts(of, SETTINGS)) == ["swaps-0-0"]
+    assert list(experiment_named("reorder").parts(of, SETTINGS)) == ["swaps-0-0"]
 
 
 # Batch-norm statistics

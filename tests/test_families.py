@@ -84,7 +84,7 @@ def test_the_plan_shows_them(command, tmp_path):
     assert "3 runs, 2 matched pairs" in words
 
 
-# What there is
+# Existing studies
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from degradation.figures.depth import depth, readable
 from degradation.figures.heatmap import BLANK
 from degradation.figures.recorded import recorded
 from degradation.figures.responses import responses
-from degradation.figures.style import COLOURS, apart, shade
+from degradation.figures.style import COLOURS, shade, spread_positions
 from degradation.spec import Measure, RunSpec, Synthetic
 from degradation.store import EXPERIMENTS
 from degradation.study.results import Results, load
@@ -365,7 +365,7 @@ def test_nothing_leaves_the_page(every: tuple[str, Figure, pd.DataFrame]) -> Non
 
 
 def test_no_two_end_labels_overlap_and_none_changes_places() -> None:
-    placed = apart([0.50, 0.51, 0.10, 0.505, 0.99, 1.0], 0.05)
+    placed = spread_positions([0.50, 0.51, 0.10, 0.505, 0.99, 1.0], 0.05)
     assert np.diff(sorted(placed)).min() >= 0.05 - 1e-12
     assert list(np.argsort(placed)) == [2, 0, 3, 1, 4, 5]
     assert 0 <= min(placed) <= max(placed) <= 1

@@ -175,9 +175,9 @@ def test_the_command_that_runs_it_again_names_the_folder(command, done, folder):
     ("arguments", "words"),
     [
         (["imagenet"], "lie in a folder: name it with --dataset folder:PATH"),
-        (["imagenet", "--dataset", "folder:"], "expected the folder that holds train and val behind the colon"),
+        (["imagenet", "--dataset", "folder:"], "expected the folder that holds train and val after the colon"),
         (["imagenet", "--dataset", "folder:nowhere"], "nowhere does not exist: expected PATH/train/CLASS/*.jpg"),
-        (["imagenet", "--dataset", "folder:a", "--data-dir", "b"], "names a folder of images: leave one out"),
+        (["imagenet", "--dataset", "folder:a", "--data-dir", "b"], "names a folder of images: remove one"),
         (["imagenet", "--workers", "-1"], "--workers: expected a whole number of at least 0, not '-1'"),
         (["--dataset", "synthetic", "--set", "recipe.colour=0.1"], "colour is an augmentation of images of a folder"),
     ],

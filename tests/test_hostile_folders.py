@@ -109,7 +109,7 @@ def check(command: Command, folder: StudyFolder, file: str, slow: Sequence[str] 
             said = call(command, f"{line} --skip-damaged")
             assert said.status == 0, said.err
             assert said.err.count("\n") == 1
-            assert f"{run_id} is left out" in said.err
+            assert f"{run_id} is skipped" in said.err
         found = load(folder.path, skip_damaged=True)
         assert set(found.skipped) == {run_id}
         assert set(found["curves"]["run_id"]) == set(others)
@@ -268,7 +268,7 @@ def test_a_file_that_is_larger_than_what_it_holds_is_not_read(
         grown.truncate(2**30)
     said = call(command, "status --verify")
     assert said.status == 1
-    assert "curves.parquet is too large for what it holds (1,073,741,824 bytes)" in said.out.replace("\n", "")
+    assert "curves.parquet is larger than its content (1,073,741,824 bytes)" in said.out.replace("\n", "")
 
 
 def test_weights_are_read_only_where_their_header_says_how_many_they_are(
@@ -280,5 +280,5 @@ def test_weights_are_read_only_where_their_header_says_how_many_they_are(
     assert store.read(WEIGHTS) == data
     for wrong in (data + b"x", data[:-1], b"\xff" * 8 + data[8:], b"x" * 1000):
         store.write(WEIGHTS, wrong)
-        with pytest.raises(DamagedError, match="too large for what it holds"):
+        with pytest.raises(DamagedError, match="larger than its content"):
             store.read(WEIGHTS)

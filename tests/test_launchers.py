@@ -144,7 +144,7 @@ def test_a_worker_that_ends_by_the_signal_that_stops_the_study_was_stopped_and_d
     work = LaunchContext(root=str(tmp_path), study="s", options=Options())
     crew = WorkerPool(work, said.append, lambda: True)
     assert list(crew._messages([Ending()])) == [RUN]
-    assert (said, crew.books.failed) == ([], {})
+    assert (said, crew.retries.failed) == ([], {})
 
 
 def test_a_second_ctrl_c_at_the_end_of_a_worker_is_no_traceback(tmp_path):
@@ -168,7 +168,7 @@ print("ended")
 # Books
 
 
-def books(tmp_path: Path, retries: int) -> tuple[RetryTracker, list[Progress]]:
+def tracker(tmp_path: Path, retries: int) -> tuple[RetryTracker, list[Progress]]:
     said: list[Progress] = []
     return RetryTracker(StudyFolder(tmp_path, "s"), said.append, retries), said
 
@@ -178,23 +178,23 @@ def failure(why: str = "odd", cause="error") -> Attempt:
 
 
 def test_a_run_fails_after_its_retries_with_longer_pauses_between(tmp_path):
-    kept, said = books(tmp_path, 2)
+    kept, said = tracker(tmp_path, 2)
     assert [kept.ended(RUN, failure(f"odd {number}")) for number in range(3)] == [1.0, 2.0, None]
     assert kept.failed == {RUN.run_id: "odd 2"}
     assert [progress.phase for progress in said] == ["waiting", "waiting", "failed"]
 
 
 def test_a_run_that_gets_further_has_all_its_retries_again(tmp_path):
-    kept, _ = books(tmp_path, 1)
+    kept, _ = tracker(tmp_path, 1)
     for step in (0, 100, 200):
-        kept.heard(Progress(run_id=RUN.run_id, phase="started", step=step))
+        kept.on_progress(Progress(run_id=RUN.run_id, phase="started", step=step))
         assert kept.ended(RUN, failure()) is not None
-    kept.heard(Progress(run_id=RUN.run_id, phase="started", step=200))
+    kept.on_progress(Progress(run_id=RUN.run_id, phase="started", step=200))
     assert kept.ended(RUN, failure()) is None
 
 
 def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
-    kept, _ = books(tmp_path, 3)
+    kept, _ = tracker(tmp_path, 3)
     assert kept.ended(RUN, failure("no data", "use")) is not None
     assert kept.ended(RUN, failure("no data", "use")) is None
     other = grid.runs(made.study_spec())[1]
@@ -202,20 +202,20 @@ def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
 
 
 @pytest.mark.parametrize("heard", [True, False])
-def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once(tmp_path, heard):
+def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once(tmp_path, on_progress):
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
     run = RunSpec.model_validate(folder.spec(folder.run_ids()[0]))
     said: list[Progress] = []
     kept = RetryTracker(folder, said.append, 3)
-    if heard:
-        kept.heard(Progress(run_id=run.run_id, phase="finished"))
+    if on_progress:
+        kept.on_progress(Progress(run_id=run.run_id, phase="finished"))
     assert kept.ended(run, failure("its node died", "died")) is None
     assert ([progress.phase for progress in said], kept.failed) == (["finished"], {})
     assert kept.ended(RUN, failure("its node died", "died")) is not None
 
 
 def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):
-    kept, said = books(tmp_path, 0)
+    kept, said = tracker(tmp_path, 0)
     other = grid.runs(made.study_spec())[1]
     kept.ended(RUN, Attempt(ending="held"))
     kept.left([RUN.run_id, other.run_id])
@@ -223,19 +223,19 @@ def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):
     for _ in range(3):
         kept.left([RUN.run_id])
     assert [progress.run_id for progress in said] == [RUN.run_id, ""]
-    assert said[-1].message == f"nothing else is left: waiting for what other processes train: {RUN.run_id}"
+    assert said[-1].message == f"only runs of other processes are left; waiting for them: {RUN.run_id}"
 
 
 def test_a_run_that_was_held_and_is_trained_here_is_not_waited_for(tmp_path):
-    kept, said = books(tmp_path, 0)
+    kept, said = tracker(tmp_path, 0)
     kept.ended(RUN, Attempt(ending="held"))
-    kept.heard(Progress(run_id=RUN.run_id, phase="started"))
+    kept.on_progress(Progress(run_id=RUN.run_id, phase="started"))
     kept.left([RUN.run_id])
     assert [progress.phase for progress in said] == ["waiting", "started"]
 
 
 def test_held_and_stopped_runs_are_tried_again_without_a_failure(tmp_path):
-    kept, said = books(tmp_path, 0)
+    kept, said = tracker(tmp_path, 0)
     assert [kept.ended(RUN, Attempt(ending="held")) for _ in range(9)] == [2.0] * 9
     assert kept.ended(RUN, Attempt(ending="stopped")) == 0.0
     assert [kept.ended(RUN, Attempt(ending=ending)) for ending in ("finished", "diverged")] == [None, None]

@@ -81,7 +81,7 @@ def test_load_prints_tables_that_name_what_they_show(made: Command) -> None:
         ("load nothing", "no study 'nothing' on disk"),
         ("load made curve", "FRAME: expected runs, curves, gradients"),
         ("load made curves eror", "COLUMN: expected step, epoch, split, statistics, loss, error"),
-        ("load empty", "no run of empty is done: there is nothing to load yet"),
+        ("load empty", "no run of empty is done: nothing to load yet"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_in_one_line(made: Command, line: str, message: str) -> None:
@@ -112,7 +112,7 @@ def test_results_say_what_they_are_and_the_package_what_it_has(tmp_path: Path) -
     folder = make_study(tmp_path, "mine", depths=(8,), seeds=(0,), experiments=False)
     assert repr(degradation.load(folder.path)) == "<Results of mine: 2 of 2 runs done>"
     (folder.run_path(folder.run_ids()[0]) / "curves.parquet").unlink()
-    assert repr(degradation.load(folder.path, skip_damaged=True)) == "<Results of mine: 1 of 2 runs done, 1 left out>"
+    assert repr(degradation.load(folder.path, skip_damaged=True)) == "<Results of mine: 1 of 2 runs done, 1 skipped>"
     assert set(degradation.__all__) <= set(dir(degradation))
 
 

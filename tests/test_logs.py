@@ -33,10 +33,10 @@ def folder(tmp_path: Path) -> StudyFolder:
     return folder
 
 
-def attempt(folder: StudyFolder, execute, listen=worker_log.overheard, **options) -> str:
+def attempt(folder: StudyFolder, execute, capture=worker_log.captured_warnings, **options) -> str:
     """The log of one attempt."""
     work = LaunchContext(root=str(folder.store.root), study="s", options=Options(**options), execute=execute)
-    work.attempt(RUN, silent, lambda: False, listen)
+    work.attempt(RUN, silent, lambda: False, capture)
     return "".join(list(run_logs.read(folder, RUN.run_id).values())[-1:])
 
 
@@ -224,14 +224,14 @@ def test_the_arms_of_runs_that_share_a_name_are_shown(folder):
 
 def test_without_a_run_the_runs_that_have_a_log_are_named(command: Command):
     folder = make_study(Path("runs"), depths=(8,), seeds=(0,))
-    assert "nothing is kept of any run of made" in command("logs", "made").out
+    assert "no run of made has a log" in command("logs", "made").out
     first, second = folder.run_ids()
     for name in ("20260101-000000-000-far.away-7", "20260101-000000-001-near-8", "20260101-000001-001-here-9-note"):
         run_logs.write(folder, first, name, "said\n")
     run_logs.note(folder, second, "its worker process died\n")
     assert command("logs", "made").out.splitlines() == [
         f"{first}  attempts 2, the last 20260101-000000-001-near-8",
-        f"{second}  attempts 1, of which the workers said nothing",
+        f"{second}  attempts 1, without a log",
     ]
 
 
@@ -247,7 +247,7 @@ def test_a_planned_run_that_nobody_has_begun_has_no_log(command: Command):
     folder.write_study(made.study_spec().begun().model_dump(mode="json"))
     said = command("logs", "s", "plain-8-s0")
     assert (said.status, said.err) == (0, "")
-    assert "no worker has begun it" in said.out
+    assert "no worker has started it" in said.out
 
 
 def test_clean_frees_logs_but_those_of_runs_in_training(command: Command):
@@ -256,7 +256,7 @@ def test_clean_frees_logs_but_those_of_runs_in_training(command: Command):
     for run_id in (first, second):
         run_logs.write(folder, run_id, "1", "x" * 1000)
     with folder.lock(first):
-        assert "logs of 1 run: what their workers said" in " ".join(command("clean", "made").out.split())
+        assert "logs of 1 run: output of their workers" in " ".join(command("clean", "made").out.split())
         assert "1.0 kB freed" in command("clean", "made", "--yes").out
     assert run_logs.logged(folder) == (first,)
     run_logs.write(folder, second, "1", "x")

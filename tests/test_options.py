@@ -110,7 +110,7 @@ def test_a_setting_is_a_toml_value_or_a_bare_word(text: str, value: object) -> N
             "--set recipe.steps: .* given twice, here and by --steps",
         ),
         (StudyOptions(set=["a=1", "a=2"]), "--set a: a is given twice"),
-        (StudyOptions(probes=["none", "gradients"]), "--probes: 'none' stands alone, not beside 'gradients'"),
+        (StudyOptions(probes=["none", "gradients"]), "--probes: 'none' cannot be combined with 'gradients'"),
     ],
 )
 def test_what_contradicts_itself_is_refused(asked: StudyOptions, message: str) -> None:

@@ -215,14 +215,14 @@ def test_processes_share_the_cores_and_train_one_run_at_a_time(three_processes, 
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(7)))
     assert cores() == 2
     assert choose_jobs(Options(), 8) == 1
-    with pytest.raises(UserError, match="--jobs 2: all processes of torchrun train one run at a time"):
+    with pytest.raises(UserError, match="--jobs 2: torchrun's processes train one run at a time"):
         choose_jobs(Options(jobs=2), 8)
     environment = choose_environment(Options(device="cpu"), "fp32", 1)
     assert (environment.processes, environment.backend, environment.capture) == (3, "gloo", False)
 
 
 def test_synchronized_batch_norm_is_refused_without_cuda(three_processes):
-    with pytest.raises(UserError, match="synchronized batch norm for CUDA only, not for device cpu"):
+    with pytest.raises(UserError, match="synchronized batch norm on CUDA only, not on device cpu"):
         choose_environment(Options(device="cpu", sync_batch_norm=True), "fp32", 1)
 
 

@@ -123,7 +123,7 @@ def test_what_was_probed_is_not_written_over_by_other_weights_or_options(command
         probed("other/plain-8-s1.safetensors", "--normalize", "cifar"),
     ):
         assert refused.status == 2
-        assert "probes/plain-8-s1 holds what was measured of other weights or with other options" in refused.err
+        assert "probes/plain-8-s1 holds results of other weights or other options" in refused.err
     assert probed("plain-8-s1/final.safetensors", "--batch", "64", "--out", "probes/plain-8-s1").status == 0
 
 
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
     out,
     why,
 ):
-    monkeypatch.setattr("degradation.experiments.probe_weights.Probing.__call__", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("degradation.experiments.probe_weights.Prober.__call__", lambda *_: pytest.fail("computed"))
     torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
     for name in ("afile", "probes"):
         (tmp_path / name).touch()
@@ -246,7 +246,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_computed(
 
 
 def test_a_store_that_nobody_knows_is_said_before_anything_is_computed(command, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("degradation.experiments.probe_weights.Probing.__call__", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("degradation.experiments.probe_weights.Prober.__call__", lambda *_: pytest.fail("computed"))
     torch.save(networks.network("residual", 8, seed=0).state_dict(), tmp_path / "good.pt")
     said = command(*PROBE, "--weights", "good.pt", "--out", "nope://x/y")
     assert (said.status, said.err.count("\n")) == (2, 1), said.err

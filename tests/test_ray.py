@@ -192,7 +192,7 @@ def test_a_run_that_is_held_is_looked_at_again_and_has_not_failed(on, tmp_path):
     assert failed == {}
     held, waits = watch.messages("waiting")
     assert held == "another process is training it"
-    assert waits == f"nothing else is left: waiting for what other processes train: {RUNS[0].run_id}"
+    assert waits == f"only runs of other processes are left; waiting for them: {RUNS[0].run_id}"
     assert watch.messages("finished") == ["trained by another process"]
     assert len(made_cluster.notes(tmp_path)[RUNS[0].run_id]) == 3
     assert run_logs.logged(StudyFolder(tmp_path, "s")) == ()

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 from degradation import networks
 from degradation.errors import UserError
-from degradation.networks.reading import Asked, network_of
+from degradation.networks.reading import RequestedFields, network_of
 from degradation.networks.state_dicts import fill
-from degradation.networks.weight_files import PassedOver, read_weights
+from degradation.networks.weight_files import Placeholder, read_weights
 from degradation.spec import RunSpec, StudySpec, Synthetic
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
@@ -134,7 +134,7 @@ def test_options_and_numpy_scalars_beside_the_tensors_are_passed_over():
         made = networks.network("residual", 8, seed=5)
         fill(made, read_weights(Path("x.pt")), "this")
         assert torch.equal(made.fc.bias, state()["fc.bias"])
-    assert PassedOver not in [entry[0] for entry in torch.serialization.get_safe_globals() if isinstance(entry, tuple)]
+    assert Placeholder not in [entry[0] for entry in torch.serialization.get_safe_globals() if isinstance(entry, tuple)]
 
 
 def test_scalars_of_numpy_1_are_passed_over_as_well():
@@ -176,7 +176,7 @@ def test_what_is_passed_over_is_not_made_at_all():
     read_weights(Path("x.pt"))  # numpy itself refuses to make this one
     with pytest.raises(TypeError):
         pickle.loads(pickle.dumps(Runs((scalar, (np.dtype("O"), b"anything")))))
-    assert vars(PassedOver(1, 2)) == {}
+    assert vars(Placeholder(1, 2)) == {}
 
 
 # Files that are none
@@ -250,10 +250,10 @@ def test_a_file_of_ours_is_not_read_as_another_network(command: Command, asked, 
 
 @pytest.mark.slow
 def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monkeypatch):  # noqa: F811
-    from degradation.experiments.probe_weights import Probing
+    from degradation.experiments.probe_weights import Prober
 
-    probed, real = [], Probing.__call__
-    monkeypatch.setattr(Probing, "__call__", lambda self, network: (probed.append(network), real(self, network))[1])
+    probed, real = [], Prober.__call__
+    monkeypatch.setattr(Prober, "__call__", lambda self, network: (probed.append(network), real(self, network))[1])
     of_ours(norm="none", width=2, block={"order": "relu-only", "gate": "shortcut-only"})
     said = command(*PROBE, "--network", "residual", "--depth", "8", "--shortcut", "B", "--weights", "final.safetensors")
     assert said.status == 0, said.err
@@ -264,7 +264,7 @@ def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monk
 def test_the_factor_of_a_branch_without_a_norm_is_that_of_the_run():
     for initialization, factor in (("dirac", 1 / 3), ("he", 3**-0.5)):
         of_ours(norm="none", shortcut="A", initialization=initialization)
-        made = network_of(read_weights(Path("final.safetensors")), Asked()).network
+        made = network_of(read_weights(Path("final.safetensors")), RequestedFields()).network
         assert made.layer1[0].scale.factor == pytest.approx(factor)
 
 

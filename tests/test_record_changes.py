@@ -261,7 +261,7 @@ def by_parameters(model):
 
 
 @pytest.mark.parametrize("change", [by_dict, by_parameters])
-@pytest.mark.filterwarnings("ignore:.*another module took its place", "ignore:no update_norm")
+@pytest.mark.filterwarnings("ignore:.*another module replaced it", "ignore:no update_norm")
 def test_what_is_put_into_the_tables_of_a_module_is_found_at_the_next_measured_step(change):
     model = Net()
     with degradation.record(model, every=2) as rec:

@@ -34,7 +34,7 @@ def test_a_running_recording_is_not_entered_again_and_nothing_is_left_behind(bef
         for _ in range(before):
             step(model)
         hooks = hooks_of(model)
-        with pytest.raises(UserError, match=r"^record: this recording is running already[^\n]*$"):
+        with pytest.raises(UserError, match=r"^record: this recording is already running[^\n]*$"):
             rec.__enter__()
         assert hooks_of(model) == hooks
         step(model)

@@ -110,7 +110,7 @@ def test_layers_that_stand_still_are_named(how):
     rec = trained(model, weights=[*model[4:].parameters()])
     [one] = rec.findings
     assert one.kind == "not moving"
-    why = " (frozen: no gradient is asked for)" if how == "frozen" else ""
+    why = " (frozen: requires_grad is False)" if how == "frozen" else ""
     assert one.text == f"not moving: 0, 2{why}: in 8 measured steps no update changed the weight"
 
 

@@ -176,7 +176,7 @@ def test_the_layer_that_died_comes_first_and_those_behind_it_after_it():
     with torch.no_grad():
         model[4].bias.fill_(-100)
     lines = told(model).splitlines()
-    assert lines[1] == "at step 0: dead: 4 (no response is above zero, and no gradient comes back); behind it 6, 8"
+    assert lines[1] == "at step 0: dead: 4 (no response is above zero, and no gradient comes back); after it 6, 8"
     assert lines[2].startswith("  try: a smaller learning rate, ")
     assert lines[3] == "at step 0: no gradient reaches the weight of any layer"
 

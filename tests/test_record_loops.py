@@ -278,7 +278,7 @@ def test_the_kept_steps_are_bounded_and_spread_over_all(monkeypatch):
     assert len(steps) <= 6
     assert steps == list(range(0, 30, rec.every))
     assert rec.every == 8
-    assert "6 measured steps are kept at most: every=1 became every=8" in rec.summary()
+    assert "at most 6 measured steps are kept: every=1 became every=8" in rec.summary()
     assert len(rec.frame("responses")) == 3 * len(steps)
 
 

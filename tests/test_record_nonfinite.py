@@ -119,7 +119,7 @@ def test_where_no_update_spreads_it_the_next_step_shows_the_layer():
 def test_the_last_step_counts_though_nothing_comes_after_it():
     model = network()
     broken_at(model, 6, 8)
-    assert "not finite since step 8, where no layer was seen to begin it" in loop(model, 9, every=10).summary()
+    assert "not finite since step 8, where no layer was seen to start it" in loop(model, 9, every=10).summary()
 
 
 def test_a_gradient_that_is_not_finite_costs_the_recording_no_bit():

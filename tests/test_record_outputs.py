@@ -117,6 +117,5 @@ def test_a_summary_says_which_steps_are_kept_where_not_all_are(monkeypatch):
     lines = counted(30, every=1)
     assert lines[0] == "1 layer, 4 measured steps of 30 (every=8)"
     assert lines[-1] == (
-        "6 measured steps are kept at most: every=1 became every=8, and of those measured before only its multiples "
-        "are kept"
+        "at most 6 measured steps are kept: every=1 became every=8, and of earlier steps only its multiples are kept"
     )

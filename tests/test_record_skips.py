@@ -89,7 +89,7 @@ def test_nan_from_a_step_to_the_end_is_a_failure_since_that_step():
 def test_a_bad_batch_that_is_skipped_is_told_by_its_loss():
     rec = loop(plain(), bad=[7], scaler=scaler())
     assert broken(rec)[0] == (
-        "not finite at step 7, where the loss was not finite and no layer was seen to begin it: every=1 shows it; "
+        "not finite at step 7, where the loss was not finite and no layer was seen to start it: every=1 shows it; "
         "the GradScaler skipped it; finite again from step 8"
     )
     rec = loop(plain(), bad=[7], every=1, scaler=scaler())

@@ -87,7 +87,7 @@ def test_a_single_step_whose_middle_layer_is_not_finite_is_seen_and_the_next_one
     rec = loop(Rooted(bad=[13]))
     assert measured(rec) == [0, 10, 14, 20]
     [line] = [line for line in broken(rec) if "not finite" in line]
-    assert line.startswith("not finite at step 13, where no layer was seen to begin it: every=1 shows it")
+    assert line.startswith("not finite at step 13, where no layer was seen to start it: every=1 shows it")
     assert line.endswith("; finite again from step 14")
 
 

@@ -96,7 +96,7 @@ def test_without_an_update_there_is_no_update_norm_and_the_summary_says_why():
     assert (updates(rec).dropna() > 0).all()
     [line] = [line for line in rec.summary().splitlines() if "update_norm" in line]
     assert line == (
-        "no update_norm at 6 measured steps, the first is 0: no weight changed before the next backward, as where "
+        "no update_norm at 6 measured steps, the first is 0: no weight changed before the next backward, as when "
         "gradients accumulate or an update is skipped"
     )
     assert line in rec.notes

@@ -57,7 +57,7 @@ def test_since_when_something_stands_out_is_said():
 
 def test_a_recording_that_was_never_entered_says_so():
     rec = degradation.record(chain())
-    assert "never entered; put `with rec:` around the loop" in rec.summary()
+    assert "never entered; put the loop inside `with rec:`" in rec.summary()
 
 
 class Reader(nn.Module):

@@ -100,14 +100,14 @@ def test_a_bucket_that_is_not_there_is_one_line(command: Command, s3_server):
     for arguments in (("status",), ASKED):
         said = command(*arguments, "--root", "s3://not-there/runs")
         assert said.status == 2
-        assert "no such bucket: create it, or name another" in said.err
+        assert "no such bucket: create it, or choose another" in said.err
         assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
-        ("AWS_PROFILE", "nosuch", "The config profile (nosuch) could not be found: name another in AWS_PROFILE"),
+        ("AWS_PROFILE", "nosuch", "The config profile (nosuch) could not be found: set another in AWS_PROFILE"),
         ("AWS_ENDPOINT_URL", "127.0.0.1:5777", "Invalid endpoint: 127.0.0.1:5777: expected an address with http://"),
     ],
 )
@@ -163,9 +163,7 @@ def test_a_store_that_stays_away_is_given_up_in_one_line(s3_root, away, monkeypa
     monkeypatch.setattr(remote, "PATIENCE", 0.5)
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.05)
     store = store_at(s3_root)
-    with pytest.raises(
-        UserError, match=r"^s3://.*unreachable for 0 seconds .*What is done so far is kept: run again\.$"
-    ):
+    with pytest.raises(UserError, match=r"^s3://.*unreachable for 0 seconds .*Completed work is saved: run again\.$"):
         store.write("s/a", b"1")
     said = capsys.readouterr().err
     assert said.count("\n") == said.count("unreachable since") == 1
@@ -174,7 +172,7 @@ def test_a_store_that_stays_away_is_given_up_in_one_line(s3_root, away, monkeypa
 def test_a_stop_request_is_not_kept_waiting(s3_root, away, monkeypatch):
     store, asked, lines = store_at(s3_root), threading.Event(), []
     store.attend(lambda line: (lines.append(line), asked.set()), asked.is_set)
-    with pytest.raises(UserError, match="unreachable and a stop was asked for"):
+    with pytest.raises(UserError, match="unreachable and a stop was requested"):
         store.read("s/a")
     assert len(lines) == 1
 

@@ -20,7 +20,7 @@ from degradation.report.captions import CAPTIONS
 from degradation.report.drawings import inline
 from degradation.report.effects import GAP, effects
 from degradation.report.evolution import ChartLine, path
-from degradation.report.files import Report, write
+from degradation.report.files import ReportFiles, write
 from degradation.report.marks import marks, marks_of
 from degradation.report.pairs import proof
 from degradation.report.rendering import escaped
@@ -85,33 +85,33 @@ def parsed(path: Path) -> Page:
     return page
 
 
-def reported(folder: StudyFolder) -> Report:
+def reported(folder: StudyFolder) -> ReportFiles:
     return write(Results(folder), folder.path, ("degradation", "run", folder.name))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def made(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
     return reported(make_study(tmp_path_factory.mktemp("runs"), question=EVIL, **SMALL))
 
 
 # The page
 
 
-def test_the_page_asks_nothing_of_a_network(made: Report) -> None:
+def test_the_page_asks_nothing_of_a_network(made: ReportFiles) -> None:
     page = parsed(made.page)
     assert page.outside == []
     assert "@import" not in made.page.read_text()
     assert "default-src 'none'" in made.page.read_text()
 
 
-def test_every_id_stands_once_and_every_reference_leads_somewhere(made: Report) -> None:
+def test_every_id_stands_once_and_every_reference_leads_somewhere(made: ReportFiles) -> None:
     page = parsed(made.page)
     assert [name for name, count in Counter(page.ids).items() if count > 1] == []
     assert page.references - set(page.ids) == set()
     assert len(page.references) > 50
 
 
-def test_names_in_the_page_are_text_and_never_markup(made: Report) -> None:
+def test_names_in_the_page_are_text_and_never_markup(made: ReportFiles) -> None:
     page = parsed(made.page)
     assert '<script>alert("x")' not in made.page.read_text()
     assert EVIL in page.text
@@ -125,7 +125,7 @@ def test_numbers_embedded_for_the_slider_cannot_end_their_script(tmp_path: Path)
     assert "<" not in numbers
 
 
-def test_the_page_has_a_language_landmarks_and_headings_in_order(made: Report) -> None:
+def test_the_page_has_a_language_landmarks_and_headings_in_order(made: ReportFiles) -> None:
     page = parsed(made.page)
     assert '<html lang="en">' in made.page.read_text()
     assert {page.tags[name] for name in ("header", "nav", "main", "footer", "h1")} == {1}
@@ -133,7 +133,7 @@ def test_the_page_has_a_language_landmarks_and_headings_in_order(made: Report) -
     assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
 
 
-def test_every_figure_has_words_for_who_cannot_see_it(made: Report) -> None:
+def test_every_figure_has_words_for_who_cannot_see_it(made: ReportFiles) -> None:
     page = parsed(made.page)
     assert page.unnamed == []
     assert (
@@ -149,7 +149,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_every_colour_of_text_has_the_contrast_of_level_aa_on_light_and_dark(made: Report) -> None:
+def test_every_colour_of_text_has_the_contrast_of_level_aa_on_light_and_dark(made: ReportFiles) -> None:
     themes = re.findall(r":root\{(.*?)\}", made.page.read_text(), flags=re.DOTALL)
     assert len(themes) == 3  # light, dark, print
     for theme in themes:
@@ -160,26 +160,26 @@ def test_every_colour_of_text_has_the_contrast_of_level_aa_on_light_and_dark(mad
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ground)
 
 
-def test_each_verdict_is_said_in_words_with_its_reason_threshold_and_source(made: Report) -> None:
+def test_each_verdict_is_said_in_words_with_its_reason_threshold_and_source(made: ReportFiles) -> None:
     text = parsed(made.page).text
     for verdict in made.contents.analysis.verdicts:
         for words in (verdict.statement, verdict.why[1:], verdict.threshold, verdict.source, verdict.verdict):
             assert " ".join(words.split()) in text
 
 
-def test_the_page_holds_every_estimate_and_every_caveat(made: Report) -> None:
+def test_the_page_holds_every_estimate_and_every_caveat(made: ReportFiles) -> None:
     text = parsed(made.page).text
     assert all(estimate.label in text for estimate in made.contents.analysis.estimates)
     assert all(caveat.text in text for caveat in made.contents.analysis.caveats)
 
 
-def test_the_same_frames_give_the_same_bytes(made: Report, tmp_path: Path) -> None:
+def test_the_same_frames_give_the_same_bytes(made: ReportFiles, tmp_path: Path) -> None:
     again = write(load(made.page.parent), tmp_path, made.contents.again)
     assert again.page.read_bytes() == made.page.read_bytes()
     assert again.twin.read_bytes() == made.twin.read_bytes()
 
 
-def test_without_a_script_the_small_multiples_are_what_is_shown(made: Report) -> None:
+def test_without_a_script_the_small_multiples_are_what_is_shown(made: ReportFiles) -> None:
     text = made.page.read_text()
     assert text.count('<div class="charts moving" hidden>') == text.count('<div class="charts still">') == 2
     assert text.count('<div class="slider" hidden>') == 1
@@ -188,14 +188,14 @@ def test_without_a_script_the_small_multiples_are_what_is_shown(made: Report) ->
 # The Markdown twin
 
 
-def test_the_twin_holds_every_verdict_and_escapes_names(made: Report) -> None:
+def test_the_twin_holds_every_verdict_and_escapes_names(made: ReportFiles) -> None:
     text = made.twin.read_text()
     assert "<script>" not in text
     assert "\\*one\\* \\| \\`two\\`" in text
     verdicts = made.contents.analysis.verdicts
     tested = [line for line in text.splitlines() if any(mark in line for mark in ("✓ **", "✗ **", "? **"))]
     folded = text[text.index("<details>") : text.index("</details>")]
-    untested = [line for line in folded.splitlines() if "| Needs " in line or "| Nothing here measures it" in line]
+    untested = [line for line in folded.splitlines() if "| Needs " in line or "| No measurement exists" in line]
     assert len(tested) == sum(verdict.verdict != "not measured" for verdict in verdicts)
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in tested} == {7}
     assert len(tested) + len(untested) == len(verdicts)
@@ -229,14 +229,14 @@ def test_without_two_depths_there_is_no_figure_of_the_answer(tmp_path: Path) -> 
     assert not (folder.path / "answer.png").exists()
 
 
-def test_what_was_not_measured_and_equal_fields_are_folded(made: Report) -> None:
+def test_what_was_not_measured_and_equal_fields_are_folded(made: ReportFiles) -> None:
     page = made.page.read_text()
     unmeasured = sum(verdict.verdict == "not measured" for verdict in made.contents.analysis.verdicts)
-    assert f"<details><summary>{unmeasured} claims that these measurements cannot speak of" in page
+    assert f"<details><summary>{unmeasured} claims that these measurements cannot judge" in page
     assert page.count("<details>") == page.count("</details>") == made.twin.read_text().count("</details>") == 2
 
 
-def test_the_answer_has_its_figure_before_any_verdict(made: Report) -> None:
+def test_the_answer_has_its_figure_before_any_verdict(made: ReportFiles) -> None:
     page = made.page.read_text()
     assert page.index('id="answer"') < page.index('id="figure-answer"') < page.index('id="verdicts"')
     assert "![A point with its interval" in made.twin.read_text()
@@ -258,7 +258,7 @@ def test_escaped_text_has_no_markup_left() -> None:
 # The proof
 
 
-def test_the_proof_shows_both_runs_values_of_each_pair(made: Report) -> None:
+def test_the_proof_shows_both_runs_values_of_each_pair(made: ReportFiles) -> None:
     results = load(made.page.parent)
     found = proof(results)
     assert [(row.depth, row.seed) for row in found.pairs] == [(8, 0), (8, 1), (14, 0), (14, 1)]
@@ -278,7 +278,7 @@ def test_a_pair_whose_weights_differ_is_said_to_differ(tmp_path: Path, monkeypat
         StudyFolder, "facts", lambda self, run_id: own(self, run_id) | {"weight_hash": f"{next(hashes):016x}"}
     )
     [row] = proof(Results(folder)).pairs
-    assert row.said_of_weights == "DIFFERENT"
+    assert row.weights_text == "DIFFERENT"
     assert not proof(Results(folder)).holds
 
 
@@ -305,13 +305,13 @@ def test_one_seed_is_said_and_no_interval_given(tmp_path: Path) -> None:
 
 def test_plain_networks_alone_have_no_pair_and_no_branches(tmp_path: Path) -> None:
     text = text_of(make_study(tmp_path, **FEW, networks=("plain",)))
-    assert "No matched pair has both of its runs done" in text
+    assert "No matched pair has both runs done" in text
     assert "Only plain networks" in text
     assert "Figure branches needs a residual network" in text
 
 
 def test_one_depth_says_nothing_of_depth(tmp_path: Path) -> None:
-    assert "One depth: nothing here speaks of what more layers do" in text_of(
+    assert "One depth: nothing here shows what more layers do" in text_of(
         make_study(tmp_path, **FEW | {"depths": (8,)})
     )
 

@@ -52,7 +52,7 @@ def test_run_again_there_is_nothing_to_do(command: Command, trained: list[Option
     command("run", *TINY, "--no-figures")
     said = command("run", *TINY, "--no-figures")
     assert (said.status, len(trained)) == (0, 1)
-    assert "nothing to do: every run is done" in said.out
+    assert "nothing to do: all runs are done" in said.out
     assert "2 runs finished" in said.out
 
 

@@ -144,7 +144,7 @@ def test_networks_that_are_not_the_papers_are_labelled():
     [
         ({"depths": (21,)}, "nearest valid depths are 20 and 26"),
         ({"depths": ()}, "at least one value"),
-        ({"seeds": (1, 1)}, "1 stands twice"),
+        ({"seeds": (1, 1)}, "1 is given twice"),
         ({"seeds": (-1,)}, "greater than or equal to 0"),
         ({"depth": (20,)}, "Extra inputs"),
         ({"recipe": {"steps": -3}}, "greater than or equal to 1"),

@@ -184,13 +184,13 @@ def test_a_store_that_creates_over_what_is_there_is_refused(s3_root, monkeypatch
         return await call(method, *arguments, **named)
 
     monkeypatch.setattr(folder.store.objects.fs, "_call_s3", without_condition)
-    with pytest.raises(UserError, match="creates a file where there is one already"), folder.lock("r"):
+    with pytest.raises(UserError, match="overwrites existing files"), folder.lock("r"):
         pass
 
 
 def test_a_protocol_that_cannot_create_exclusively_is_read_and_refused_for_work(tmp_path):
     store = store_at(f"dir::file://{tmp_path}")
-    with pytest.raises(UserError, match="can be read, but two processes cannot be kept apart"), store.lock("r"):
+    with pytest.raises(UserError, match="can be read, but has no locks between processes"), store.lock("r"):
         pass
     assert not store.is_locked("r")
 
@@ -242,8 +242,8 @@ def test_repeated_slashes_in_a_url_count_as_one(s3_root):
         ("s3://", " names no bucket: expected a path, s3://BUCKET/PATH"),
         ("s3:///runs", " names no bucket: expected a path"),
         ("ftp://nowhere.invalid/y", ": the store cannot be opened (gaierror"),
-        ("http://h/runs", ": a web server cannot be written, so it holds no studies: expected a path"),
-        ("https://h", ": a web server cannot be written, so it holds no studies"),
+        ("http://h/runs", ": a web server is read-only, so it cannot hold studies: expected a path"),
+        ("https://h", ": a web server is read-only, so it cannot hold studies"),
     ],
 )
 def test_a_root_that_can_hold_no_study_is_refused_in_one_line(command, root, why):

@@ -44,7 +44,7 @@ def test_a_closed_stream_is_as_the_null_device(place: Path, closed: str) -> None
 def test_a_full_disk_behind_stdout_is_one_line(place: Path, command: str) -> None:
     said = shell(f"{COMMAND} {command} > /dev/full", place)
     assert said.returncode == 2
-    assert said.stderr == "degradation: stdout: No space left on device: what was to be printed is lost\n"
+    assert said.stderr == "degradation: stdout: No space left on device: the output is lost\n"
     assert shell(f"{COMMAND} status nothing 2> /dev/full", place).returncode == 2
 
 

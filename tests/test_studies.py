@@ -222,7 +222,7 @@ def test_another_data_set_drops_the_fields_of_the_first_and_the_same_one_keeps_t
         ("depths", [], "at least one value is needed"),
         ("depths", 20, "expected a list in brackets, not 20"),
         ("depths.x", 20, "depths is one value and has no field x"),
-        ("seeds", [0, 0], "0 stands twice"),
+        ("seeds", [0, 0], "0 is given twice"),
         ("seeds", [-1], "expected a number of at least 0, not -1"),
         ("networks", ["plan"], "expected plain or residual, not 'plan'; did you mean plain?"),
         (
@@ -262,7 +262,8 @@ def test_an_unknown_name_lists_what_ships_and_what_is_on_disk() -> None:
     with pytest.raises(UserError) as caught:
         library.resolve("quickstat")
     assert str(caught.value) == (
-        f"no study 'quickstat': those that ship are {', '.join(SHIPPED)}; under runs are mine; did you mean quickstart?"
+        f"no study 'quickstat': the shipped ones are {', '.join(SHIPPED)}; under runs are mine; "
+        "did you mean quickstart?"
     )
 
 

@@ -255,7 +255,7 @@ def test_a_checkpoint_of_other_tensors_than_this_version_keeps_does_not_fit():
     check_fit(run, checkpoint)
     sums = checkpoint.tensors.pop("sums")
     for other in ({}, {"sums": sums.double()}, {"sums": sums[:1]}):
-        with pytest.raises(DamagedError, match="another sums than this version keeps"):
+        with pytest.raises(DamagedError, match="different sums than this version"):
             check_fit(run, replace(checkpoint, tensors=checkpoint.tensors | other))
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from degradation.cli.progress import Live, watching
+from degradation.cli.progress import ProgressBars, watching
 from degradation.runtime.progress import Progress, line
 from degradation.spec import StudySpec, grid
 
@@ -46,7 +46,7 @@ def test_elsewhere_than_on_a_terminal_training_messages_are_left_out() -> None:
 def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
     out = terminal()
     with watching(out, BY_ID) as report:
-        assert isinstance(report, Live)
+        assert isinstance(report, ProgressBars)
         report(message(0, "train", 50))
         study = report.bars.tasks[0]
         work = [grid.multiply_adds(run.depth, run.shortcut) for run in RUNS]
@@ -55,7 +55,7 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
         report(message(0, "finished", 100))
         assert len(report.bars.tasks) == 1
         assert study.completed / (study.total or 0) == pytest.approx(work[0] / sum(work))
-        assert study.fields["said"] == f"1 done, 0 running, {len(RUNS) - 1} waiting"
+        assert study.fields["text"] == f"1 done, 0 running, {len(RUNS) - 1} waiting"
         for run in range(1, len(RUNS)):
             report(message(run, "diverged", 10))
         assert study.completed == pytest.approx(study.total)
@@ -63,14 +63,14 @@ def test_on_a_terminal_the_bars_are_weighted_by_the_work_of_each_run() -> None:
 
 def test_an_evaluation_has_a_bar_of_its_own_and_nothing_is_at_its_end_before_it() -> None:
     with watching(terminal(), BY_ID) as report:
-        assert isinstance(report, Live)
+        assert isinstance(report, ProgressBars)
         report(message(0, "train", 100))
         study, run = report.bars.tasks
         assert run.percentage < 100
         assert study.completed < report.share.weights[RUNS[0].run_id]
         report(message(0, "evaluate", 100, part=(3, 12)))
         assert (run.completed, run.total) == (3, 12)
-        assert run.fields["said"] == "evaluates at 100"
+        assert run.fields["text"] == "evaluating at 100"
         report(message(0, "train", 50))
         assert (run.completed, run.total) == (50, 101)
 

@@ -32,8 +32,8 @@ def test_a_loss_on_its_way_to_infinity_fits_its_column(loss, text):
 
 
 SEES = {
-    ("batch",): "Every response begins at 1, where batch norm puts it.",
-    ("batch", "none"): "With batch norm every response begins at 1.",
+    ("batch",): "Batch norm starts every response at 1.",
+    ("batch", "none"): "With batch norm every response starts at 1.",
     ("none", "none"): "Watch how the responses change",
 }
 

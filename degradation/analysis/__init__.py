@@ -1,4 +1,4 @@
-"""Frames of a study -> estimates with intervals, verdicts on claims, published values beside measured ones, caveats."""
+"""Frames of a study -> estimates with intervals, verdicts on claims, comparison with published values, caveats."""
 
 from degradation.analysis.answer import answer
 from degradation.analysis.caveats import caveats
@@ -16,7 +16,7 @@ from degradation.analysis.estimates import (
     Verdict,
 )
 from degradation.analysis.estimating import estimates
-from degradation.analysis.published import beside
+from degradation.analysis.published import compare_with_published
 from degradation.analysis.runs import runs
 from degradation.analysis.verdicts import judge
 from degradation.study.results import Results
@@ -37,9 +37,9 @@ __all__ = [
 
 
 def analyse(results: Results) -> Analysis:
-    """Everything that the study's done runs say; a study without any says what is missing.
+    """The results of the study's done runs; without any, only what is missing.
 
-    Raises DamagedError where a file read is not what was written.
+    Raises DamagedError if a file is damaged.
     """
     among = runs(results)
     found = estimates(results, among)
@@ -49,7 +49,7 @@ def analyse(results: Results) -> Analysis:
         answer=answer(verdicts, noted, found),
         estimates=found,
         verdicts=verdicts,
-        compared=beside(results, among, found),
+        compared=compare_with_published(results, among, found),
         caveats=noted,
         holm=holm,
         convergence=RULE,

@@ -1,4 +1,4 @@
-"""Verdicts and what the arms change -> the answer to the study's question, in three sentences or four."""
+"""Verdicts and arm differences -> the answer to the study's question, in three or four sentences."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -15,14 +15,14 @@ CHANGES = {
     "other-recipe": "another recipe ({})",
     "one-seed": "more seeds ({})",
 }
-"""Kinds of caveats without which the answer would mislead -> what could change it."""
+"""Kinds of caveats that limit the answer -> what could change it."""
 COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Sequence[Estimate]) -> tuple[str, ...]:
-    """What the arms of a study change, what plain networks do, what shortcuts change, and what cannot be said.
+    """What the arms of a study change, what plain networks do, what shortcuts change, and what is not known.
 
-    Plain networks and shortcuts: of converged networks where these were judged, else after the steps of training.
+    On plain networks and shortcuts: for converged networks if these were judged, else after the steps of training.
     """
     return (
         *_of_arms([each for each in estimates if each.name == ARMS and each.value is not None]),
@@ -34,27 +34,27 @@ def answer(verdicts: Sequence[Verdict], caveats: Sequence[Caveat], estimates: Se
 
 
 def _sentence(name: str, verdicts: Sequence[Verdict]) -> str:
-    """What was found of a claim, with the numbers; empty where it was not judged."""
+    """The result on a claim, with the numbers; empty if it was not judged."""
     found = next((each for each in verdicts if each.claim == name and each.verdict != "not measured"), None)
-    said = next(claim for claim in claims() if claim.id == name).answer
-    if found is None or said is None:
+    clauses = next(claim for claim in claims() if claim.id == name).answer
+    if found is None or clauses is None:
         return ""
     steps = f"after {formatting.thousands(found.steps)} steps, " if found.steps else ""
     numbers = _numbers(found.estimates)
     if found.verdict == "supported":
-        return _capital(f"{steps}{said.supported}: {numbers}")
+        return _capital(f"{steps}{clauses.supported}: {numbers}")
     if found.verdict == "contradicted":
-        return _capital(f"{steps}{said.contradicted}: {numbers}")
+        return _capital(f"{steps}{clauses.contradicted}: {numbers}")
     alone = (
-        " By itself this would be enough for a verdict; among all claims that are judged here it is not."
+        " This would be enough for a verdict on this claim alone, but not among all claims judged here."
         if found.alone
         else ""
     )
-    return _capital(f"{steps}{_seeds(found.estimates)} cannot tell {said.open}: {numbers}") + alone
+    return _capital(f"{steps}{_seeds(found.estimates)} cannot tell {clauses.open}: {numbers}") + alone
 
 
 def _numbers(estimates: Sequence[Estimate]) -> str:
-    """Each comparison with its interval; over several arms the range of what they say."""
+    """Each comparison with its interval; over several arms the range of their values."""
     by_label = sorted(estimates, key=_comparison)
     grouped = [list(found) for _, found in groupby(by_label, key=_comparison)]
     return "; ".join(_in_arms(found) if len(found) > 1 else _number(found[0]) for found in grouped)
@@ -88,7 +88,7 @@ def _comparison(each: Estimate) -> str:
 
 
 def _of_arms(gaps: Sequence[Estimate]) -> Iterator[str]:
-    """For each kind of network, in which arms the deepest is less and more behind than in the first; none without."""
+    """For each kind of network, the arms in which its gap is smaller or larger than in the first; none without arms."""
     for kind, found in groupby(sorted(gaps, key=_kind), key=_kind):
         yield _of_kind(kind, list(found))
 
@@ -100,7 +100,7 @@ def _of_kind(kind: str, gaps: Sequence[Estimate]) -> str:
     rest = [each for each in gaps if each not in smaller and each not in larger]
     clauses = [f"smaller with {_listed(smaller)}"] if smaller else []
     clauses += [f"larger with {_listed(larger)}"] if larger else []
-    clauses += [f"not known to differ with {_listed(rest)}"] if rest else []
+    clauses += [f"not clearly different with {_listed(rest)}"] if rest else []
     return _capital(
         f"against the arm {first}, the gap between {kind} {shallow} and {kind} {deep} is {'; '.join(clauses)}"
     )
@@ -130,9 +130,9 @@ def _count(number: int) -> str:
 
 
 def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
-    """What could change the answer, and how many claims were judged."""
+    """What could change the answer, and the number of claims judged."""
     texts: dict[str, str] = {}
-    for caveat in caveats:  # of several of a kind, one for each arm, the first
+    for caveat in caveats:  # of several of one kind (one for each arm), the first
         texts.setdefault(caveat.kind, _continued(caveat.text.rstrip(".")))
     if "no-run" in texts:
         return _capital(texts["no-run"])
@@ -143,7 +143,7 @@ def _reach(verdicts: Sequence[Verdict], caveats: Sequence[Caveat]) -> str:
 
 
 def _continued(text: str) -> str:
-    """The text within a sentence: a small first letter, but for a name such as CIFAR-10."""
+    """The text inside a sentence: a small first letter, except for a name such as CIFAR-10."""
     return text if text[1].isupper() else text[0].lower() + text[1:]
 
 

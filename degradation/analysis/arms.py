@@ -1,4 +1,4 @@
-"""A study's arms -> what gates and orders of a block change, whether more steps help, which learning rate is best."""
+"""A study's arms -> effects of block gates and orders, of more steps, and the best learning rate."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from degradation.spec import flatten
 from degradation.study.results import Results
 
 LONGER = 3
-"""Times the steps of the first arm: what He et al. 2015, footnote 3, gave their plain networks."""
+"""Multiple of the first arm's steps, as He et al. 2015, footnote 3, trained their plain networks."""
 RATES = ("recipe.learning_rate", "recipe.warmup_learning_rate")
 FEWEST_RATES = 3
 
@@ -20,7 +20,7 @@ FEWEST_RATES = 3
 def variants(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``variant-effect`` (points of test error): residual networks with a gate or another order minus the first arm's.
 
-    Only where the first arm has the paper's block, so that the block is what differs.
+    Only if the first arm has the paper's block, so that only the block differs.
     """
     first = {run.block for run in runs.every if run.arm == runs.first_arm}
     if runs.first_arm and first == {""}:
@@ -42,7 +42,7 @@ def more_steps(results: Results, runs: Runs) -> Iterator[Estimate]:
 def best_rate(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``best-rate-gap`` (factor): the best learning rate of the deeper network over that of the shallower one.
 
-    The best is the arm's with the lowest final training error, seed by seed; only where the arms differ in the rate
+    The best is that of the arm with the lowest final training error, seed by seed; only if the arms differ in the rate
     alone and there are ``FEWEST_RATES`` of them.
     """
     rates = {run.run_id: results.specs[run.run_id].recipe.learning_rate for run in runs.every}

@@ -1,4 +1,4 @@
-"""Results and estimates -> what a reader must know of the study, found by looking at every run."""
+"""Results and estimates -> caveats that a reader must know, found by checking every run."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,10 +19,10 @@ CIRCUMSTANCES = ("version", "commit", "torch", "device", "device_name", "precisi
 
 
 def caveats(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Caveat, ...]:
-    """Every caveat that holds, the gravest of the study's design first."""
+    """Every caveat that applies, the most serious ones of the study's design first."""
     found = [
         *_design(results, runs),
-        *_standing(results, runs),
+        *_completeness(results, runs),
         *_measuring(results, runs, estimates),
         *_machines(results),
     ]
@@ -46,45 +46,43 @@ def _design(results: Results, runs: Runs) -> Iterator[Caveat]:
             kind="one-network", text=f"Only {there} networks: there are no {absent} ones to compare them with."
         )
     if len({run.depth for run in runs.every}) == 1:
-        yield Caveat(kind="one-depth", text="One depth: nothing here speaks of what more layers do.")
+        yield Caveat(kind="one-depth", text="One depth: nothing here shows what more layers do.")
 
 
 def _convergence(runs: Runs) -> Iterator[Caveat]:
-    """How many networks have not converged, and what one of them lacks."""
+    """How many networks have not converged, and why for one of them."""
     lacking = {group: [run for run in members if run.lacks] for group, members in runs.groups.items()}
     found = [(group, members[0]) for group, members in lacking.items() if members]
     if not found:
         return
     if len(found) == len(runs.groups):
         steps = formatting.thousands(sorted({run.steps for run in runs.every}))
-        text = f"After {steps} steps no network has converged in every seed: nothing here speaks of converged networks."
+        text = f"After {steps} steps no network has converged in every seed: nothing here is about converged networks."
     else:
         group, run = found[0]
         text = (
             f"{len(found)} of {len(runs.groups)} networks have not converged in every seed, "
-            f"{formatting.with_arm(group.label, group.arm)} for one: in seed {run.seed} {run.lacks}."
+            f"for example {formatting.with_arm(group.label, group.arm)}: in seed {run.seed} {run.lacks}."
         )
     yield Caveat(kind="not-converged", text=text)
 
 
-def _standing(results: Results, runs: Runs) -> Iterator[Caveat]:
+def _completeness(results: Results, runs: Runs) -> Iterator[Caveat]:
     planned = run_statuses(results.folder, results.study)
     missing = [each for each in planned if each.state not in ENDED]
     if not runs.every:
-        yield Caveat(kind="no-run", text="No run is done: there is nothing to measure yet.")
+        yield Caveat(kind="no-run", text="No run is done: nothing is measured yet.")
     if missing:
         which = _listed([f"{each.run_id} ({each.state})" for each in missing])
         yield Caveat(kind="unfinished", text=f"{len(missing)} of {len(planned)} planned runs are not done: {which}.")
     lost = [run for run in runs.every if not run.finished]
     if lost:
         which = _listed([run.run_id for run in lost])
-        text = (
-            f"{len(lost)} of {len(runs.every)} done runs diverged and are left out of every number at the end: {which}."
-        )
+        text = f"{len(lost)} of {len(runs.every)} done runs diverged and are excluded from all final numbers: {which}."
         yield Caveat(kind="diverged", text=text)
     broken = tuple(match for match in runs.matched if not match.holds)
     if broken:
-        yield Caveat(kind="not-matched", text=f"{sentence(broken)}; they are left out of plain minus residual.")
+        yield Caveat(kind="not-matched", text=f"{sentence(broken)}; they are excluded from plain minus residual.")
     for probe in PROBES:
         if runs.every and probe not in results.study.measure.probes:
             yield Caveat(kind="no-probe", text=f"The probe '{probe}' was not recorded.")
@@ -130,15 +128,15 @@ def _whole(results: Results, split: str) -> int:
 def _disagreement(estimates: Sequence[Estimate]) -> Iterator[Caveat]:
     training = [each for each in estimates if each.name == "final-error" and each.context["split"] == "train"]
     running = {each.label: each.value for each in training if each.context["statistics"] == "running"}
-    apart = [
+    disagreeing = [
         f"{each.label} ({running[each.label]:.1f} % against {each.value:.1f} %)"
         for each in training
         if each.context["statistics"] == "batch" and _far(each.value, running.get(each.label))
     ]
-    if apart:
+    if disagreeing:
         text = (
             f"Training errors with running and with batch statistics differ by more than {DISAGREE:g} points: "
-            f"{_listed(apart)}. The claims use those of each batch; test errors use the running ones."
+            f"{_listed(disagreeing)}. The claims use batch statistics; test errors use running statistics."
         )
         yield Caveat(kind="statistics-disagree", text=text)
 
@@ -153,10 +151,10 @@ def _machines(results: Results) -> Iterator[Caveat]:
         f"{name} {', '.join(provenance[name])}" for name in CIRCUMSTANCES if isinstance(provenance.get(name), list)
     ]
     if mixed:
-        text = f"Runs were made under circumstances that differ: {'; '.join(mixed)}. It can move results by rounding."
+        text = f"Runs were made in different environments: {'; '.join(mixed)}. Results may differ by rounding."
         yield Caveat(kind="mixed-circumstances", text=text)
     if provenance.get("precision") not in (None, "fp32") and not isinstance(provenance["precision"], list):
         yield Caveat(
             kind="precision",
-            text=f"Trained in {provenance['precision']} precision, with no fp32 run beside it.",
+            text=f"Trained in {provenance['precision']} precision, without an fp32 run to compare with.",
         )

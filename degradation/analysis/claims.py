@@ -1,4 +1,4 @@
-"""`claims.toml` -> claims as frozen data, and the estimates that each one rests on."""
+"""`claims.toml` -> claims as frozen data, and the estimates that each one uses."""
 
 import tomllib
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from degradation.analysis.estimates import Estimate
 from degradation.spec import Frozen
 
 BASE_DEPTH = 20
-"""The shallow network of the paper's comparisons: an even shallower one lacks capacity, and would hide degradation."""
+"""The shallow network of the paper's comparisons: a shallower one has too little capacity and hides degradation."""
 
 
 class Sentences(Frozen):
-    """What the answer says, by verdict."""
+    """Clauses of the answer, by verdict."""
 
     supported: str
     contradicted: str
@@ -45,7 +45,7 @@ class Claim(Frozen):
 
     @property
     def family(self) -> str:
-        """The claims with which its p-value is adjusted, see ``verdicts.FAMILIES``."""
+        """The group of claims with which its p-value is adjusted, see ``verdicts.FAMILIES``."""
         if self.experiment:
             return "experiments"
         return "time" if self.estimate.startswith("time-") else "the runs themselves"
@@ -57,11 +57,11 @@ class Case(NamedTuple):
     claim: Claim
     statement: str
     steps: tuple[int, ...]
-    """After which it is judged; empty for the statement of converged networks, or of no schedule."""
+    """Steps after which it is judged; empty for the statement on converged networks, or without a schedule."""
     estimates: tuple[Estimate, ...]
-    """One for each entry of `where`, arm and kind of network."""
+    """One estimate for each entry of `where`, arm and kind of network."""
     complete: bool
-    """Whether every entry of `where` found one."""
+    """Whether every entry of `where` has an estimate."""
 
 
 @cache
@@ -72,15 +72,15 @@ def claims() -> tuple[Claim, ...]:
 
 
 def cases(found: Sequence[Claim], estimates: Sequence[Estimate]) -> tuple[Case, ...]:
-    """Each claim once: of converged networks where all runs that it rests on have converged, else after their steps.
+    """Each claim once: on converged networks if all runs of its estimates have converged, else after their steps.
 
-    The deepest network decides, converged or not: a claim must not quietly rest on a shallower one that has.
+    The deepest network decides, converged or not: a claim must not silently use a shallower converged one.
     """
     return tuple(_case(claim, _for_claim(claim, estimates)) for claim in found)
 
 
 def _for_claim(claim: Claim, estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Those that may speak: of the claim's depth or more, and of the paper's blocks unless it names others."""
+    """The estimates that count: of the claim's depth or more, and of the paper's blocks unless it names others."""
     named = [each for each in estimates if each.name == claim.estimate and _depth(each, "deep") >= claim.depth]
     return [each for each in named if claim.other_blocks or not each.context.get("block")]
 
@@ -92,15 +92,15 @@ def _case(claim: Claim, estimates: Sequence[Estimate]) -> Case:
     if claim.after and not (complete and all(each.context["converged"] == "yes" for each in rests)):
         rests, complete = _chosen(claim, estimates)
         steps = tuple(sorted({int(each.context["steps"]) for each in rests})) if complete else ()
-        said = claim.after.format(steps=formatting.thousands(steps)) if steps else claim.statement
-        return Case(claim, said, steps, rests, complete)
+        statement = claim.after.format(steps=formatting.thousands(steps)) if steps else claim.statement
+        return Case(claim, statement, steps, rests, complete)
     return Case(claim, claim.statement, (), rests, complete)
 
 
 def unmeasured(claim: Claim) -> str:
-    """Why a claim was not measured, and what it would take."""
+    """Why a claim was not measured, and what is needed."""
     if not claim.estimate:
-        return f"nothing here measures it yet: it would take {claim.needs}"
+        return f"no measurement exists yet; needs {claim.needs}"
     return f"needs the experiment '{claim.experiment}' on {claim.needs}" if claim.experiment else f"needs {claim.needs}"
 
 
@@ -109,8 +109,8 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     chosen: list[Estimate] = []
     complete = bool(claim.where)
     for where in claim.where:
-        fitting = [each for each in estimates if _says(each.context, where)]
-        # One that has no value because runs diverged stays: its claim must not quietly rest on a shallower network.
+        fitting = [each for each in estimates if _has_context(each.context, where)]
+        # One without a value because runs diverged stays: its claim must not silently use a shallower network.
         fitting = [each for each in fitting if each.value is not None or "diverged" in each.context]
         complete &= bool(fitting)
         for _, group in groupby(sorted(fitting, key=_group), key=_group):
@@ -118,7 +118,7 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     return tuple(chosen), complete
 
 
-def _says(context: dict[str, str], where: dict[str, Any]) -> bool:
+def _has_context(context: dict[str, str], where: dict[str, Any]) -> bool:
     return all(context.get(name) == value for name, value in where.items())
 
 

@@ -1,4 +1,4 @@
-"""Two studies -> the same estimates side by side, and b minus a with an interval, where the studies can be compared."""
+"""Two studies -> the same estimates side by side, and b minus a with an interval, if the studies can be compared."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,19 +25,19 @@ COMPARED = (
 """Names of the estimates that are compared; of final errors those of the claims, and the test error."""
 SPLITS = (CLAIMED, ("test", "running"), ("train_batch", "batch"))
 KEY = ("network", "depth", "deep", "shallow", "arm", "split", "statistics", "step")
-"""What must be equal in an estimate's context for it to be the same estimate in both studies."""
+"""Context that must be equal for an estimate to be the same in both studies."""
 Key = tuple[str, ...]
 PRESENTATION = ("question", "measure.")
-"""Fields that are not what was studied: the question's words, and when it was measured."""
+"""Fields that do not change the training: the question, and when it was measured."""
 
 
 def compare(a: Results, b: Results) -> StudyComparison:
     """Both studies' estimates, and b minus a (for factors b over a).
 
-    Paired by seed where both have the same seeds: equal seeds, images and depth mean equal batches, and equal initial
-    weights where the networks are alike; else Welch's interval. Recipe, initialization, shortcut, seeds and steps may
-    differ and are listed. Raises UserError, naming the field, where the data set, the examples behind an error, or
-    every network or depth differs: their numbers are then not of one kind.
+    Paired by seed if both have the same seeds: equal seeds, images and depth mean equal batches, and for equal
+    networks equal initial weights; else Welch's interval. Recipe, initialization, shortcut, seeds and steps may
+    differ and are listed. Raises UserError, naming the field, if the data set, the examples of an error, or
+    every network or depth differs: such numbers are not comparable.
     """
     fields_a, fields_b = flatten(a.study), flatten(b.study)
     _same_data(a, b, fields_a, fields_b)
@@ -63,13 +63,14 @@ def compare(a: Results, b: Results) -> StudyComparison:
 
 
 def _left_out(of_a: Mapping[Key, Estimate], of_b: Mapping[Key, Estimate]) -> tuple[str, ...]:
-    """A sentence for each network whose runs of one side diverged, so that no error is left to compare."""
-    said = []
+    """A sentence for each network without an error to compare, because all its runs on one side diverged."""
+    sentences = []
     for key in [key for key in of_a if key in of_b and key[0] == "final-error"]:
         for name, each, other in (("a", of_a[key], of_b[key]), ("b", of_b[key], of_a[key])):
             if each.value is None and "diverged" in each.context and other.value is not None:
-                said.append(f"{each.label} is left out: no run of {name} is left, {each.context['diverged']} diverged")
-    return tuple(dict.fromkeys(said))
+                diverged = each.context["diverged"]
+                sentences.append(f"{each.label} is excluded: no run of {name} is left, {diverged} diverged")
+    return tuple(dict.fromkeys(sentences))
 
 
 def _same_data(a: Results, b: Results, fields_a: Mapping[str, Any], fields_b: Mapping[str, Any]) -> None:
@@ -110,7 +111,7 @@ def _options(results: Results) -> set[str]:
 
 
 def _by_key(results: Results, several: bool) -> dict[Key, Estimate]:
-    """The estimates to compare by what they are of; by shortcut option, too, where a study has several."""
+    """The estimates to compare by their definition; also by shortcut option, if a study has several."""
     found = [each for each in estimates(results) if each.name in COMPARED]
     kept = [each for each in found if (each.context.get("split"), each.context.get("statistics")) in _splits(each)]
     names = (*KEY, "shortcut") if several else KEY
@@ -128,7 +129,7 @@ def _row(a: Estimate, b: Estimate) -> ComparedEstimate:
 
 
 def difference(a: Estimate, b: Estimate, label: str) -> Estimate:
-    """b minus a, for factors b over a: paired where both have the same seeds, else Welch's."""
+    """b minus a, for factors b over a: paired if both have the same seeds, else Welch's."""
     of_a, of_b = scaled(a), scaled(b)
     paired = a.seeds == b.seeds
     values = [other - one for one, other in zip(of_a, of_b, strict=True)] if paired else []

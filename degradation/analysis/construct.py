@@ -1,4 +1,4 @@
-"""The construct frame -> what a deep network made from a shallow one gains over training, and keeps when trained on."""
+"""The construct frame -> the gain of a deep network made from a shallow one, and its drift in further training."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +12,14 @@ from degradation.analysis.runs import Run, Runs
 from degradation.study.results import Results
 
 STATISTICS = "running"
-"""In which the made network has the shallow one's function: batches' own statistics make a plain block another."""
+"""Statistics with which the made network has the shallow one's function: batch statistics change a plain block."""
 
 
 def construct(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``construct-gain`` and, by batch-norm statistics, ``construct-drift`` of each network (points).
 
     Gain: the clean training error of the deep network that was trained from scratch, minus that of the made one of its
-    depth and seed before any further step; where the study has trained that depth. Drift: training error of the made
+    depth and seed before any further step, if the study has trained that depth. Drift: training error of the made
     network minus that of the shallow one, after both were trained on by the same steps.
     """
     frame = results["construct"]
@@ -47,7 +47,7 @@ def changes(frame: pd.DataFrame, statistics: str) -> pd.DataFrame:
 
 
 def _deeper(runs: Runs, added: int) -> dict[str, str]:
-    """Each run -> the one that is deeper by so many layers and equal in all else."""
+    """Each run -> the run with ``added`` more layers and otherwise equal fields."""
     trained = {_place(run, run.depth): run.run_id for run in runs.every}
     found = {run.run_id: trained.get(_place(run, run.depth + added)) for run in runs.every}
     return {run: twin for run, twin in found.items() if twin}

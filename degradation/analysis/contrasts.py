@@ -11,7 +11,7 @@ from degradation.analysis.intervals import PAIRED, Interval, bootstrap, in_facto
 from degradation.analysis.runs import Run, RunGroup, Runs
 
 SIZES = {"points": 100.0, "percent": 100.0}
-"""Unit -> what a frame's number is multiplied with: errors are fractions there."""
+"""Unit -> factor for a frame's number: errors are fractions there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,28 +38,28 @@ def _logarithm(value: float) -> float:
 
 
 def scaled(estimate: Estimate) -> list[float]:
-    """An estimate's values as its interval was made from them: factors as logarithms (base 10)."""
+    """An estimate's values as used for its interval: factors as logarithms (base 10)."""
     return [_logarithm(value) for value in estimate.values] if estimate.unit == "factor" else list(estimate.values)
 
 
 def as_measured(values: Sequence[float], unit: str) -> tuple[float, ...]:
-    """The way back: logarithms as factors."""
+    """The inverse: logarithms as factors."""
     return tuple(10.0**value if unit == "factor" else value for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """What becomes an estimate: its words, one value a seed, and the runs that it should have come from."""
+    """Input of an estimate: its texts, one value per seed, and the runs that should have one."""
 
     name: str
     label: str
     values: dict[int, float]
     members: tuple[Run, ...]
     context: dict[str, str]
-    beside: str = ""
+    other_interval: str = ""
     method: str = PAIRED
     alone: bool = False
-    """Whether nothing else stands beside its interval: one of very many."""
+    """Whether only its interval is computed, without alternatives: one of very many."""
 
 
 def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
@@ -79,12 +79,12 @@ def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
 
 
 def measured_estimates(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
-    """The estimates with a value, and those that have none because runs diverged: not what was never measured."""
+    """The estimates with a value or with diverged runs; without those never measured."""
     return (each for each in estimates if each.n or "diverged" in each.context)
 
 
 def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = False) -> Iterator[Estimate]:
-    """Deep minus shallow for every two depths of a kind, paired by seed, with Welch's interval beside it.
+    """Deep minus shallow for every two depths of a kind, paired by seed, with Welch's interval as a second one.
 
     ``widest``: only the deepest minus the shallowest, without a bootstrap, for one step of very many.
     Across depths a seed pairs the order of the batches, not the weights: the pairing may gain little.
@@ -101,7 +101,7 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
 
 
 def exponents(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
-    """By which power of the depth a factor changes between every two depths of a kind, paired by seed."""
+    """The power of the depth with which a factor changes between every two depths of a kind, paired by seed."""
     logarithms = {run: _logarithm(value) for run, value in quantity.values.items()}
     found = Quantity(unit="exponent", values=logarithms, context=quantity.context)
     return map(_per_depth, across_depths(runs, found, name))
@@ -118,7 +118,7 @@ def _per_depth(change: Estimate) -> Estimate:
 
 
 def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
-    """Plain minus residual at one depth, paired by seed through matched pairs that hold; others are left out."""
+    """Plain minus residual at one depth, paired by seed, from matched pairs that hold only."""
     for group, residual in _residual(runs):
         plain = runs.groups.get(RunGroup(group.arm, "plain", group.depth), ())
         twins = {run.seed: run for run in plain}
@@ -130,7 +130,7 @@ def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate
         label = formatting.with_arm(f"plain {group.depth}{_against(quantity)}{group.label}", group.arm)
         sides = tuple(one for one, _ in kept), tuple(other for _, other in kept)
         left_out = len(pairs) - len(kept)
-        note = f"{left_out} pair{'s' * (left_out != 1)} left out: not matched" if left_out else ""
+        note = f"{left_out} pair{'s' * (left_out != 1)} excluded: not matched" if left_out else ""
         yield _difference(quantity, name, label, sides, context, note)
 
 
@@ -148,8 +148,8 @@ def across_shortcuts(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
 def across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
     """Each arm minus the study's first, for every network that both have, paired by seed.
 
-    Equal seeds mean equal batches where the arms have the same batch size, and equal initial weights where the
-    networks and their initialization are alike.
+    Equal seeds mean equal batches if the arms have the same batch size, and equal initial weights if the
+    networks and their initialization are equal.
     """
     for group, members in runs.groups.items():
         first = runs.groups.get(group._replace(arm=runs.first_arm), ())
@@ -160,7 +160,7 @@ def across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]
 
 
 def gaps_across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
-    """How much more the deepest network is behind the shallowest in an arm than in the first, paired by seed."""
+    """The gap between deepest and shallowest network in an arm minus that in the first arm, paired by seed."""
     depths_of = {(arm, kind): depths for arm, kind, depths in runs.kinds()}
     for (arm, kind), depths in depths_of.items():
         common = sorted(set(depths) & set(depths_of.get((runs.first_arm, kind), ())))
@@ -203,16 +203,16 @@ def _difference(
 ) -> Estimate:
     minuend, subtrahend = (quantity.by_seed(members) for members in sides)
     welch = of_difference(list(minuend.values()), list(subtrahend.values()))
-    beside = f"Welch, not paired: {_shown(quantity, welch, True)}" if welch.low is not None else ""
+    other_interval = f"Welch, not paired: {_shown(quantity, welch, True)}" if welch.low is not None else ""
     values = {seed: minuend[seed] - subtrahend[seed] for seed in minuend if seed in subtrahend}
-    texts = [note, beside if context["pairing"] == "seed" else ""]
+    texts = [note, other_interval if context["pairing"] == "seed" else ""]
     sample = _Sample(
         name=name,
         label=label,
         values=values,
         members=sides[0] + sides[1],
         context=context,
-        beside="; ".join(filter(None, texts)),
+        other_interval="; ".join(filter(None, texts)),
         alone=alone,
     )
     return _estimate(quantity, sample)
@@ -226,7 +226,7 @@ def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
     resampled = None if sample.alone else bootstrap(values)
     bca = Interval(value=interval.value, low=resampled[0], high=resampled[1], method="BCa") if resampled else None
     none = "no seed in both" if formatting.SIGNED in sample.label else "no seed has a value"
-    notes = ["" if values else none, missing, sample.beside]
+    notes = ["" if values else none, missing, sample.other_interval]
     notes += [f"bootstrap (BCa): {_shown(quantity, bca, formatting.SIGNED in sample.label)}"] if bca else []
     return Estimate(
         name=sample.name,

@@ -1,4 +1,4 @@
-"""The curves frame -> which runs have converged, and of the others what is lacking."""
+"""The curves frame -> which runs have converged, and what the others lack."""
 
 import math
 
@@ -12,17 +12,17 @@ SHARE = 0.02
 more had been looked at; that every run of ``cifar10-short`` and ``warmup-8px`` (700 steps) moves less than it over its
 last quarter was known, and is why the last quarter alone does not decide."""
 RULE = (
-    "A run has converged where its schedule ended, the full learning rate was reached within the first quarter of the "
+    "A run has converged if its schedule ended, the full learning rate was reached within the first quarter of the "
     "steps, and between the two halves of the second quarter (the last at the full rate) and of the last quarter (at "
-    f"the lowest rate) its mean running training loss moved by less than {100 * SHARE:g} % of the loss of guessing."
+    f"the lowest rate) its mean running training loss changed by less than {100 * SHARE:g} % of the loss of guessing."
 )
 QUARTERS = {"second": (0.25, 0.5), "last": (0.75, 1.0)}
 
 
 def lacking(results: Results) -> dict[str, str]:
-    """run_id -> what it lacks to be called converged by ``RULE``; empty where it lacks nothing.
+    """run_id -> what is missing for convergence by ``RULE``; empty if the run has converged.
 
-    The last quarter alone would not do: at a hundredth of the learning rate the loss of any network stands still,
+    The last quarter is not enough: at a hundredth of the learning rate the loss of any network stops changing,
     however short the schedule was. Loss: ``train_running``, cross entropy in nats, weighted by the steps of each row.
     """
     curves = results["curves"]
@@ -46,12 +46,14 @@ def lacks(spec: RunSpec, status: str, rows: pd.DataFrame) -> str:
         if math.isnan(moved):
             return f"too few rows of the {name} quarter of its steps"
         if abs(moved) >= SHARE:
-            return f"its loss moved by {100 * abs(moved):.1f} % of that of guessing in the {name} quarter of its steps"
+            return (
+                f"its loss changed by {100 * abs(moved):.1f} % of that of guessing in the {name} quarter of the steps"
+            )
     return ""
 
 
 def _moved(rows: pd.DataFrame, start: float, end: float) -> float:
-    """Mean loss over the first half of these steps minus that over the second; NaN where a half has no row."""
+    """Mean loss over the first half of these steps minus that over the second; NaN if a half has no row."""
     middle = (start + end) / 2
     first, second = (_mean(rows, *half) for half in ((start, middle), (middle, end)))
     return first - second

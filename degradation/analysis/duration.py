@@ -1,4 +1,4 @@
-"""The runs frame -> how much longer a deeper network takes, and one with shortcuts."""
+"""The runs frame -> the effect of depth and of shortcuts on the time of a step."""
 
 from collections.abc import Iterator
 
@@ -9,12 +9,12 @@ from degradation.study.results import Results
 
 
 def duration(results: Results, runs: Runs) -> Iterator[Estimate]:
-    """``time-exponent``, by which power of the depth a step's time grows, and ``time-effect``, plain over residual.
+    """``time-exponent``: the power of the depth with which a step's time grows; ``time-effect``: plain over residual.
 
-    Wall time of the whole run, its measuring too, by the steps. What else the machine did meanwhile is in it.
+    Wall time of the whole run with its measurements, divided by the steps. Other load of the machine is included.
     """
     seconds = results["runs"].set_index("run_id")["wall_seconds"]
     values = {run.run_id: float(seconds[run.run_id]) / run.steps for run in runs.every if run.finished}
-    quantity = Quantity(unit="factor", values=values, context={"time": "wall time of a step, with its measuring"})
+    quantity = Quantity(unit="factor", values=values, context={"time": "wall time of a step, with its measurements"})
     yield from exponents(runs, quantity, "time-exponent")
     yield from across_kinds(runs, quantity, "time-effect")

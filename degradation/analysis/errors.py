@@ -44,7 +44,7 @@ def errors(results: Results, among: Runs) -> Iterator[Estimate]:
 
 
 def within_bounds(error: Estimate) -> Estimate:
-    """An error with its interval cut at 0 and 100 %: Student's t knows no bounds, and no error lies beyond."""
+    """An error with its interval cut at 0 and 100 %: Student's t has no bounds, but an error has."""
     if error.low is None or error.high is None:
         return error
     return replace(error, low=max(error.low, 0.0), high=min(error.high, 100.0))

@@ -1,4 +1,4 @@
-"""What an analysis found, as frozen data that turns into JSON: estimates, verdicts, comparisons, caveats."""
+"""Results of an analysis as frozen data, convertible to JSON: estimates, verdicts, comparisons, caveats."""
 
 import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -19,8 +19,8 @@ class Estimate:
     """One quantity of a study over its seeds.
 
     ``unit`` is points (percentage points of error, a difference), percent (a level of error), factor, steps or std.
-    ``value`` is the mean over seeds (for factors the geometric mean); None where it is censored or not defined.
-    ``low`` and ``high`` are the 95 % interval; None where there is none, and ``method`` says why. ``seeds`` and
+    ``value`` is the mean over seeds (for factors the geometric mean); None if it is censored or not defined.
+    ``low`` and ``high`` are the 95 % interval; None if there is none, and ``method`` says why. ``seeds`` and
     ``values`` hold one entry for each seed that has a value; ``n`` counts them all. ``context`` is what defines it.
     """
 
@@ -55,9 +55,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What these measurements say of one claim; ``literature`` is what primary sources say of it.
+    """The verdict of these measurements on one claim; ``literature`` is that of primary sources.
 
-    ``steps``: after which it is judged, where the networks have not converged; else empty.
+    ``steps``: after which it is judged, if the networks have not converged; else empty.
     """
 
     claim: str
@@ -71,14 +71,14 @@ class Verdict:
     estimates: tuple[Estimate, ...] = ()
     needs: str = ""
     alone: bool = False
-    """Whether it would be decided by itself, but is not among all claims of its group (Holm's adjustment)."""
+    """Whether it would be decided alone, but not among all claims of its group (Holm's adjustment)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """One published number: an error as a fraction, a response as a standard deviation.
 
-    ``reading_error`` is that of a value read off a figure, else 0; ``runs`` how many runs its mean is of.
+    ``reading_error`` is that of a value read from a figure, else 0; ``runs``: number of runs in its mean.
     """
 
     name: str
@@ -98,10 +98,10 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A published number beside the measured one.
+    """A published number and the measured one.
 
-    ``difference`` is measured minus published, in the published number's unit; None where they cannot be compared,
-    and ``why_not`` says why. ``within_seeds``: whether the spread over seeds explains it; None where it is unknown.
+    ``difference`` is measured minus published, in the published number's unit; None if they cannot be compared,
+    and ``why_not`` says why. ``within_seeds``: whether the spread over seeds explains it; None if it is unknown.
     """
 
     published: Published
@@ -114,7 +114,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Caveat:
-    """Something that a reader must know of the study, found by looking; ``kind`` is a slug."""
+    """A limitation of the study that a reader must know; ``kind`` is a slug."""
 
     kind: str
     text: str
@@ -122,7 +122,7 @@ class Caveat:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """Everything that a study's frames say, in words and numbers."""
+    """The results of a study's frames, as text and numbers."""
 
     answer: tuple[str, ...]
     estimates: tuple[Estimate, ...]
@@ -156,7 +156,7 @@ class StudyComparison:
     differing: dict[str, tuple[Any, Any]]
     rows: tuple[ComparedEstimate, ...]
     left_out: tuple[str, ...] = ()
-    """Of estimates that divergence left without a number on one side: which, and why."""
+    """Estimates without a number on one side because runs diverged, each with the reason."""
 
     def as_json(self) -> dict[str, Any]:
         """The comparison as JSON-able data in a stable order."""

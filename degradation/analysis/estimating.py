@@ -33,10 +33,10 @@ SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     curvature,
     construct,
 )
-"""What makes estimates. An experiment's frames become estimates by a function added here; `claims.toml` names them."""
+"""Functions that make estimates. Add one here for an experiment's frames; `claims.toml` names its estimates."""
 
 
 def estimates(results: Results, among: Runs | None = None) -> tuple[Estimate, ...]:
-    """Every estimate of a study, those of one kind together; none where no run is done."""
+    """Every estimate of a study, grouped by kind; none if no run is done."""
     found = runs(results) if among is None else among
     return tuple(estimate for source in SOURCES for estimate in source(results, found)) if found.every else ()

@@ -1,4 +1,4 @@
-"""The frames identity, shatter, paths, landscape and curvature -> the estimates that claims on them rest on."""
+"""The frames identity, shatter, paths, landscape and curvature -> the estimates of the claims on them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,17 +12,17 @@ from degradation.analysis.runs import Runs
 from degradation.study.results import Results
 
 NEAR = 1 / 16
-"""Of the distance between two images: what counts as neighbouring inputs; on a line from ``--points 4`` on."""
+"""Share of the distance between two images below which inputs are neighbouring; reached from ``--points 4`` on."""
 HIGHEST = 1e4
-"""Nats: a loss above, or one that is not finite, counts as this, as the figure draws it."""
+"""Nats: a higher or non-finite loss counts as this value, as in the figure."""
 STATES = {"initial": "at initialization", "trained": "trained"}
-"""Source of the rows -> how an estimate is called."""
+"""Source of the rows -> label of the estimate."""
 
 
 def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``branch-ratio-gap`` (factor): |F(x)| / |shortcut(x)|, mean over blocks, deep over shallow.
 
-    ``branch-ratio-exponent``: the power of the depth by which it changes between the two.
+    ``branch-ratio-exponent``: the power of the depth with which it changes between the two.
     """
     frame = results["identity"]
     if len(frame):
@@ -36,15 +36,15 @@ def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
 def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``gradient-correlation`` of each network, ``shatter-effect`` plain minus residual: at initialization, trained.
 
-    The correlation of input gradients at inputs ``NEAR`` each other; none where no two inputs are.
+    The correlation of input gradients at inputs within ``NEAR`` of each other; none if no two inputs are.
     """
     frame = results["shatter"]
     near = frame[np.isclose(frame["distance"], NEAR)] if len(frame) else frame
-    quantities = [(_correlations(near, source), said) for source, said in STATES.items() if len(near)]
-    for quantity, said in quantities:
-        yield from _labelled(levels(runs, quantity, "gradient-correlation"), said)
-    for quantity, said in quantities:
-        yield from _labelled(across_kinds(runs, quantity, "shatter-effect"), said)
+    quantities = [(_correlations(near, source), suffix) for source, suffix in STATES.items() if len(near)]
+    for quantity, suffix in quantities:
+        yield from _labelled(levels(runs, quantity, "gradient-correlation"), suffix)
+    for quantity, suffix in quantities:
+        yield from _labelled(across_kinds(runs, quantity, "shatter-effect"), suffix)
 
 
 def _correlations(near: pd.DataFrame, source: str) -> Quantity:
@@ -66,7 +66,7 @@ def paths(results: Results, runs: Runs) -> Iterator[Estimate]:
 def path_lengths(rows: pd.DataFrame) -> dict[str, float]:
     """run_id -> mean path length weighted by gradient norm, over half of the blocks.
 
-    The norm of one length is the geometric mean over its random paths, each standing for C(blocks, length).
+    The norm of one length is the geometric mean over its random paths, each weighted by C(blocks, length).
     """
     logs = rows.assign(log=np.log(rows["gradient_norm"])).groupby(["run_id", "length"])
     each = logs.agg(log=("log", "mean"), share=("share", "first"), blocks=("blocks", "first")).reset_index()
@@ -89,7 +89,7 @@ def landscape(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 
 def roughness(rows: pd.DataFrame) -> float:
-    """How much more the loss goes up and down along the rows and columns of a surface than one valley would; 0: none.
+    """How much more the loss goes up and down along the rows and columns of a surface than a single valley; 0: none.
 
     Of the logarithm of the loss: the sum of all steps, over what it takes to fall from one end to the least value and
     to rise to the other end, minus 1. The grid's spacing is the shortest bump seen: compare equal grids only.
@@ -110,15 +110,15 @@ def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
         return
     trace = frame[frame["quantity"] == "trace"].groupby("run_id")["value"].mean()
     top = frame[frame["quantity"] == "ritz"].groupby("run_id")["value"].max()
-    for name, said, found in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
+    for name, suffix, found in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
         context = {"quantity": name, "statistics": "running"}
         quantity = Quantity(unit="factor", values=_values(found), context=context)
-        yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), said)
+        yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), suffix)
 
 
-def _labelled(found: Iterable[Estimate], said: str) -> Iterator[Estimate]:
-    """The estimates that are known, each with the words behind its label that tell it from its like."""
-    return (replace(each, label=f"{each.label}, {said}") for each in measured_estimates(found))
+def _labelled(found: Iterable[Estimate], suffix: str) -> Iterator[Estimate]:
+    """The measured estimates, with ``suffix`` added to each label to distinguish them."""
+    return (replace(each, label=f"{each.label}, {suffix}") for each in measured_estimates(found))
 
 
 def _values(found: "pd.Series[float]") -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""Numbers -> the words of a sentence: signs, digits and brackets by unit."""
+"""Numbers -> text: signs, digits and brackets by unit."""
 
 from collections.abc import Iterable
 
-SIGNED = " minus "  # a label that says so names a difference, whose sign is always shown
+SIGNED = " minus "  # a label with this names a difference, whose sign is always shown
 OVER = " over "  # of a factor
 
 
@@ -26,12 +26,12 @@ def _factor(value: float) -> str:
 
 
 def digits(low: float, high: float) -> int:
-    """Decimals that an interval deserves: one, or two where it is narrower than a point."""
+    """Decimals for an interval: one, or two if it is narrower than a point."""
     return 1 if high - low >= 1 else 2
 
 
 def measured(value: float, low: float | None, high: float | None, unit: str, signed: bool) -> str:
-    """``+14.2 points [+11.9, +16.5]``; without brackets where there is no interval."""
+    """``+14.2 points [+11.9, +16.5]``; without brackets if there is no interval."""
     name = f" {unit}" if unit in ("points", "steps", "std") else {"percent": " %"}.get(unit, "")
     front = "factor " if unit == "factor" else ""
     if low is None or high is None:

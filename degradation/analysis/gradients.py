@@ -17,10 +17,10 @@ Numbers = np.ndarray[Any, Any]
 
 VANISHING, EXPLODING = 0.1, 10.0
 DEFINITION = (
-    "The factor is that of the gradient at the first layer over that at the last one, by the slope of its logarithm "
-    "against the layer's number. The gradient is the RMS over the elements of a layer's response, not the norm over a "
-    "weight: weights of other shape and scale are not comparable. One slope is fitted to all layers, each measured "
-    "from the mean of the layers of its own stage and place in the block, so that steps between shapes do not enter. "
+    "The factor is the gradient at the first layer over that at the last one, from the slope of its logarithm "
+    "against the layer's number. The gradient is the RMS over the elements of a layer's response, not the norm of a "
+    "weight: weights of different shape and scale are not comparable. One slope is fitted to all layers, each relative "
+    "to the mean of the layers of its stage and position in the block, so that changes of shape do not count. "
     f"Below {VANISHING:g} the gradient vanishes toward the input, above {EXPLODING:g} it explodes."
 )
 SMALLEST, LARGEST = "smallest after step 0", "largest after step 0"
@@ -29,7 +29,7 @@ SMALLEST, LARGEST = "smallest after step 0", "largest after step 0"
 def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
     """The factor of each network at step 0, the smallest and largest of all later measured steps, and the last.
 
-    The extremes are taken within each run, so that a network that vanishes for a while cannot hide in a mean.
+    The extremes are taken within each run, so that a mean cannot hide a gradient that vanishes for a while.
     """
     frame = results.frame("gradients", READ)
     if frame.empty:
@@ -40,7 +40,7 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
     later = whole[whole["step"] > 0].groupby("run_id", observed=True)["factor"]
     last = whole[whole["step"] == whole["run_id"].map(ends)].set_index("run_id")["factor"]
     start = found[found["step"] == 0].set_index("run_id")["factor"]
-    # A run with a missing value is not known to be healthy: it gets no extreme.
+    # A run with a missing value may be unhealthy: it gets no extreme.
     at = {"0": start, SMALLEST: later.agg(_smallest), LARGEST: later.agg(_largest), "last": last}
     for step, values in at.items():
         numbers = {str(run): float(value) for run, value in values.items()}
@@ -63,12 +63,12 @@ def _at(estimate: Estimate, step: str) -> Estimate:
 
 
 def factors(frame: pd.DataFrame) -> pd.DataFrame:
-    """run_id, step -> the factor across the network, see ``DEFINITION``; none where a stage has one block (depth 8).
+    """run_id, step -> the factor across the network, see ``DEFINITION``; none if a stage has one block (depth 8).
 
-    NaN where a gradient is zero or infinite.
+    NaN if a gradient is zero or infinite.
     """
     rows = frame[frame["response_grad_rms"].notna()]
-    # 6n+1 layers, n blocks a stage: from one block no trend along a stage is known.
+    # 6n+1 layers, n blocks per stage: one block gives no trend along a stage.
     rows = rows[rows.groupby("run_id", observed=True)["layer"].transform("max") > 7]
     if rows.empty:
         return pd.DataFrame(columns=["run_id", "step", "factor"])
@@ -97,5 +97,5 @@ def _place(name: str) -> str:
 
 
 def _means(groups: Numbers, values: Numbers) -> Numbers:
-    """The mean of each group; missing where one of its values is."""
+    """The mean of each group; missing if one of its values is."""
     return np.asarray(np.bincount(groups, values) / np.bincount(groups))

@@ -12,7 +12,7 @@ from degradation.analysis.estimates import ALL_EQUAL, ONE_SEED
 
 LEVEL = 0.95
 # Below ten values the bootstrap's intervals are too narrow (Hesterberg 2015, What Teachers Should Know About the
-# Bootstrap, section 4.2): the t interval decides, the bootstrap is only shown beside it, from ten seeds on.
+# Bootstrap, section 4.2): the t interval decides; the bootstrap is only shown as well, from ten seeds on.
 BOOTSTRAP_FROM = 10
 RESAMPLES = 9999
 PAIRED, MEAN, WELCH = "paired t", "t", "Welch t"
@@ -20,7 +20,7 @@ PAIRED, MEAN, WELCH = "paired t", "t", "Welch t"
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean and its 95 % interval; None where there is none, and ``method`` says why."""
+    """A mean and its 95 % interval; None if there is none, and ``method`` says why."""
 
     value: float | None
     low: float | None = None
@@ -31,8 +31,8 @@ class Interval:
 def of_values(values: Sequence[float], method: str = MEAN) -> Interval:
     """Mean of one value a seed with Student's t interval (n-1 degrees of freedom).
 
-    Differences of equal seeds make it the paired t interval. Equal values have no spread to judge by: no interval,
-    since one without width would claim certainty from a handful of seeds.
+    For differences of equal seeds it is the paired t interval. Equal values have no spread and get no interval:
+    one of zero width would claim certainty from a few seeds.
     """
     if not values:
         return Interval(value=None, method="no value")
@@ -85,9 +85,9 @@ def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def p_beyond(values: Sequence[float], threshold: float, side: Literal["greater", "less"]) -> float:
-    """One-sided p-value that the mean lies beyond the threshold; 1 where the values have no interval.
+    """One-sided p-value that the mean lies beyond the threshold; 1 if the values have no interval.
 
-    It is below 0.025 exactly where the whole interval of ``of_values`` lies beyond the threshold.
+    It is below 0.025 exactly if the whole interval of ``of_values`` is beyond the threshold.
     """
     if len(values) < 2 or spreadless(values):
         return 1.0
@@ -96,9 +96,9 @@ def p_beyond(values: Sequence[float], threshold: float, side: Literal["greater",
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p-values adjusted for how many they are (Holm 1979, A simple sequentially rejective procedure).
+    """The p-values adjusted for their number (Holm 1979, A simple sequentially rejective procedure).
 
-    The smallest of m is multiplied with m, the next with m-1, ...; none becomes smaller than the one before it.
+    The smallest of m is multiplied by m, the next by m-1, ...; none becomes smaller than the one before it.
     """
     order = np.argsort(ps, kind="stable")
     factors = len(ps) - np.arange(len(ps))
@@ -121,5 +121,5 @@ def _standard_error(values: Sequence[float]) -> float:
 
 
 def spreadless(values: Sequence[float]) -> bool:
-    """Whether all values are equal but for rounding."""
+    """Whether all values are equal up to rounding."""
     return float(np.ptp(values)) <= 1e-9 * max(1.0, float(np.max(np.abs(values))))

@@ -1,4 +1,4 @@
-"""The lesion and reorder frames -> how much of what a network has learned it loses with a block, or an exchange."""
+"""The lesion and reorder frames -> the loss of a network from deleting a block or exchanging two."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from degradation.spec.grid import CLASSES
 from degradation.study.results import Results
 
 CHANCE = 1 - 1 / CLASSES
-"""The error of guessing, both data sets' classes being equally frequent."""
-MEANING = "share of the way to chance: (error {after} - error) / (chance - error), mean over {what}"
+"""The error of guessing: the classes of both data sets are equally frequent."""
+MEANING = "share of the distance to chance: (error {after} - error) / (chance - error), mean over {what}"
 
 
 def lesion(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``lesion-loss`` of each network (percent), by batch-norm statistics: as trained, and re-estimated.
 
-    Of the blocks that keep the shape, each deleted alone, so that downsampling blocks are aside and both networks of a
-    pair lose the same ones. A share of the way to chance, since a rise in points is small where the error is large.
+    Over the blocks that keep the shape, each deleted alone: without downsampling blocks, the same ones in both networks
+    of a pair. A share of the distance to chance, since a large error leaves little room to rise.
     """
     frame = results["lesion"]
     single = (frame["kind"] == "single") & (frame["keeps_shape"] == 1) if len(frame) else pd.Series(dtype=bool)
@@ -37,7 +37,7 @@ def reorder(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 
 def _losses(runs: Runs, frame: pd.DataFrame, damaged: "pd.Series[bool]", name: str, meaning: str) -> Iterator[Estimate]:
-    """The loss of each network in the damaged rows, against those of the kind intact."""
+    """The loss of each network in the damaged rows, relative to the intact ones."""
     if frame.empty:
         return
     for statistics, rows in frame.groupby("statistics", sort=False):
@@ -48,9 +48,9 @@ def _losses(runs: Runs, frame: pd.DataFrame, damaged: "pd.Series[bool]", name: s
 
 
 def losses(rows: pd.DataFrame, damaged: "pd.Series[bool]") -> dict[str, float]:
-    """run_id -> its mean share of the way to chance; missing where a network is no better than chance."""
+    """run_id -> its mean share of the distance to chance; missing if a network is no better than chance."""
     whole = rows[rows["kind"] == "intact"].set_index("run_id")["error"]
-    room = CHANCE - whole
+    distance = CHANCE - whole
     without = rows[damaged].groupby("run_id")["error"].mean()
-    share = ((without - whole) / room.where(room > 0)).dropna()
+    share = ((without - whole) / distance.where(distance > 0)).dropna()
     return {str(run): float(value) for run, value in share.items()}

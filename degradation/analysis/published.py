@@ -1,4 +1,4 @@
-"""`published.toml` -> published values, each beside the measured one where the runs follow the paper's recipe."""
+"""`published.toml` -> published values, each with the measured one if the runs follow the paper's recipe."""
 
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ MEASURED_AS = {
     ("error", "before first drop"): "error-before-drop",
     ("response", "end"): "response-middle",
 }
-"""Quantity and time of a published value -> the name of the estimate beside which it stands."""
-# What may differ from the paper's run: which network it is, how it is measured, and the paper's own warm-up.
+"""Quantity and time of a published value -> the name of the estimate to compare it with."""
+# Fields that may differ from the paper's run: network, measurements, and the paper's own warm-up.
 FREE = ("schema_number", "network", "depth", "shortcut", "seed", "precision", "start")
 FREE_GROUPS = ("measure.", "recipe.warmup_")
 
@@ -37,8 +37,8 @@ def _rows(
         yield Published(**table, depth=int(depth), value=value, reading_error=reading, quantity=quantity)
 
 
-def beside(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
-    """The published values of the networks in the study, each beside what was measured, arm by arm."""
+def compare_with_published(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
+    """The published values of the networks in the study, each with the measured value, arm by arm."""
     planned = {(network, depth) for network in results.study.networks for depth in results.study.depths}
     rows = [row for row in published() if (row.network, row.depth) in planned]
     return tuple(_compared(row, each, _specs(results, runs, each)) for row in rows for each in _fitting(row, estimates))
@@ -75,9 +75,9 @@ def _compared(row: Published, estimate: Estimate | None, specs: Sequence[RunSpec
 
 
 def _within_seeds(row: Published, estimate: Estimate, size: float) -> bool | None:
-    """Whether the published value lies where the mean of so many further runs is expected, give or take its reading.
+    """Whether the published value is in the prediction interval for the mean of its runs, widened by its reading error.
 
-    None with one seed: its spread is unknown. The prediction interval of Student's t (Hahn and Meeker 1991, chapter 4).
+    None with one seed: its spread is unknown. Student's t prediction interval (Hahn and Meeker 1991, chapter 4).
     """
     half = half_width_of_next(estimate.values, row.runs)
     if half is None or estimate.value is None:
@@ -86,17 +86,17 @@ def _within_seeds(row: Published, estimate: Estimate, size: float) -> bool | Non
 
 
 def _specs(results: Results, runs: Runs, estimate: Estimate | None) -> list[RunSpec]:
-    """The runs that an estimate is of: its network in its arm; without an estimate every done run."""
-    said = {} if estimate is None else estimate.context
+    """The runs of an estimate: its network in its arm; without an estimate every done run."""
+    context = {} if estimate is None else estimate.context
     return [
         results.specs[run.run_id]
         for run in runs.every
-        if not said or (run.arm, run.kind, str(run.depth)) == (said["arm"], said["kind"], said["depth"])
+        if not context or (run.arm, run.kind, str(run.depth)) == (context["arm"], context["kind"], context["depth"])
     ]
 
 
 def departures(specs: Sequence[RunSpec]) -> str:
-    """In what the runs are not the paper's (section 4.2), as ``700 steps, not 64,000``; empty where in nothing."""
+    """How the runs differ from the paper's (section 4.2), as ``700 steps, not 64,000``; empty if they do not."""
     networks = dict.fromkeys(spec.model_copy(update={"seed": 0}) for spec in specs)
     found = [text for spec in networks for text in _departures(spec)]
     return "; ".join(dict.fromkeys(found))

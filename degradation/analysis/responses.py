@@ -16,8 +16,8 @@ MEANING = {"level": "mean over layers of the response's std", "middle": "median 
 def responses(results: Results, runs: Runs) -> Iterator[Estimate]:
     """Levels (std, after batch norm, before ReLU or addition) at the last step, and their differences.
 
-    The level is the mean over all 3x3 layers: the two layers of a residual block differ, so that a median would sit
-    on the gap between two clusters. The median, ``response-middle``, is what was read off the paper's Figure 7.
+    The level is the mean over all 3x3 layers: the two layers of a residual block differ, so a median would be
+    between two clusters. The median, ``response-middle``, is what was read from the paper's Figure 7.
     """
     frame = results.frame("responses", READ)
     if frame.empty:

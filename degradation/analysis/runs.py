@@ -1,4 +1,4 @@
-"""Results -> the runs of a study as an analysis sees them: kind, arm, convergence, and which pairs match."""
+"""Results -> the runs of a study for analysis: kind, arm, convergence, and which pairs match."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from degradation.study.results import Results
 class Run:
     """One done run. ``kind`` is plain, residual, or with several shortcut options residual A.
 
-    ``arm`` names what varies beside network, depth, seed and shortcut, empty where nothing does: runs are compared
+    ``arm`` names what varies other than network, depth, seed and shortcut; it may be empty. Runs are compared
     within an arm.
     """
 
@@ -30,9 +30,9 @@ class Run:
     steps: int
     norm: str = "batch"
     block: str = ""
-    """What its blocks have that the paper's have not, as ``gate exclusive``."""
+    """How its blocks differ from the paper's, as ``gate exclusive``."""
     lacks: str = ""
-    """What it lacks to be called converged, see ``convergence.RULE``; empty where it lacks nothing."""
+    """What is missing for convergence, see ``convergence.RULE``; empty if it has converged."""
 
 
 class RunGroup(NamedTuple):
@@ -50,12 +50,12 @@ class RunGroup(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """The done runs of a study by group, and what is known of its pairs."""
+    """The done runs of a study by group, and its matched pairs."""
 
     every: tuple[Run, ...]
     matched: tuple[Match, ...]
     first_arm: str = ""
-    """The arm that the study names first, with which the others are compared; empty in a study without arms."""
+    """The study's first arm, with which the others are compared; empty in a study without arms."""
 
     @cached_property
     def groups(self) -> dict[RunGroup, tuple[Run, ...]]:
@@ -81,7 +81,7 @@ class Runs:
 def runs(results: Results) -> Runs:
     """The done runs, sorted by arm, kind, depth and seed, with the proof of their pairs.
 
-    Raises DamagedError where a run's description is not what was written.
+    Raises DamagedError if a run's description is damaged.
     """
     options = {spec.shortcut for spec in results.specs.values() if spec.network == "residual"}
     arms, lacks = _arms(results), lacking(results)
@@ -108,7 +108,7 @@ def runs(results: Results) -> Runs:
 
 
 def _arms(results: Results) -> dict[str, str]:
-    """run_id -> its arm: the name where the study gives one, else the values of the axes that vary."""
+    """run_id -> its arm: the name if the study gives one, else the values of the axes that vary."""
     axes = [axis for axis in results.axes if axis != "shortcut"]
     named = ["arm"] if "arm" in axes else axes
     rows = results["runs"][["run_id", *named]].to_dict("records")

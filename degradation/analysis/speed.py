@@ -12,7 +12,7 @@ from degradation.analysis.runs import Run, Runs
 from degradation.study.results import Results
 
 ERRORS = (0.5, 0.2, 0.1, 0.01)
-"""Errors (fractions) that are looked for; one that no run of the study reaches is left out."""
+"""Target errors (fractions); one that no run of the study reaches is omitted."""
 
 
 def speed(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -30,13 +30,13 @@ def speed(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 
 def steps_to(rows: pd.DataFrame, error: float) -> dict[str, float]:
-    """run_id -> the first measured step at or below the error; runs that never are, are not in it."""
+    """run_id -> the first measured step at or below the error; without runs that never reach it."""
     first = rows[rows["error"] <= error].groupby("run_id")["step"].min()
     return {str(run): float(step) for run, step in first.items()}
 
 
 def _censored(estimate: Estimate, members: Sequence[Run], error: float) -> Estimate:
-    """The estimate, or where a run never reached the error one without a mean that says so: ``> 700 steps``."""
+    """The estimate; if a run never reached the error, one without a mean: ``> 700 steps``."""
     label = f"{estimate.label} to {100 * error:g} % running training error"
     context = dict(estimate.context) | {"censored": str(len(members) - estimate.n)}
     never = [run for run in members if run.seed not in estimate.seeds]

@@ -1,4 +1,4 @@
-"""Claims and estimates -> verdicts: whole intervals beyond thresholds, adjusted by Holm's method over the page."""
+"""Claims and estimates -> verdicts: whole intervals beyond thresholds, adjusted by Holm's method."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,20 @@ FAMILIES = ("the runs themselves", "experiments", "time")
 """Groups of claims whose p-values are adjusted together."""
 
 
-class Leaning(NamedTuple):
-    """Where a case's intervals lie: what they would say alone, and the p-value of it (two-sided)."""
+class SingleVerdict(NamedTuple):
+    """The verdict of a case's intervals on their own, and its two-sided p-value."""
 
     verdict: VerdictWord
     p: float
 
 
 def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -> tuple[tuple[Verdict, ...], str]:
-    """A verdict on every claim, and the sentence that says how they are adjusted.
+    """A verdict on every claim, and a sentence on how they are adjusted.
 
     A claim that rests on several estimates needs all of them beyond its threshold (an intersection-union test: the
     largest p-value counts). The p-values of the claims that can be tested are adjusted together by Holm's method
-    (Holm 1979), so that the chance of even one wrong verdict among them is at most 5 %: those on the runs themselves,
-    those on experiments and those on time each by themselves, so that an experiment more takes nothing from what the
-    runs say.
+    (Holm 1979), so that the chance of even one wrong verdict among them is at most 5 %. Claims on the runs themselves,
+    on experiments and on time are adjusted separately: another experiment does not weaken the verdicts on the runs.
     """
     judged = cases(claims() if found is None else found, estimates)
     leanings = {case.claim.id: _leaning(case) for case in judged if _testable(case)}
@@ -37,8 +36,8 @@ def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -
     return verdicts, _how(len(judged), [len(ps) for ps in families])
 
 
-def _family(judged: Sequence[Case], leanings: Mapping[str, Leaning], family: str) -> dict[str, float]:
-    """Claim -> p-value, of those that are adjusted together."""
+def _family(judged: Sequence[Case], leanings: Mapping[str, SingleVerdict], family: str) -> dict[str, float]:
+    """Claim -> p-value, of the claims that are adjusted together."""
     names = [case.claim.id for case in judged if case.claim.family == family]
     return {name: leanings[name].p for name in names if name in leanings}
 
@@ -47,7 +46,7 @@ def _how(judged: int, tested: Sequence[int]) -> str:
     if not sum(tested):
         return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
     counts = [f"{n} on {family}" for n, family in zip(tested, FAMILIES, strict=True) if n]
-    parts = f" ({', '.join(counts)}; each group by itself)" if len(counts) > 1 else ""
+    parts = f" ({', '.join(counts)}; each group separately)" if len(counts) > 1 else ""
     where = " in a group" if parts else ""
     return (
         f"{sum(tested)} of {judged} claims could be tested; their p-values are adjusted by Holm's method{parts}, so "
@@ -60,11 +59,11 @@ def _testable(case: Case) -> bool:
     return case.complete and all(each.low is not None and "diverged" not in each.context for each in case.estimates)
 
 
-def _leaning(case: Case) -> Leaning:
+def _leaning(case: Case) -> SingleVerdict:
     sides = [_sides(case.claim, each) for each in case.estimates]
     support, contradict = max(side[0] for side in sides), max(side[1] for side in sides)
     verdict: VerdictWord = "supported" if support < contradict else "contradicted"
-    return Leaning(verdict, min(1.0, 2 * min(support, contradict)))
+    return SingleVerdict(verdict, min(1.0, 2 * min(support, contradict)))
 
 
 def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
@@ -85,8 +84,8 @@ def _scaled(values: Sequence[float], estimate: Estimate) -> list[float]:
     return [math.log10(value) for value in values] if estimate.unit == "factor" else list(values)
 
 
-def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
-    verdict, why = _said(case, leaning, adjusted)
+def _verdict(case: Case, leaning: SingleVerdict | None, adjusted: float) -> Verdict:
+    verdict, why = _judged(case, leaning, adjusted)
     return Verdict(
         claim=case.claim.id,
         statement=case.statement,
@@ -102,7 +101,7 @@ def _verdict(case: Case, leaning: Leaning | None, adjusted: float) -> Verdict:
     )
 
 
-def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[VerdictWord, str]:
+def _judged(case: Case, leaning: SingleVerdict | None, adjusted: float) -> tuple[VerdictWord, str]:
     if not case.complete:
         return "not measured", unmeasured(case.claim)
     shown = "; ".join(each.sentence for each in case.estimates)
@@ -112,39 +111,39 @@ def _said(case: Case, leaning: Leaning | None, adjusted: float) -> tuple[Verdict
         return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
     if leaning.p < ALPHA:
         alone = leaning.verdict.removesuffix("ed")
-        held = f"alone this would {alone} the claim, not after Holm's adjustment for several (p = {adjusted:.2g})"
+        held = f"alone this would {alone} the claim, but not after Holm's adjustment (p = {adjusted:.2g})"
         return "not enough evidence", f"{shown}: {held}"
     return "not enough evidence", f"{shown}: {_between(case)}"
 
 
 def _lost(estimates: Sequence[Estimate]) -> str:
-    """What divergence does to a verdict; empty where no run diverged, since the sentences say what else is wrong."""
+    """What divergence does to a verdict; empty if no run diverged: the sentences give any other reason.""" ""
     lost = sum(int(each.context.get("diverged", "0")) for each in estimates)
     runs = f"{lost} run{'s' * (lost != 1)} diverged"
-    return f": {runs}, so that the seeds left are chosen by their outcome" if lost else ""
+    return f": {runs}, so the remaining seeds are selected by their outcome" if lost else ""
 
 
 def _where(case: Case, verdict: VerdictWord) -> str:
-    """Where the intervals lie, all of them."""
+    """The position of all intervals relative to the threshold."""
     claim, unit = case.claim, case.estimates[0].unit
     edge = _edge(claim.threshold, unit)
     margin = abs(claim.threshold)
-    whole = "the whole interval" if len(case.estimates) == 1 else "every interval as a whole"
+    whole = "the whole interval" if len(case.estimates) == 1 else "every whole interval"
     if claim.supports == "within":
-        return f"{whole} lies {'within' if verdict == 'supported' else 'outside'} ±{margin:g} {unit}"
+        return f"{whole} is {'within' if verdict == 'supported' else 'outside'} ±{margin:g} {unit}"
     within = all(-margin <= _bound(each.low) and _bound(each.high) <= margin for each in case.estimates)
     if verdict == "contradicted" and within and all(each.signed for each in case.estimates):
-        return f"{whole} lies within ±{margin:g} {unit}: no difference of a size that counts"
+        return f"{whole} is within ±{margin:g} {unit}: too small a difference to count"
     upper = (claim.supports == "above") == (verdict == "supported")
-    return f"{whole} lies {'above' if upper else 'below'} {edge}"
+    return f"{whole} is {'above' if upper else 'below'} {edge}"
 
 
 def _between(case: Case) -> str:
     edge = _edge(case.claim.threshold, case.estimates[0].unit)
     edge = edge.replace("+", "±") if case.claim.supports == "within" else edge
     if len(case.estimates) == 1:
-        return f"the interval reaches across {edge}"
-    return f"the intervals do not all lie on one side of {edge}"
+        return f"the interval crosses {edge}"
+    return f"the intervals are not all on one side of {edge}"
 
 
 def _bound(number: float | None) -> float:
@@ -160,17 +159,17 @@ def _edge(threshold: float, unit: str) -> str:
 
 
 def threshold(case: Case) -> str:
-    """The threshold in words, and why it is that one; empty for a claim without an estimate."""
+    """The threshold as text and the reason for it; empty for a claim without an estimate."""
     claim = case.claim
     if not claim.estimate:
         return ""
     unit = UNITS[claim.estimate]
     if claim.supports == "within":
-        rule = f"the whole interval within ±{claim.threshold:g} {unit} supports, outside contradicts"
+        rule = f"supported if the whole interval is within ±{claim.threshold:g} {unit}, contradicted if outside"
     else:
         other = "below" if claim.supports == "above" else "above"
         edge = _edge(claim.threshold, unit)
-        rule = f"the whole interval {claim.supports} {edge} supports, {other} contradicts"
+        rule = f"supported if the whole interval is {claim.supports} {edge}, contradicted if it is {other}"
     return f"{rule} ({claim.because})"
 
 
@@ -199,4 +198,4 @@ UNITS = {
     "construct-gain": "points",
     "construct-drift": "points",
 }
-"""The unit of each estimate that a claim rests on, for thresholds printed where nothing was measured."""
+"""The unit of each estimate of a claim, to print thresholds even if nothing was measured."""

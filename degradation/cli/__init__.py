@@ -1,4 +1,4 @@
-"""The command line: what is typed -> one study, carried out, shown, drawn or cleared."""
+"""The command line: arguments -> one study, run, shown, plotted or deleted."""
 
 import sys
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command, ``app.main``; a Ctrl-C while that is imported is a line, too."""
+    """The command, ``app.main``; a Ctrl-C during the import ends in one line, too."""
     try:
         from degradation.cli import app
     except KeyboardInterrupt:
-        print("degradation: stopped before anything was done", file=sys.stderr)
+        print("degradation: interrupted before anything was done", file=sys.stderr)
         sys.exit(INTERRUPTED)
     app.main(arguments)

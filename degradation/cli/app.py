@@ -1,4 +1,4 @@
-"""The command line: arguments -> what is asked for, an exit status, and errors of use in one line.
+"""The command line: arguments -> the command, an exit status, and usage errors in one line.
 
 Modules that need tables, pandas or torch are imported inside the commands, so that the help is instant.
 """
@@ -51,22 +51,22 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 """Every command, in the order of the help."""
 LIKE, NEAR = 0.6, 0.85
-"""How alike two options are of which one is a slip of the other, as difflib has it; the second if another command
-has the option that was typed."""
+"""Similarity (difflib's ratio) above which one option is taken for a typing error of another; the second if another
+command has the option that was typed."""
 LONGEST = 4000
-"""Characters of an argument; paths of Linux have at most as many."""
+"""Most characters of an argument: the longest path on Linux."""
 FORMER = {"mechanism": "experiment"}
-"""Commands by the names that version 0.1 gave them; they are not in the help."""
+"""Names that commands had in version 0.1; they are not in the help."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
-"""Those that can go on without damaged runs."""
+"""Commands that can skip damaged runs."""
 
 
 class ReaderGone(Exception):
-    """Whoever read stdout has closed it."""
+    """The reader of stdout has closed it."""
 
 
 class Commands(TyperGroup):
-    """The commands, with a closed pipe told apart: typer itself would end with 1, which means a failed run."""
+    """The commands. A closed pipe has its own exit status: typer's would be 1, which means a failed run."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -98,23 +98,23 @@ for name, command in COMMANDS.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command; ends with an exit status: 0 done, 1 a run failed, 2 error of use, 130/143 interrupted."""
+    """The command; ends with an exit status: 0 done, 1 a run failed, 2 usage error, 130/143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with tolerant_streams() as out:
         try:
             status = _execute(arguments) if here().rank == 0 else _execute_with_group(arguments)
             out.flush()
-        except (ReaderGone, BrokenPipeError):  # nobody reads stdout any more
+        except (ReaderGone, BrokenPipeError):  # stdout is closed
             let_go(out)
             status = BROKEN_PIPE
         if out.lost is not None:
             let_go(out)
-            status = status or _say(f"stdout: {out.lost.strerror}: what was to be printed is lost", USE_ERROR)
+            status = status or _print_error(f"stdout: {out.lost.strerror}: the output is lost", USE_ERROR)
     sys.exit(status)
 
 
 def _execute_with_group(arguments: list[str]) -> int:
-    """What the processes of torchrun but the first do, in silence: share a run; the first alone does all else."""
+    """What torchrun's processes other than rank 0 do, without output: share a run; only rank 0 does all else."""
     if arguments[:1] != ["run"]:
         return DONE
     with redirect_stdout(io.StringIO()):
@@ -125,43 +125,43 @@ def _execute(arguments: list[str]) -> int:
     try:
         _check_lengths(arguments)
         if arguments and (today := FORMER.get(arguments[0])):
-            _say(f"{arguments[0]} is called {today} now", DONE)
+            _print_error(f"{arguments[0]} is now called {today}", DONE)
             arguments = [today, *arguments[1:]]
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
-        if returned == INTERRUPTED:  # what newer versions of typer make of a KeyboardInterrupt, and say nothing
+        if returned == INTERRUPTED:  # newer versions of typer turn a KeyboardInterrupt into this, without a message
             raise KeyboardInterrupt
         return returned if isinstance(returned, int) else DONE
     except DamagedRun as error:
-        hint = "; --skip-damaged goes on without it" if arguments[0] in SKIPPING else ""
-        return _say(f"{error}{hint}", USE_ERROR)
+        hint = "; --skip-damaged continues without it" if arguments[0] in SKIPPING else ""
+        return _print_error(f"{error}{hint}", USE_ERROR)
     except UnknownStudy as error:
         option = behind(arguments, error.name)
-        return _say(f"{error}{f'; or is it meant for {option}?' if option else ''}", USE_ERROR)
+        return _print_error(f"{error}{f'; or is it a value of {option}?' if option else ''}", USE_ERROR)
     except UserError as error:
-        return _say(str(error), USE_ERROR) if not here().rank else USE_ERROR
+        return _print_error(str(error), USE_ERROR) if not here().rank else USE_ERROR
     except ProcessGroupLost as error:
-        return _say(str(error), RUN_FAILED) if error.own else RUN_FAILED
+        return _print_error(str(error), RUN_FAILED) if error.own else RUN_FAILED
     except Interrupted as error:
-        return _say(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
+        return _print_error(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("Interrupted. Completed work is saved.", INTERRUPTED)
+        return _print_error("Interrupted. Completed work is saved.", INTERRUPTED)
     except Exception as error:
-        # The parser's own errors: their class is click's or typer's own copy, so a method tells them.
+        # The parser's own errors: their class is click's or typer's copy of it, so they are recognized by a method.
         if not hasattr(error, "format_message"):
             raise
-        return _say(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
+        return _print_error(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
 
 
 def _check_lengths(arguments: Sequence[str]) -> None:
-    """UserError for what is longer than any name or number: Python reads no integer of that many digits."""
+    """UserError for an argument longer than any name or number: Python reads no integer of that many digits."""
     for argument in arguments:
         if len(argument) > LONGEST:
             raise UserError(f"{argument[:20]}...: expected at most {LONGEST:,} characters, not {len(argument):,}")
 
 
 def _explained(error: Any) -> str:
-    """What the parser says; of an option that is near to one of the command's own or that another has, which one."""
+    """The parser's message; for an unknown option also the similar one, or the commands that have it."""
     if not hasattr(error, "possibilities"):  # of an unknown option alone
         return str(error.format_message())
     known: Any = typer.main.get_command(app)
@@ -169,19 +169,19 @@ def _explained(error: Any) -> str:
     options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
     own = options.get(command, ())
     owners = [name for name, others in options.items() if option in others]
-    # What is a word of another command is a slip of a letter here only where the two are nearly the same.
+    # An option of another command is taken for a typing error here only if the two are nearly the same.
     if near := suggestion(option, own, NEAR if owners else LIKE):
         return f"{command} has no option {option}{near}"
     if not owners or command not in known.commands:
         return str(error.format_message())
-    return f"{command} has no option {option}, which is one of {', '.join(owners)}: leave it out"
+    return f"{command} has no option {option}, which belongs to {', '.join(owners)}: remove it"
 
 
 def _again(arguments: list[str]) -> str:
     return f"{launching(here())} {shlex.join(arguments)}"
 
 
-def _say(message: str, status: int) -> int:
+def _print_error(message: str, status: int) -> int:
     from degradation.cli.console import say_error
 
     say_error(message)

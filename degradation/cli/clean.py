@@ -13,7 +13,7 @@ from degradation.study import library
 
 def clean(
     name: Name,
-    run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Delete this run wholly.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Delete this run and all its files.")] = None,
     weights: Annotated[bool, typer.Option("--weights", help="Delete the weights of done runs.")] = False,
     whole: Annotated[bool, typer.Option("--all", help="Delete the whole study.")] = False,
     yes: YesOption = False,

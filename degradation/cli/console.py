@@ -1,4 +1,4 @@
-"""Plans, standings and results -> text for a terminal: tables, lines and numbers as people read them."""
+"""Plans, run statuses and results -> text for a terminal: tables, lines and readable numbers."""
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partia
 
 
 class Terminal(Console):
-    """A console that lets a broken pipe be an exception: the command decides what it means."""
+    """A console that raises on a broken pipe: the command decides what it means."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
-    """Where a command speaks: stdout, or stderr while stdout is kept for JSON. Text is taken as it is."""
+    """Where a command prints: stdout, or stderr while stdout is kept for JSON. No markup is interpreted."""
     return Terminal(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 
@@ -50,7 +50,7 @@ def say_plan(out: Console, name: str, study: StudySpec, run_statuses: Sequence[R
 
 
 def unmatched(study: StudySpec) -> Iterator[str]:
-    """Why a study that asks for plain networks has none in some arms; nothing where it has."""
+    """Why a study that asks for plain networks has none in some arms; nothing if it has them in all."""
     own = {name: arm.block.of_shortcut for name, arm in study.each_arm.items() if arm.block.of_shortcut}
     if own and "plain" in study.networks:
         fields = ", ".join(dict.fromkeys(field for fields in own.values() for field in fields))
@@ -59,11 +59,11 @@ def unmatched(study: StudySpec) -> Iterator[str]:
 
 
 def repeated(run_statuses: Sequence[RunStatus]) -> Iterator[str]:
-    """That plain networks are trained more than once, where they are."""
+    """A line if plain networks are trained more than once."""
     if again := grid.repeated(run_status.spec for run_status in run_statuses):
         yield (
             f"{count(len(again), 'plain run')} of these train{'s' * (len(again) == 1)} the network of another arm "
-            "again, to the same bits: where nothing is added, a block's order changes only where responses are read"
+            "again, with identical results: without an addition, a block's order changes only where responses are read"
         )
 
 
@@ -94,7 +94,7 @@ def recipe_lines(study: StudySpec) -> tuple[str, str]:
 
 
 def augmentation(study: StudySpec) -> str:
-    """What is done to a training image."""
+    """The augmentation of a training image."""
     data, recipe = study.dataset, study.recipe_at(study.depths[0])
     if isinstance(data, Folder):
         crop = [f"random crops of a shorter side of {data.shorter[0]} to {data.shorter[1]}"]
@@ -126,7 +126,7 @@ def _warmup(recipe: Recipe, rate: str, steps: int) -> str:
 def plan_table(study: StudySpec, run_statuses: Sequence[RunStatus]) -> Table:
     """One row for each depth and network, the plain one above its residual matches."""
     table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
-    table.collapse_padding = True  # a name of 20 letters beside all else in 80 columns
+    table.collapse_padding = True  # room for a name of 20 letters in 80 columns
     for column in table.columns:
         column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
         column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
@@ -153,13 +153,13 @@ def _arm_heading(study: StudySpec) -> list[str]:
 
 
 def state_of(group: Sequence[RunStatus]) -> str:
-    """``done``, ``pending``, or how many of the runs stand how: ``2 done, 1 partial``."""
+    """``done``, ``pending``, or the number of runs in each state: ``2 done, 1 partial``."""
     counts = {state: sum(run_status.state == state for run_status in group) for state in STATES}
     present = {state: number for state, number in counts.items() if number}
     return ", ".join(present if len(present) == 1 else (f"{number} {state}" for state, number in present.items()))
 
 
-# Standings and results
+# Run statuses and results
 
 
 def status_table(study: StudySpec, rows: Iterable[tuple[RunStatus, dict[str, float] | None]]) -> Table:
@@ -177,7 +177,7 @@ def status_table(study: StudySpec, rows: Iterable[tuple[RunStatus, dict[str, flo
 
 
 def loss_of(row: Mapping[str, float]) -> str:
-    """``0.1234``; ``1.5e+30`` where a loss grew on its way to infinity."""
+    """``0.1234``; ``1.5e+30`` for a very large loss."""
     return f"{row['loss']:.4f}" if abs(row["loss"]) < 1e5 else f"{row['loss']:.2g}"
 
 
@@ -214,7 +214,7 @@ def studies_table(rows: Iterable[tuple[str, Sequence[RunStatus]]]) -> Table:
 
 
 def errors_table(errors: Sequence[FinalError]) -> Table:
-    """Final clean training errors in percent: a row for each depth, plain beside residual."""
+    """Final clean training errors in percent: a row for each depth, plain next to residual."""
     kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
     arms = list(dict.fromkeys(e.arm for e in errors))
     named = arms != [""]
@@ -261,6 +261,6 @@ def new_table(*headings: str) -> Table:
 
 
 def say_error(message: str) -> None:
-    """One line on stderr, whatever the message holds; what is longer than any name is cut."""
+    """One line on stderr, whatever the message holds; very long words are cut."""
     words = (word if len(word) <= 300 else f"{word[:100]}..." for word in message.split())
     print(f"degradation: {' '.join(words)}", file=sys.stderr)

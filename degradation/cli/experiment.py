@@ -1,4 +1,4 @@
-"""The command that experiments on what was trained: `experiment`."""
+"""The command `experiment`: experiments on trained networks."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from degradation.store import StudyFolder
     from degradation.study.results import Results
 
-HOW, MACHINE = "How it is measured (default: as begun)", "Machine"
-WHICH = "On which runs (default: all that are done)"
+HOW, MACHINE = "How it is measured (default: as when it was started)", "Machine"
+WHICH = "On which runs (default: all done runs)"
 
 
 def _number(least: int, help: str) -> Any:
@@ -31,7 +31,7 @@ def _number(least: int, help: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class RunFilter:
     """Runs of a study by depth, network and seed; None: all."""
 
     depths: Annotated[
@@ -53,12 +53,10 @@ class Chosen:
             known = sorted({getattr(spec, field) for spec in results.specs.values()})
             if odd := [value for value in wanted or () if value not in known]:
                 has = ", ".join(map(str, known)) or "none yet"
-                raise UserError(
-                    f"--{option}: no run of {results.name} that is done has {field} {odd[0]}: expected {has}"
-                )
+                raise UserError(f"--{option}: no done run of {results.name} has {field} {odd[0]}: expected {has}")
             chosen = {r: spec for r, spec in chosen.items() if wanted is None or getattr(spec, field) in wanted}
         if results.specs and not chosen:
-            raise UserError(f"no run of {results.name} that is done has the depth, network and seed asked for together")
+            raise UserError(f"no done run of {results.name} has this depth, network and seed")
         return tuple(chosen)
 
 
@@ -66,16 +64,16 @@ class Chosen:
 def experiment(
     name: Name,
     experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(REGISTRY)}; none: all.")
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT ...]", help=f"{', '.join(REGISTRY)}; default: all.")
     ] = None,
     *,
-    chosen: Chosen,
+    chosen: RunFilter,
     examples: Annotated[int | None, _number(8, "Images used of each split (500).")] = None,
-    seed: Annotated[int | None, _number(0, "Of what is drawn (0).")] = None,
+    seed: Annotated[int | None, _number(0, "Seed of the random draws (0).")] = None,
     draws: Annotated[int | None, _number(1, "Random draws of each kind (3).")] = None,
-    points: Annotated[int | None, _number(2, "Points along what is varied (5).")] = None,
+    points: Annotated[int | None, _number(2, "Values of the varied quantity (5).")] = None,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Measure again what has other settings.", rich_help_panel=HOW)
+        bool, typer.Option("--anew", help="Measure again runs with other settings.", rich_help_panel=HOW)
     ] = False,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device.", rich_help_panel=MACHINE)] = "auto",
     threads: Annotated[str | None, typer.Option(metavar="N", help="CPU threads.", rich_help_panel=MACHINE)] = None,
@@ -86,7 +84,7 @@ def experiment(
     root: RootOption = library.ROOT,
     as_json: JsonOption = False,
 ) -> int:
-    """Experiment on the trained networks of a study and draw what came out. Run again, it continues."""
+    """Run experiments on the trained networks of a study and draw their figures. Run it again to continue."""
     folder, formats = library.locate(name, root), formats_of(format)
     wanted = _known(experiments or list(REGISTRY))
     machine_options = MachineOptions(device=device, threads=threads, data_dir=data_dir).checked()
@@ -99,11 +97,11 @@ def experiment(
     from degradation.study.results import Results
 
     out, among = console(stderr=as_json), chosen.of(Results(folder))
-    if anew and chosen != Chosen():
+    if anew and chosen != RunFilter():
         raise UserError(
-            "--anew measures every run again, so that all have the same settings: leave out the choice of runs"
+            "--anew measures every run again, so that all have the same settings: remove the choice of runs"
         )
-    for each in wanted:  # what is refused is refused before anything is measured
+    for each in wanted:  # everything that can be refused is refused before anything is measured
         resolve_settings(folder.experiment(each), given, anew=anew)
     outcomes = []
     for each in wanted:
@@ -134,12 +132,12 @@ def _run_experiment(work: "ExperimentTask", out: "Console") -> "ExperimentOutcom
     out.print(f"{work.experiment.name}: {work.experiment.question}", style="bold")
     out.print(f"{count(len(work.todo), 'run')} to measure: {work.settings}", soft_wrap=True)
     if seconds := estimate_remaining(work):
-        out.print(f"about {duration(seconds)}, by a part of the least and of the greatest network")
+        out.print(f"about {duration(seconds)}, estimated from a part of the smallest and of the largest network")
     todo = {run_id: work.results.specs[run_id] for run_id in work.todo}
     with watching(out, todo) as report:
         outcome = run_experiment(work, report)
     for run_id, why in outcome.left_out.items():
-        out.print(f"{run_id} is left out: {why}", style="yellow", soft_wrap=True)
+        out.print(f"{run_id} is skipped: {why}", style="yellow", soft_wrap=True)
     for run_id, why in outcome.failed.items():
         say_error(f"{run_id} failed: {why}")
     out.print(f"{count(len(outcome.done), 'run')} measured in {work.place.path}", soft_wrap=True)
@@ -147,7 +145,7 @@ def _run_experiment(work: "ExperimentTask", out: "Console") -> "ExperimentOutcom
 
 
 def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], out: "Console") -> list[str]:
-    """The figures of the experiments, drawn into the study's folder; those without a row are said."""
+    """The figures of the experiments, drawn into the study's folder; a line for each without a row."""
     from degradation.figures import draw
     from degradation.study.results import Results
 
@@ -156,7 +154,7 @@ def _drawn(folder: "StudyFolder", names: tuple[str, ...], formats: list[str], ou
         try:
             paths += [str(path) for path in draw(results, (name,), formats, folder.figures_path()).paths]
         except UserError as missing:
-            out.print(f"figure {name} is left out: {missing}", soft_wrap=True)
+            out.print(f"figure {name} is skipped: {missing}", soft_wrap=True)
     for path in paths:
         out.print(f"figure {path}", soft_wrap=True)
     return paths

@@ -38,12 +38,12 @@ def export(
 def export_frames(results: "Results", format: str, folder: str | Path) -> Iterator[Place]:
     """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
 
-    Raises UserError where no run is done, or where the folder cannot be written.
+    Raises UserError if no run is done, or where the folder cannot be written.
     """
     from degradation.frames.schemas import to_csv, to_parquet
 
     if not results.run_ids:
-        raise UserError(f"no run of {results.name} is done: there is nothing to export yet")
+        raise UserError(f"no run of {results.name} is done: nothing to export yet")
     store = store_at(folder)
     for name, data in results.items():
         if len(data):

@@ -1,4 +1,4 @@
-"""Numbers -> text as people read them: errors, sizes, times, counts and ranges."""
+"""Numbers -> readable text: errors, sizes, times, counts and ranges."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Plans, standings and outcomes -> the JSON documents that ``--json`` prints."""
+"""Plans, run statuses and outcomes -> the JSON documents that ``--json`` prints."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def studies_document(
 def outcome_document(
     folder: StudyFolder, study: StudySpec, outcome: "Outcome", errors: Sequence[FinalError]
 ) -> dict[str, Any]:
-    """What became of a study: its runs by ending, and the final clean training errors (fractions)."""
+    """The outcome of a study: its runs by ending, and the final clean training errors (fractions)."""
     return {
         "name": folder.name,
         "path": str(folder.path),

@@ -1,4 +1,4 @@
-"""The command that shows what the frames of a study hold, as `degradation.load` reads them."""
+"""The command `load`: the frames of a study, as `degradation.load` reads them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from degradation.study.results import Results
 
 NAMED = 4
-"""As many of the texts of a column are named."""
+"""How many different texts of a column are listed."""
 
 
 def load(
     name: Name,
     frame: Annotated[str | None, typer.Argument(metavar="[FRAME]", help="One frame, column by column.")] = None,
     columns: Annotated[
-        list[str] | None, typer.Argument(metavar="[COLUMN ...]", help="Of that frame, these alone: no other is read.")
+        list[str] | None, typer.Argument(metavar="[COLUMN ...]", help="Only these columns of the frame.")
     ] = None,
     skip_damaged: SkipDamagedOption = False,
     root: RootOption = library.ROOT,
     as_json: JsonOption = False,
 ) -> int:
-    """Load the frames of a study and show what they hold, or what stands in the columns of one."""
+    """Load the frames of a study and show their content, or the columns of one frame."""
     folder = library.locate(name, root)
 
     from degradation.cli.console import console
@@ -42,7 +42,7 @@ def load(
     wanted = None if frame is None else one_of("FRAME", frame, NAMES)
     results = results_of(folder, skip_damaged)
     if not results.run_ids:
-        raise UserError(f"no run of {results.name} is done: there is nothing to load yet")
+        raise UserError(f"no run of {results.name} is done: nothing to load yet")
     if wanted is None:
         rows = [row for row in (held(results, each) for each in NAMES) if row["rows"]]
     else:
@@ -62,7 +62,7 @@ def held(results: "Results", name: str) -> dict[str, Any]:
 
 
 def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
-    """The frame, or some of its columns. UserError where it has no such column, or no row yet."""
+    """The frame, or some of its columns. UserError if it has no such column, or no row yet."""
     known = results.columns(name)
     wanted = [one_of("COLUMN", column, known) for column in columns or () if known]
     data = results.frame(name, wanted) if wanted else results[name]
@@ -74,16 +74,16 @@ def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.D
 
 
 def values(column: "pd.Series[Any]") -> dict[str, Any]:
-    """What stands in a column: of numbers the least, median and greatest, of others how many, and the first few."""
+    """A column's content: minimum, median and maximum of numbers; of texts how many, and the first few."""
     import pandas as pd
 
     there = column.dropna()
-    said: dict[str, Any] = {"column": column.name, "values": len(there), "missing": len(column) - len(there)}
+    content: dict[str, Any] = {"column": column.name, "values": len(there), "missing": len(column) - len(there)}
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         found = {"least": there.min(), "median": there.median(), "greatest": there.max()} if len(there) else {}
-        return said | {name: value.item() for name, value in found.items()}
+        return content | {name: value.item() for name, value in found.items()}
     texts = [str(text) for text in there.unique()]
-    return said | {"different": len(texts), "first": texts[:NAMED]}
+    return content | {"different": len(texts), "first": texts[:NAMED]}
 
 
 def frames_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
@@ -102,7 +102,7 @@ def columns_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
     """A row for each column of a frame."""
     from degradation.cli.console import new_table
 
-    table = new_table("column", "values", "missing", "what they are")
+    table = new_table("column", "values", "missing", "content")
     table.columns[1].justify = table.columns[2].justify = "right"
     for row in rows:
         table.add_row(row["column"], f"{row['values']:,}", f"{row['missing']:,}", described(row))

@@ -1,4 +1,4 @@
-"""The command that says what the workers of a run said: `logs`."""
+"""The command `logs`: the training log of a run."""
 
 from typing import Annotated
 
@@ -14,9 +14,7 @@ def logs(
     name: Name,
     run: Annotated[
         str | None,
-        typer.Argument(
-            metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0; without it, all are named."
-        ),
+        typer.Argument(metavar="RUN", help="A run's id, or its beginning: residual-A-56-s0; default: list all."),
     ] = None,
     root: RootOption = library.ROOT,
 ) -> int:
@@ -32,7 +30,7 @@ def logs(
     run_id, out = kept.find(folder, run, arms), console()
     attempts = kept.attempts(kept.read(folder, run_id))
     if not attempts:
-        out.print(f"nothing is kept of {run_id}: no worker has begun it, or its log was cleaned", soft_wrap=True)
+        out.print(f"no log of {run_id}: no worker has started it, or its log was deleted", soft_wrap=True)
     elif len(attempts) > 1:
         out.print(f"{len(attempts)} attempts at {run_id} so far", soft_wrap=True)
     for number, (attempt, text) in enumerate(attempts, start=1):
@@ -42,18 +40,18 @@ def logs(
 
 
 def _which(folder: StudyFolder) -> int:
-    """The runs of which anything is kept, each with its last attempt: when, node and process."""
+    """The runs that have a log, each with its last attempt: time, node and process."""
     from degradation.cli.console import console
     from degradation.study import run_logs as kept
 
     out, runs = console(), kept.logged(folder)
     if not runs:
-        out.print(f"nothing is kept of any run of {folder.name}", soft_wrap=True)
+        out.print(f"no run of {folder.name} has a log", soft_wrap=True)
     for run_id in runs:
         attempts = kept.attempts(
             dict.fromkeys(kept.names(folder, run_id) or (kept.NOTE,), "")
-        )  # killed before it wrote
+        )  # killed before it wrote anything
         name, _ = attempts[-1]
-        last = "of which the workers said nothing" if name.endswith(kept.NOTE) else f"the last {name}"
+        last = "without a log" if name.endswith(kept.NOTE) else f"the last {name}"
         out.print(f"{run_id}  attempts {len(attempts)}, {last}", soft_wrap=True)
     return DONE

@@ -17,7 +17,7 @@ from degradation.spec.validation import suggestion
 from degradation.study import library
 
 DATASETS = ("cifar10", "digits", "synthetic")
-FOLDER, PLACE = "folder:", "PATH"  # what stands before the place of a folder of images, and for it
+FOLDER, PLACE = "folder:", "PATH"  # the prefix of a path to a folder of images, and the path
 PRECISIONS = ("auto", "fp32", "bf16")
 
 DEFAULT_FORMATS = ["png", "svg"]
@@ -26,7 +26,7 @@ DEFAULT_FORMATS = ["png", "svg"]
 
 
 def _choice(values: Iterable[str], help: str, panel: str, several: bool = False) -> Any:
-    """An option of words. They are checked with the specification, so that every refusal is worded alike."""
+    """An option of words. The specification checks them, so that all error messages are alike."""
     words = list(values)
     metavar = "NAME ..." if several else "|".join(words)
     return typer.Option(
@@ -46,29 +46,25 @@ def _names(incomplete: str) -> list[str]:
 
 Target = Annotated[
     str | None,
-    typer.Argument(
-        metavar="STUDY", help="A study that ships, one that was run, or a .toml file.", autocompletion=_names
-    ),
+    typer.Argument(metavar="STUDY", help="A shipped study, a study on disk, or a .toml file.", autocompletion=_names),
 ]
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A study under --root, or a path to one.", autocompletion=_names)
 ]
 OtherName = Annotated[str, typer.Argument(metavar="OTHER", help="The study to compare with it.", autocompletion=_names)]
 MaybeName = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="A study on disk; none: all.", autocompletion=_names)
+    str | None, typer.Argument(metavar="NAME", help="A study on disk; default: all.", autocompletion=_names)
 ]
 RootOption = Annotated[str, typer.Option(metavar="DIR|URL", help="Folder of all studies: a path, s3://..., gs://...")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout; everything else goes to stderr.")]
-SkipDamagedOption = Annotated[
-    bool, typer.Option("--skip-damaged", help="Name runs that are not as they were written, and go on without them.")
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+SkipDamagedOption = Annotated[bool, typer.Option("--skip-damaged", help="Skip damaged runs and name them.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 FormatsOption = Annotated[list[str] | None, _choice(FORMATS, "File formats (default: png svg)", "Options", True)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """What the command line says about a study; None where it says nothing."""
+    """The options that describe a study; None for those not given."""
 
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the study's folder.")] = None
     root: RootOption = library.ROOT
@@ -84,23 +80,23 @@ class StudyOptions:
     ] = None
     vary: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=A,B", help="An arm for each value: norm=batch,none.", rich_help_panel=GRID),
+        typer.Option(metavar="KEY=A,B", help="One arm for each value: norm=batch,none.", rich_help_panel=GRID),
     ] = None
     family: Annotated[str | None, _choice(get_args(Family), "Networks of section 4.2 or of Table 1.", GRID)] = None
     dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Data set.", GRID)] = None
     steps: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Updates of each run (paper: 64000).", rich_help_panel=RECIPE),
+        typer.Option(metavar="N", help="Training steps of each run (paper: 64000).", rich_help_panel=RECIPE),
     ] = None
     budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Choose the steps: 90s, 30m, 1h30m.", rich_help_panel=RECIPE),
+        typer.Option(metavar="TIME", help="Choose the steps to fit: 90s, 30m, 1h30m.", rich_help_panel=RECIPE),
     ] = None
     warmup_steps: Annotated[
         str | None,
         typer.Option(
             metavar="N|RULE",
-            help="Steps at the small rate, or half, tenth, paper.",
+            help="Warm-up steps, or half, tenth, paper.",
             rich_help_panel=RECIPE,
         ),
     ] = None
@@ -120,27 +116,27 @@ class StudyOptions:
     ] = None
     eval_examples: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Images of each split evaluated, also at the end.", rich_help_panel=MEASURE),
+        typer.Option(metavar="N", help="Images evaluated of each split, also at the end.", rich_help_panel=MEASURE),
     ] = None
 
     @property
     def folder(self) -> Path | None:
-        """The place of the folder of images, where one is named."""
+        """The path of the folder of images, if one is given."""
         if self.dataset is None or not self.dataset.startswith(FOLDER):
             return None
         if not (place := self.dataset.removeprefix(FOLDER)):
-            raise UserError("--dataset folder:PATH: expected the folder that holds train and val behind the colon")
+            raise UserError("--dataset folder:PATH: expected the folder that holds train and val after the colon")
         return Path(place)
 
     def fields(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Dotted field -> value, and -> the option that said it. UserError where two say the same."""
+        """Dotted field -> value, and -> the option that sets it. UserError if two options set the same field."""
         values: dict[str, Any] = {}
-        said: dict[str, str] = {}
+        option_by_field: dict[str, str] = {}
         for field, value, option in (*self._named(), *arms(self.vary or ()), *map(setting, self.set or ())):
-            if field in said:
-                raise UserError(f"{option}: {field} is given twice, here and by {said[field]}: leave one out")
-            values[field], said[field] = value, option
-        return values, said
+            if field in option_by_field:
+                raise UserError(f"{option}: {field} is given twice, here and by {option_by_field[field]}: remove one")
+            values[field], option_by_field[field] = value, option
+        return values, option_by_field
 
     def _named(self) -> Iterator[tuple[str, Any, str]]:
         for name, field in FIELDS.items():
@@ -168,11 +164,11 @@ FIELDS = {
 }
 """Option -> the field of the study that it sets."""
 ALSO = {"eval_examples": ("measure.final_examples",)}
-"""Option -> further fields that it sets: a smaller evaluation on the command line is asked for to save time."""
+"""Option -> further fields that it sets: a smaller evaluation is chosen on the command line to save time."""
 
 
 def _number(text: str) -> int | str:
-    """A whole number; any other text as it is: the specification says what it expected."""
+    """A whole number; any other text unchanged: the specification reports what it expected."""
     return int(text) if is_integer(text) else text
 
 
@@ -187,7 +183,7 @@ def _dataset(text: str) -> str:
 
 def _probes(names: list[str]) -> list[str]:
     if NO_PROBE in names and len(names) > 1:
-        raise UserError(f"--probes: '{NO_PROBE}' stands alone, not beside {names[1 - names.index(NO_PROBE)]!r}")
+        raise UserError(f"--probes: '{NO_PROBE}' cannot be combined with {names[1 - names.index(NO_PROBE)]!r}")
     return [] if names == [NO_PROBE] else names
 
 
@@ -206,9 +202,9 @@ READERS: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions:
-    """Where and how the runs are carried out: nothing here changes what a run is."""
+    """Where and how the runs are executed: nothing here changes what a run is."""
 
-    device: Annotated[str, _choice(DEVICES, "Where to train.", MACHINE)] = "auto"
+    device: Annotated[str, _choice(DEVICES, "Device to train on.", MACHINE)] = "auto"
     threads: Annotated[
         str | None, typer.Option(metavar="N", help="CPU threads of each run.", rich_help_panel=MACHINE)
     ] = None
@@ -217,24 +213,26 @@ class MachineOptions:
     ] = "auto"
     deterministic: Annotated[
         bool,
-        typer.Option("--deterministic", help="The same bits every time, slower.", rich_help_panel=MACHINE),
+        typer.Option("--deterministic", help="Bit-identical results every time; slower.", rich_help_panel=MACHINE),
     ] = False
     capture: Annotated[
         bool | None,
         typer.Option(
             "--capture/--no-capture",
-            help="Replay the step as a CUDA graph; without either, where there is CUDA.",
+            help="Replay the step as a CUDA graph (default: on CUDA).",
             rich_help_panel=MACHINE,
         ),
     ] = None
     compile: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the blocks: other results, by rounding.", rich_help_panel=MACHINE),
+        typer.Option("--compile", help="Compile the blocks; results differ by rounding.", rich_help_panel=MACHINE),
     ] = False
     sync_batch_norm: Annotated[
         bool,
         typer.Option(
-            "--sync-batch-norm", help="Batch norm over all processes of torchrun (CUDA).", rich_help_panel=MACHINE
+            "--sync-batch-norm",
+            help="Synchronize batch norm over torchrun's processes (CUDA).",
+            rich_help_panel=MACHINE,
         ),
     ] = False
     data_dir: Annotated[
@@ -243,23 +241,24 @@ class MachineOptions:
     ] = None
     workers: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Processes of each run that decode a folder's images.", rich_help_panel=MACHINE),
+        typer.Option(metavar="N", help="Image-decoding processes of each run.", rich_help_panel=MACHINE),
     ] = None
-    launcher: Annotated[str, _choice(LAUNCHERS, "What carries the runs out.", MACHINE)] = "local"
+    launcher: Annotated[str, _choice(LAUNCHERS, "What executes the runs.", MACHINE)] = "local"
     address: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|HOST:PORT", help="Ray cluster; without it Ray is started here.", rich_help_panel=MACHINE
+            metavar="auto|HOST:PORT", help="Ray cluster (default: start Ray on this machine).", rich_help_panel=MACHINE
         ),
     ] = None
     gpus_per_run: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="Share of a GPU for each run on Ray.", rich_help_panel=MACHINE)
+        str | None,
+        typer.Option(metavar="SHARE", help="Fraction of a GPU for each run on Ray.", rich_help_panel=MACHINE),
     ] = None
 
     def checked(self, folder: Path | None = None) -> Options:
-        """The options as the runner takes them, ``folder`` that of the images. UserError names the impossible one."""
+        """The options as the runner takes them; ``folder`` holds the images. UserError names an impossible one."""
         if folder is not None and self.data_dir is not None:
-            raise UserError(f"--data-dir {self.data_dir}: --dataset names a folder of images: leave one out")
+            raise UserError(f"--data-dir {self.data_dir}: --dataset names a folder of images: remove one")
         launcher = one_of("--launcher", self.launcher, LAUNCHERS)
         bound = most(launcher)
         at_a_time = bound if launcher == "local" else (MOST, "")
@@ -279,7 +278,7 @@ class MachineOptions:
 
 
 def formats_of(asked: list[str] | None) -> list[str]:
-    """The file formats asked for, each once; png and svg where none was. UserError naming an unknown one."""
+    """The file formats given, each once; png and svg by default. UserError names an unknown one."""
     for format in asked or ():
         if format not in FORMATS:
             hint = suggestion(format, FORMATS)

@@ -1,4 +1,4 @@
-"""What is given as KEY=VALUE on the command line -> fields of a study, with the option that said them."""
+"""KEY=VALUE on the command line -> fields of a study, with the option that sets each."""
 
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ def arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
     varied = [setting(text, option="--vary", example="norm=batch,none") for text in asked]
     for field, values, option in varied:
         if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
-            raise UserError(f"{option}: {repeated[0]} stands twice among the values of {field}")
+            raise UserError(f"{option}: {repeated[0]} is given twice for {field}")
     choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
-    arms = {", ".join(map(_said_short, chosen)): dict(chosen) for chosen in product(*choices)}
+    arms = {", ".join(map(_short, chosen)): dict(chosen) for chosen in product(*choices)}
     if asked:
         yield "arms", arms, "--vary"
 
 
-def _said_short(chosen: tuple[str, Any]) -> str:
+def _short(chosen: tuple[str, Any]) -> str:
     """``learning rate 0.05`` for ``recipe.learning_rate`` = 0.05."""
     field, value = chosen
     return f"{field.split('.')[-1]} {value}".replace("_", " ")

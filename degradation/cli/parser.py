@@ -1,4 +1,4 @@
-"""Command-line tokens -> what the parser takes: one value for each option, one parameter for each field."""
+"""Command-line tokens -> input of the parser: one value for each option, one parameter for each field."""
 
 import functools
 import inspect
@@ -37,7 +37,7 @@ def expand(tokens: Sequence[str]) -> list[str]:
     """``--depths 20 32 quickstart`` -> ``--depths=20 --depths=32 quickstart``.
 
     An option of ``MULTI_VALUE`` takes its first value as any option does, then every token that can be one of
-    its values, and nothing else; behind ``--`` nothing is touched.
+    its values, and nothing else; after ``--`` nothing changes.
     """
     expanded: list[str] = []
     rest = list(tokens)
@@ -55,7 +55,7 @@ def expand(tokens: Sequence[str]) -> list[str]:
 
 
 def behind(tokens: Sequence[str], name: str) -> str:
-    """The option whose values stand right before a token that could be one more; empty where there is none.
+    """The option whose values come right before a token that could be one more; empty if there is none.
 
     ``run --networks plain mymlp``: ``mymlp`` is read as the name of a study, and may have been meant as a network.
     """
@@ -80,7 +80,7 @@ class MultiValueCommand(TyperCommand):
 
 
 def _not_empty(parameter: Any, value: Any) -> None:
-    """UserError for a text without a letter: a variable of the shell that is unset, not an option that is not given."""
+    """UserError for an empty text: it comes from an unset shell variable, not from a missing option."""
     texts = value if isinstance(value, list | tuple) else [value]
     for text in texts:
         if isinstance(text, str) and not text.strip():

@@ -14,7 +14,7 @@ def plan(
     machine: options.MachineOptions,
     as_json: JsonOption = False,
 ) -> int:
-    """Show what a study would train, and what of it is done. Trains and writes nothing."""
+    """Show what a study would train, and which runs are done. Trains and writes nothing."""
     from degradation.cli.console import console, say_plan
     from degradation.cli.json_output import plan_document, print_json
     from degradation.cli.resolve import resolve_study

@@ -29,5 +29,5 @@ def plot(
     for path in drawn.paths:
         typer.echo(path)
     for figure, why in drawn.skipped.items():
-        typer.echo(f"{figure} is left out: {why}", err=True)
+        typer.echo(f"{figure} is skipped: {why}", err=True)
     return DONE

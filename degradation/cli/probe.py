@@ -1,4 +1,4 @@
-"""The command that looks into trained weights: a file -> its test error, frames, a figure and a table."""
+"""The command `probe`: a file of trained weights -> its test error, frames, a figure and a table."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-    from degradation.experiments.probe_weights import Probed
+    from degradation.experiments.probe_weights import ProbeResult
     from degradation.store import Place
 
 Channels = tuple[float, float, float]
@@ -34,15 +34,15 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
 }
 """Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
 ASKED = "asked.json"
-"""Beside the frames: of which weights they are, and how they were measured."""
+"""Next to the frames: which weights they are of, and how they were measured."""
 FIGURES = ("probe.png", "probe.svg")
-SUSPECT = 0.5  # a test error above this makes one doubt that the file was read rightly
+SUSPECT = 0.5  # above this test error the file was probably not read correctly
 
 
 def probe(
     weights: Annotated[Path, typer.Option(metavar="FILE", help="Safetensors, or a state dict saved by torch.")],
     network: Annotated[
-        str | None, typer.Option(metavar="plain|residual", help="Kind of network (default: as the file says or shows).")
+        str | None, typer.Option(metavar="plain|residual", help="Kind of network (default: the file's).")
     ] = None,
     depth: Annotated[str | None, typer.Option(metavar="N", help="Weighted layers, 6n+2 (default: the file's).")] = None,
     shortcut: Annotated[
@@ -58,14 +58,14 @@ def probe(
             "else paper.",
         ),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N", help="Training images that responses are of.")] = "128",
-    eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images; none: all.")] = None,
+    batch: Annotated[str, typer.Option(metavar="N", help="Training images to measure responses on.")] = "128",
+    eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images (default: all).")] = None,
     format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
     out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE, or probes/RUN.")] = None,
-    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Where to compute.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Device to compute on.")] = "auto",
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
 ) -> int:
-    """Measure the test error, responses and gradients of trained weights, ours or a public CIFAR ResNet's."""
+    """Measure the test error, responses and gradients of trained weights, from a run or of a public CIFAR ResNet."""
     channels = channels_of(normalize or "paper")
     if format not in ("csv", "parquet"):
         raise UserError(f"--format: expected csv or parquet, not {format!r}")
@@ -78,8 +78,8 @@ def probe(
 
     from degradation.cli.console import console
     from degradation.data import load_images, resident
-    from degradation.experiments.probe_weights import Probing, normalization
-    from degradation.networks.reading import Asked, network_of
+    from degradation.experiments.probe_weights import Prober, normalization
+    from degradation.networks.reading import RequestedFields, network_of
     from degradation.networks.weight_files import read_weights
     from degradation.runtime.environment import choose_environment, provenance
     from degradation.spec import Cifar10, Synthetic
@@ -87,9 +87,9 @@ def probe(
 
     read = read_weights(weights)
     if read.channels and normalize:
-        raise UserError(f"--normalize: {weights} holds its own mean and std: leave the option out")
+        raise UserError(f"--normalize: {weights} holds its own mean and std: remove the option")
     normalize = normalize or ("file" if read.channels else "paper")
-    made = network_of(read, Asked(network=network, depth=depth, shortcut=shortcut))
+    made = network_of(read, RequestedFields(network=network, depth=depth, shortcut=shortcut))
     what = made.what
     options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
     asked = _identity(weights, options)
@@ -99,7 +99,7 @@ def probe(
     environment.enter()
     images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
     normal = normalization(read.channels or channels, images, read, environment.torch_device)
-    probing = Probing(
+    probing = Prober(
         images=images,
         normalization=normal,
         environment=environment,
@@ -110,7 +110,7 @@ def probe(
     found = probing(made.network)
     screen = console()
     screen.print(table_of(found.frames))
-    for line in (*made.notes, *said(found)):
+    for line in (*made.notes, *test_error_lines(found)):
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
     title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
@@ -123,23 +123,21 @@ def probe(
 def _default_folder(weights: Path, asked: bytes) -> Path:
     """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
 
-    UserError where it holds what was measured of other weights, or otherwise: that would be lost.
+    UserError if it holds results of other weights or other options: they would be overwritten.
     """
     from degradation.store import WEIGHTS, store_at
 
     folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
     store = store_at(folder)
     if store.exists(ASKED) and store.read(ASKED) != asked:
-        raise UserError(
-            f"{folder} holds what was measured of other weights or with other options: name another by --out"
-        )
+        raise UserError(f"{folder} holds results of other weights or other options: choose another folder with --out")
     return folder
 
 
 def _can_be_written(folder: str | Path, format: str) -> None:
-    """UserError where the folder cannot be made and written, or has folders for files: before all computing.
+    """UserError if the folder cannot be written: checked before anything is computed.
 
-    One behind a URL is asked for alone; what it refuses to have written it says when it is written.
+    Behind a URL only its existence is checked; a refused write is reported when it happens.
     """
     from degradation.store import store_at
 
@@ -153,11 +151,11 @@ def _can_be_written(folder: str | Path, format: str) -> None:
     except OSError as error:
         why = error.strerror or str(error)
     if why:
-        raise UserError(f"cannot write {store.root}: {why}: name another directory by --out")
+        raise UserError(f"cannot write {store.root}: {why}: choose another directory with --out")
 
 
 def _tried(root: Path, files: tuple[str, ...]) -> str:
-    """Why files cannot be written in a folder, which is tried; empty where they can. Nothing stays of it."""
+    """Why files cannot be written in a folder; empty if they can. It is tried, and nothing remains of it."""
     from degradation.store import WRITING
 
     ways = (root, *root.parents)
@@ -174,19 +172,19 @@ def _tried(root: Path, files: tuple[str, ...]) -> str:
         return f"nothing can be made in {there} ({error.strerror or error})"
     finally:
         for path in absent:
-            with suppress(OSError):  # another may have begun to write into it
+            with suppress(OSError):  # another process may have started to write into it
                 path.rmdir()
     return ""
 
 
 def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
-    """What is measured of which weights, as JSON: their SHA-256, and the options."""
+    """The SHA-256 of the weights and the options, as JSON."""
     found = dict(options) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
     return (json.dumps(found, indent=1) + "\n").encode()
 
 
 def channels_of(text: str) -> tuple[Channels, Channels] | None:
-    """Mean and std of each channel; None for the paper's mean image. UserError where it is neither name nor numbers."""
+    """Mean and std of each channel; None for the paper's mean image. UserError if it is neither a name nor numbers."""
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     try:
@@ -203,8 +201,8 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def said(probed: "Probed") -> list[str]:
-    """The test error, where there is none why, and a doubt where it is large."""
+def test_error_lines(probed: "ProbeResult") -> list[str]:
+    """The test error, or why there is none; a warning if it is large."""
     found = probed.frames
     errors = found["curves"].set_index("statistics")["error"]
     examples = found["curves"]["examples"].iloc[0]
@@ -217,22 +215,22 @@ def said(probed: "Probed") -> list[str]:
         if number:
             lines.append(
                 f"with {kind} statistics its outputs are not finite (NaN or infinite) for {number:,} of {examples:,} "
-                f"images: a test error of them would mean nothing{_from_where(found['responses'], kind)}"
+                f"images: no test error can be computed{_from_where(found['responses'], kind)}"
             )
         elif not math.isfinite(losses[kind]):
-            lines.append(f"with {kind} statistics its loss is not finite: the outputs are too large to add it up")
+            lines.append(f"with {kind} statistics its loss is not finite: outputs are too large")
     if errors.min() > SUSPECT:
         lines.append(
-            "an error so large is rare in a trained network: do --network, --shortcut, --normalize and --dataset fit "
+            "such a large error is rare for a trained network: do --network, --shortcut, --normalize and --dataset fit "
             "these weights? (plain and residual with shortcut A have the same tensors)"
         )
     if silent := sorted(set(found["gradients"]["name"]) - set(found["responses"]["name"])):
-        lines.append(f"{', '.join(silent)}: no response, which is what a convolution puts out behind its norm")
+        lines.append(f"{', '.join(silent)}: no response (the output of the norm after a convolution)")
     return lines
 
 
 def _from_where(responses: "pd.DataFrame", kind: str) -> str:
-    """The first layer whose responses to the training images are not finite; empty where all are."""
+    """The first layer whose responses to the training images are not finite; empty if all are finite."""
     own = responses[responses["statistics"] == kind].sort_values("layer")
     broken = [str(name) for name, std in zip(own["name"], own["std"], strict=True) if not math.isfinite(std)]
     return f"; responses are not finite from {broken[0]} on" if broken else ""
@@ -259,7 +257,7 @@ def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
 def write(
     found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
 ) -> "list[Place]":
-    """The frames and the figure as files; returns their paths. UserError where the folder cannot be written."""
+    """The frames and the figure as files; returns their paths. UserError if the folder cannot be written."""
     import io
 
     from degradation.figures.recorded import recorded

@@ -15,26 +15,26 @@ from degradation.spec import RunSpec
 
 PASSING: tuple[Phase, ...] = ("train", "evaluating", "measure")  # too many for lines
 NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
-ETA_SECONDS = 300.0  # the speed of the last minutes, because deep runs follow shallow ones
+ETA_SECONDS = 300.0  # speed of the last minutes only: deep runs come after shallow ones
 
 
 @contextmanager
 def watching(
     out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None
 ) -> Iterator[ReportProgress]:
-    """The report to work on the runs with, by their ids; ``arms`` names the arm of each.
+    """The progress callback for these run ids; ``arms`` names the arm of each.
 
-    A reader that goes away ends nothing.
+    A closed stdout ends nothing.
     """
     if not out.is_terminal:
-        yield Lines(out, len(runs), arms or {})
+        yield ProgressLines(out, len(runs), arms or {})
         return
     with Bars(*_columns(), console=out, speed_estimate_period=ETA_SECONDS, refresh_per_second=4) as bars:
-        yield Live(bars, runs, arms or {})
+        yield ProgressBars(bars, runs, arms or {})
 
 
-class Lines:
-    """One line for the start, each evaluation and the end of a run, with the time of day and what is left."""
+class ProgressLines:
+    """One line for the start, each evaluation and the end of a run, with the time of day and the runs left."""
 
     def __init__(self, out: Console, runs: int, arms: Mapping[str, str]) -> None:
         self.out, self.runs, self.arms = out, runs, arms
@@ -43,22 +43,22 @@ class Lines:
     def __call__(self, progress: Progress) -> None:
         if progress.phase in PASSING:
             return
-        said = line(progress, self.arms.get(progress.run_id, ""))
+        text = line(progress, self.arms.get(progress.run_id, ""))
         if progress.phase in LASTING:
             self.ended += 1
-            said += f"  ({self.ended} of {self.runs})"
+            text += f"  ({self.ended} of {self.runs})"
         with suppress(BrokenPipeError):
-            self.out.print(said, soft_wrap=True)
+            self.out.print(text, soft_wrap=True)
 
 
-class Live:
+class ProgressBars:
     """A bar for the study, weighted by the work of each run, and one for each run in progress."""
 
     def __init__(self, bars: Bars, runs: Mapping[str, RunSpec], arms: Mapping[str, str]) -> None:
         self.bars, self.runs, self.arms = bars, runs, arms
         self.share = StudyShare(runs)
         self.tasks: dict[str, TaskID] = {}
-        self.study = bars.add_task("study", total=self.share.whole, said=self._counted())
+        self.study = bars.add_task("study", total=self.share.whole, text=self._counted())
 
     def __call__(self, progress: Progress) -> None:
         self.share.add(progress)
@@ -70,20 +70,20 @@ class Live:
                 self._remove(progress.run_id)
         elif progress.steps:
             self._go_on(progress)
-        self.bars.update(self.study, completed=self.share.completed, said=self._counted())
+        self.bars.update(self.study, completed=self.share.completed, text=self._counted())
 
     def _go_on(self, progress: Progress) -> None:
         run_id = progress.run_id
         if run_id not in self.tasks:
-            self.tasks[run_id] = self.bars.add_task(self._name(run_id), said="")
+            self.tasks[run_id] = self.bars.add_task(self._name(run_id), text="")
         done, whole = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
-        self.bars.update(self.tasks[run_id], completed=done, total=whole, said=_said(progress))
+        self.bars.update(self.tasks[run_id], completed=done, total=whole, text=_text(progress))
 
     def _name(self, run_id: str) -> str:
-        """The run and its arm, cut to what the line has room for."""
+        """The run and its arm, cut to the width of the line."""
         name = " ".join(filter(None, (short(self.runs[run_id]), self.arms.get(run_id))))
-        room = max(NAME_WIDTH, self.bars.console.width - OTHER_WIDTH)
-        return name if len(name) <= room else f"{name[: room - 1]}…"
+        width = max(NAME_WIDTH, self.bars.console.width - OTHER_WIDTH)
+        return name if len(name) <= width else f"{name[: width - 1]}…"
 
     def _end(self, progress: Progress) -> None:
         self._remove(progress.run_id)
@@ -101,10 +101,10 @@ class Live:
         return f"{ended} done, {running} running, {len(self.runs) - ended - running} waiting"
 
 
-def _said(progress: Progress) -> str:
-    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first, as far as it is known."""
+def _text(progress: Progress) -> str:
+    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first; unknown parts are omitted."""
     parts = [
-        "evaluates at" if progress.phase in ("evaluate", "evaluating") else "",
+        "evaluating at" if progress.phase in ("evaluate", "evaluating") else "",
         f"{progress.step:,}",
         f"loss {progress.loss:.3f}" if progress.loss is not None else "",
         f"error {percent(progress.error)}" if progress.error is not None else "",
@@ -115,11 +115,11 @@ def _said(progress: Progress) -> str:
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
-    """Name, bar, share, then step, loss, error, images a second and node, time left; cut where the line is full."""
+    """Name, bar, share, then step, loss, error, images a second and node, time left; cut to the terminal's width."""
     return (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=NAME_WIDTH)),
         BarColumn(bar_width=6),
         TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
-        TextColumn("{task.fields[said]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
     )

@@ -6,8 +6,8 @@ from degradation.study.results import Results
 
 
 def results_of(folder: StudyFolder, skip_damaged: bool) -> Results:
-    """The frames of a study; what is left out because it is damaged is named on stderr, a line each."""
+    """The frames of a study; each damaged run that is skipped is named in a line on stderr."""
     results = Results(folder, skip_damaged=skip_damaged)
     for name, why in results.skipped.items():
-        say_error(f"{name} is left out: {why}")
+        say_error(f"{name} is skipped: {why}")
     return results

@@ -1,4 +1,4 @@
-"""The command `report`: what a study found, on one page."""
+"""The command `report`: the results of a study on one page."""
 
 import shlex
 import webbrowser
@@ -29,7 +29,9 @@ def report(
     folder = library.locate(name, root)
     where = as_place(out or folder.path)
     if show and isinstance(where, Url):
-        raise UserError(f"--open: a browser does not read {where}: leave it out, or write the page here with --out DIR")
+        raise UserError(
+            f"--open: a browser cannot open {where}: remove the option, or write the page here with --out DIR"
+        )
 
     from degradation.cli.console import console, say_error
     from degradation.cli.json_output import print_json
@@ -49,12 +51,12 @@ def report(
         for path in (written.page, written.twin):
             say(path, soft_wrap=True)
     if show and not webbrowser.open(Path(written.page).resolve().as_uri()):
-        say_error(f"--open: no browser was found here; the page is {written.page}")
+        say_error(f"--open: no browser found; the page is {written.page}")
     return DONE
 
 
 def report_document(written: "ReportFiles") -> dict[str, Any]:
-    """Where the report lies, and all that it says in numbers and words."""
+    """The path of the report, and its content in numbers and words."""
     from dataclasses import asdict
 
     it = written.contents

@@ -1,4 +1,4 @@
-"""A study on disk -> the command that runs it again from nothing."""
+"""A study on disk -> the command that runs it again from the start."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ NAMED = {field: f"--{option.replace('_', '-')}" for option, field in FIELDS.item
 
 
 def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words of ``degradation run ...`` that mean this very study: the fewest over any study that ships, or none.
+    """The arguments of ``degradation run`` that mean exactly this study: the shortest, from a shipped study or none.
 
-    Behind the study stand the device and the threads of each run that the provenance names, on which equal bits
-    rest; each is left out where runs differ in it. Raises UserError where no command means the study.
+    After the study come the device and the threads of each run, as recorded in the provenance: identical bits
+    depend on them. Each is omitted if runs differ in it. Raises UserError if no command means the study.
     """
     asked = study.as_asked()
     found = [line for target in (None, *library.shipped()) if (line := _over(target, asked)) is not None]
@@ -31,16 +31,16 @@ def rerun(name: str, study: StudySpec, provenance: Mapping[str, Any]) -> tuple[s
 
 
 def _over(target: str | None, study: StudySpec) -> tuple[str, ...] | None:
-    """Target and options that mean the study; None where options over this target cannot."""
+    """Target and options that mean the study; None if no options over this target do."""
     base = StudySpec() if target is None else library.read(library.shipped()[target])
     changed = _changed(base.as_asked(), study)
     if target is None and not changed:
-        changed = {"depths": list(study.depths)}  # `run` with nothing to study is refused
+        changed = {"depths": list(study.depths)}  # `run` without a study is refused
     if any(value is None for value in changed.values()):
-        return None  # an option cannot take back what the target sets
+        return None  # an option cannot unset a field of the target
     try:
         meant = library.override(base, changed, {field: field for field in changed})
-    except UserError:  # an arm of the target stands over an option
+    except UserError:  # an arm of the target overrides an option
         return None
     if isinstance(meant.dataset, Folder) and isinstance(study.dataset, Folder):
         meant = meant.model_copy(update={"dataset": meant.dataset.holding(study.dataset)})
@@ -58,16 +58,16 @@ def _changed(base: StudySpec, study: StudySpec) -> dict[str, Any]:
         there = {name: value for name, value in there.items() if not name.startswith("dataset.")}
         there |= {f"dataset.{name}": value for name, value in flatten(fresh).items() if name != "name"}
     fields = {name: value for name, value in here.items() if name not in there or there[name] != value}
-    if isinstance(study.dataset, Folder):  # which is named in any case, and then read
+    if isinstance(study.dataset, Folder):  # always named, then read
         fields = {n: v for n, v in fields.items() if n not in UNASKED} | {"dataset.name": study.dataset.name}
     if base.arms == study.arms:
         return fields
     rest = {name: value for name, value in fields.items() if not name.startswith("arms.")}
-    return rest | {"arms": {name: dict(leaves(arm)) for name, arm in study.arms.items()}}  # an arm may change nothing
+    return rest | {"arms": {name: dict(leaves(arm)) for name, arm in study.arms.items()}}  # an arm may have no changes
 
 
 def _placed(word: str, provenance: Mapping[str, Any]) -> str:
-    """The word; where it stands for a folder of images, the place where that lay, if it was one place."""
+    """The argument; for a folder of images the path it had, if all runs had the same one."""
     place = provenance.get("folder")
     return f"{FOLDER}{place if isinstance(place, str) else 'PATH'}" if word == FOLDER else word
 
@@ -84,7 +84,7 @@ def _option(field: str, value: Any) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    """The value as TOML: strings and lists are written as JSON's but for one character, tables with equals signs."""
+    """The value as TOML: strings and lists as in JSON except for one character, tables with equals signs."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in value.items())}}}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

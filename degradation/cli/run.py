@@ -1,4 +1,4 @@
-"""The command `run`: train what is pending of a study."""
+"""The command `run`: train the pending runs of a study."""
 
 from typing import Annotated
 
@@ -17,11 +17,11 @@ def run(
     asked: options.StudyOptions,
     machine: options.MachineOptions,
     format: FormatsOption = None,
-    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw nothing at the end.")] = False,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures at the end.")] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Train what is pending of a study, then draw its figures. Run again, it continues."""
+    """Train the pending runs of a study, then draw its figures. Run it again to continue."""
     from degradation.cli.console import console, say_plan
     from degradation.cli.json_output import outcome_document, print_json
     from degradation.cli.resolve import resolve_study
@@ -36,7 +36,7 @@ def run(
         if not leads:
             return DONE
         place, study = resolve_study(target, asked, machine_options, out)
-        folder = StudySnapshot(place)  # every file is read against its hash once, whoever asks for it
+        folder = StudySnapshot(place)  # the hash of each file is checked once
         say_plan(out, folder.name, study, run_statuses(folder, study))
         outcome = train(folder, study, machine_options, out, ask=not yes)
     folder.look_again()

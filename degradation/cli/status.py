@@ -24,7 +24,7 @@ UNPROTECTED = (
 def status(
     name: MaybeName = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file against its hash; exit status 1 where one differs.")
+        bool, typer.Option("--verify", help="Check every file against its hash; exit status 1 if one differs.")
     ] = False,
     root: RootOption = library.ROOT,
     as_json: JsonOption = False,
@@ -38,7 +38,7 @@ def status(
 
 
 def _status_of_all(root: str, as_json: bool) -> int:
-    """What is done of each study; one that cannot be read does not hide the others."""
+    """The progress of each study; one that cannot be read does not hide the others."""
     from degradation.cli.console import console, say_error, studies_table
     from degradation.cli.json_output import print_json, studies_document
     from degradation.study.status import run_statuses
@@ -55,7 +55,7 @@ def _status_of_all(root: str, as_json: bool) -> int:
     elif rows:
         console().print(studies_table(rows))
     elif not damaged:
-        console().print(f"no study under {root} yet: begin with degradation run quickstart")
+        console().print(f"no study under {root} yet: start with degradation run quickstart")
     for why in damaged.values():
         say_error(why)
     return USE_ERROR if damaged else DONE

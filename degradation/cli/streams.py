@@ -1,4 +1,4 @@
-"""The standard streams of the command, so that one that is closed or cannot be written ends no study."""
+"""The standard streams of the command: a closed or failing one ends no study."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ from typing import Any, TextIO
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 NARROWEST = 20
-"""Columns of a terminal below which nothing can be shown."""
+"""Width of a terminal in columns below which nothing can be shown."""
 
 
 class Tolerant:
-    """A stream of text whose failing writes are remembered, not raised; but for a reader that went away."""
+    """A text stream that records failed writes instead of raising; only a closed pipe raises."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -32,7 +32,7 @@ class Tolerant:
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written, as far as that is possible."""
+        """Flush, as far as that is possible."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -48,7 +48,7 @@ def tolerant_streams() -> Iterator[Tolerant]:
     _forget_no_width()
     before = sys.stdout, sys.stderr
     out, err = Tolerant(sys.stdout), Tolerant(sys.stderr)
-    sys.stdout, sys.stderr = out, err  # all else that is asked of a stream they pass on
+    sys.stdout, sys.stderr = out, err  # all other attributes are passed on
     try:
         yield out
     finally:
@@ -56,12 +56,12 @@ def tolerant_streams() -> Iterator[Tolerant]:
 
 
 def let_go(stream: TextIO | Tolerant) -> None:
-    """Turn a stream that cannot be written to the null device: Python flushes it at exit, and would say so."""
+    """Redirect a stream that cannot be written to the null device: Python flushes it at exit and would report it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_closed() -> None:
-    """Give each closed stream the null device: else the next file that is opened would take its place."""
+    """Open the null device for each closed stream: else the next opened file would get its number."""
     for number, (name, mode) in enumerate(STREAMS):
         try:
             os.fstat(number)
@@ -72,7 +72,7 @@ def _open_closed() -> None:
 
 
 def _forget_no_width() -> None:
-    """Take no width from ``$COLUMNS`` that has room for nothing: tables would be printed as nothing."""
+    """Ignore a ``$COLUMNS`` that is too narrow: tables would be empty."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) < NARROWEST:
         del os.environ["COLUMNS"]

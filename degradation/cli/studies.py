@@ -1,4 +1,4 @@
-"""The command `studies`: what ships."""
+"""The command `studies`: the shipped studies."""
 
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import JsonOption
@@ -6,7 +6,7 @@ from degradation.study import library
 
 
 def studies(as_json: JsonOption = False) -> int:
-    """List the studies that ship, with the question of each and where its result lies."""
+    """List the shipped studies, with the question of each and the path of its result."""
     from degradation.cli.console import console, questions_table
     from degradation.cli.json_output import print_json
 

@@ -1,4 +1,4 @@
-"""A settled study -> its training watched, its figures drawn, its summary told: what one `run` does."""
+"""A resolved study -> training with progress, figures and a summary: what one `run` does."""
 
 import shlex
 import sys
@@ -26,14 +26,14 @@ ASK_SECONDS = 2 * 3600
 
 
 def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console, *, ask: bool) -> Outcome:
-    """Say how long it takes, ask above two hours on a terminal, and train what is pending.
+    """Print the estimated time, ask on a terminal if it is above two hours, and train the pending runs.
 
     Raises typer.Abort where the answer is no, Interrupted after a signal.
     """
     todo = runner.pending(folder, study)
     if not todo:
-        out.print("nothing to do: every run is done")
-        if folder.study() is None:  # deleted, as is advised of a damaged one
+        out.print("nothing to do: all runs are done")
+        if folder.study() is None:  # deleted, as advised for a damaged run
             folder.write_study(study.model_dump(mode="json"))
         return _outcome_on_disk(folder, study)
     with runner.ready(options) as there:
@@ -42,7 +42,7 @@ def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console,
         out.print("timing a few steps ...")
         seconds = runner.time_costs(study, options).seconds(todo)
         out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
-        at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun has taken the terminal
+        at_terminal = out.is_terminal and sys.stdin.isatty() and not here().several  # torchrun owns the terminal
         if ask and seconds > ASK_SECONDS and at_terminal:
             typer.confirm("Start?", default=True, abort=True, err=out.stderr)
         arms = {run.run_id: arm for run, arm in grid.arms(study).items()}
@@ -51,7 +51,7 @@ def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console,
 
 
 def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
-    """The outcome of a study of which nothing is pending, each run but its weights read against its hashes."""
+    """The outcome of a study without pending runs; all files but the weights are checked against their hashes."""
     found = run_statuses(folder, study, verify=True)
     return Outcome(
         finished=tuple(run_status.run_id for run_status in found if run_status.state == "done"),
@@ -71,7 +71,7 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
         if not results.run_ids:
             return {}
         drawn = draw(results, (), formats, folder.figures_path(), marks(results))
-    except UserError as error:  # what was trained is done all the same, and its summary told
+    except UserError as error:  # the runs are done all the same, and the summary is printed
         why = f"the figures could not be drawn: {error}"
         if isinstance(error, DamagedError):  # named on stderr as a failed run
             out.print(why, soft_wrap=True)
@@ -81,7 +81,7 @@ def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[
     if drawn.paths:
         out.print(f"{count(len(drawn.paths), 'figure file')} in {folder.figures_path()}", soft_wrap=True)
     for name, why in drawn.skipped.items():
-        out.print(f"figure {name} is left out: {why}", soft_wrap=True)
+        out.print(f"figure {name} is skipped: {why}", soft_wrap=True)
     return {"figures": [str(path) for path in drawn.paths], "figures_skipped": drawn.skipped}
 
 
@@ -107,7 +107,7 @@ def say_summary(
 
 
 def say_answer(folder: StudyFolder, out: Console) -> None:
-    """Print what the runs say; nothing where their files cannot be read, which others name."""
+    """Print the answer of the runs; nothing if their files cannot be read, which is reported elsewhere."""
     from degradation.analysis import analyse  # the statistics packages take a while: not before the training
     from degradation.study.results import Results
 

@@ -1,4 +1,4 @@
-"""The words of an option -> its value, or the line that says what was expected and what came."""
+"""The text of an option -> its value, or an error line: what was expected and what was given."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from degradation.errors import UserError
 from degradation.spec.validation import shown, suggestion
 
 MOST = 2**20
-"""What nothing has as many of: examples of a batch, runs of a cluster at a time."""
+"""Upper bound of any count: examples of a batch, parallel runs of a cluster."""
 LONGEST = 366 * 24 * 3600
-"""Seconds: nobody waits longer for a study."""
+"""Seconds: upper bound of a budget."""
 Word = TypeVar("Word", bound=str)
 
 
 def one_of(option: str, value: str, words: Sequence[Word]) -> Word:
-    """The word itself; UserError where it is none of those."""
+    """The word itself; UserError if it is not one of ``words``."""
     for word in words:
         if word == value:
             return word
@@ -37,9 +37,9 @@ def share(option: str, value: str | None) -> float | None:
 
 
 def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int, str] = (MOST, "")) -> int | None:
-    """The whole number of an option, None where it was not given.
+    """The whole number of an option, None if it was not given.
 
-    UserError where it is below ``least``, or above ``most``, behind which stands why.
+    UserError if it is below ``least`` or above ``most``; ``most`` comes with its reason.
     """
     greatest, why = most
     if value is None or (is_integer(value) and least <= int(value) <= greatest):
@@ -51,7 +51,7 @@ def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int,
 
 
 def seconds(budget: str) -> float:
-    """``1h30m`` -> 5400.0. UserError where it is no time above zero."""
+    """``1h30m`` -> 5400.0. UserError if it is no time above zero."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
     hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + rest
@@ -63,7 +63,7 @@ def seconds(budget: str) -> float:
 
 
 def ray_options(launcher: str, address: str | None, gpus_per_run: str | None) -> dict[str, Any]:
-    """Where Ray is and what a run takes there. UserError where either is given without Ray, or cannot be."""
+    """Ray's address and each run's share. UserError if one is given without Ray, or is invalid."""
     for option, value in {"--address": address, "--gpus-per-run": gpus_per_run}.items():
         if value is not None and launcher != "ray":
             raise UserError(f"{option} belongs to --launcher ray, and the launcher is {launcher}: give both")

@@ -1,4 +1,4 @@
-"""A data set's spec -> its images; what a data set needs is imported only when it is asked for."""
+"""A data set's spec -> its images; what a data set needs is imported only when it is requested."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,13 +50,13 @@ LOADERS: dict[type[Frozen], Callable[[Any, Path | None], AnyImages]] = {
 def load_images(dataset: Dataset, data_dir: Path | None) -> AnyImages:
     """The images of the data set, looked for in ``data_dir`` first where it is read from files.
 
-    Raises UserError where files are missing, damaged or not readable.
+    Raises UserError if files are missing, damaged or not readable.
     """
     return LOADERS[type(dataset)](dataset, data_dir)
 
 
 def resident(images: AnyImages) -> Images:
-    """The images, for what needs all of them in memory; UserError where they are decoded as they are needed."""
+    """The images, for what needs all of them in memory; UserError if they are decoded as they are needed."""
     if not isinstance(images, Images):
         raise UserError(f"{images.source}: expected images in memory (CIFAR-10, digits, synthetic), not a folder")
     return images

@@ -74,7 +74,7 @@ class Batches:
 
     @property
     def ahead(self) -> int:
-        """Batches that are made before they are asked for."""
+        """Number of batches that are made in advance."""
         return 0
 
     def close(self) -> None:

@@ -151,9 +151,9 @@ def _fetch(partial: Path) -> None:
 
 
 def install(target: Path, fill: Callable[[Path], object]) -> Path:
-    """Let ``fill`` make the folder aside, then move it into ``target`` in one step.
+    """Let ``fill`` make a temporary folder, then move it to ``target`` in one step.
 
-    One process at a time: the next one finds the folder and uses it. A crash leaves nothing that looks done.
+    One process at a time: the next one finds the folder and uses it. A crash leaves nothing that seems complete.
     """
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / LOCK):

@@ -101,7 +101,7 @@ def colours(files: Files, spec: Folder) -> Colours:
     """Mean and components of the colours of the first training images, centre crops; computed once and kept.
 
     They are kept in the cache of the user under the digest of the spec; where that cannot be written they are
-    computed anew each time.
+    computed again each time.
     """
     cache, name = store_at(Path(platformdirs.user_cache_dir("degradation")) / "colours"), f"{digest(spec)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):

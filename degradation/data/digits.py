@@ -1,8 +1,8 @@
-"""The file of handwritten digits beside this module -> images, a fixed 1,500 to train on and 297 to test.
+"""The file of handwritten digits next to this module -> images, a fixed 1,500 to train on and 297 to test.
 
 The images are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak 1998, UCI Machine
 Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in the file that scikit-learn distributes. The licence
-stands beside it in ``digits-licence.txt``.
+is next to it in ``digits-licence.txt``.
 """
 
 import gzip
@@ -23,7 +23,7 @@ SIDE, WHITE = 8, 16  # pixels of a side; the greatest grey level
 def load(spec: Digits) -> Images:
     """1,500 training images (less those held out) and 297 test images, uint8 (N, 8, 8, 3), three equal channels.
 
-    Raises DamagedError where the file is not the published one.
+    Raises DamagedError if the file is not the published one.
     """
     rest, test = hold_out(_read(), spec.test_examples)
     assert test is not None

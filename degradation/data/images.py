@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HOLD_OUT_KEY = 45_000  # Philox key of the one 45k/5k split (section 4.2); fixed for ever, for all seeds
+HOLD_OUT_KEY = 45_000  # Philox key of the one 45k/5k split (section 4.2); fixed forever, for all seeds
 FINGERPRINT_DIGITS = 16
 
 

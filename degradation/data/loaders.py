@@ -17,7 +17,7 @@ MOST_WORKERS = 16  # without --workers: beyond, the pieces that wait in shared m
 
 
 def workers_of(environment: Environment) -> int:
-    """The worker processes that decode images for one run: those asked for, or one for each of its threads."""
+    """The worker processes that decode images for one run: the given number, or one per thread."""
     return min(environment.threads, MOST_WORKERS) if environment.workers is None else environment.workers
 
 
@@ -26,7 +26,7 @@ def training_batches(
 ) -> TrainingBatches:
     """The batches of the run's steps, or these ``rows`` of each, on its device.
 
-    UserError where there are fewer images than one batch has.
+    UserError if there are fewer images than one batch has.
     """
     device = environment.torch_device
     if isinstance(images, Images):

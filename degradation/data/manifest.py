@@ -16,7 +16,7 @@ from degradation.spec import Folder
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Of the files that count as images, as torchvision's ImageFolder has them, in upper or lower case."""
 TRAIN, HELD_OUT = "train", ("val", "valid", "test")
-MIX_KEY = 224  # Philox key of the one order in which files are numbered; fixed for ever
+MIX_KEY = 224  # Philox key of the one order in which files are numbered; fixed forever
 DIGITS = 16
 NAMED = 3  # of what is odd, in an error
 LEFT_BEHIND = ("@eaDir", "__MACOSX", "__pycache__", "lost+found", "Thumbs.db")
@@ -27,7 +27,7 @@ LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or valid, or
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Files:
-    """Image files by number, with their labels (N,): their names stand in one block of bytes.
+    """Image files by number, with their labels (N,): their names are in one block of bytes.
 
     A million Python strings would be copied into every worker process, since counting references writes to them.
     """
@@ -68,7 +68,7 @@ class Listing:
     """Hidden files and folders, and those that programs leave behind, below the folder."""
 
     def fills(self, spec: Folder) -> Folder:
-        """The spec with what this folder holds. UserError where its held-out images leave none to train on."""
+        """The spec with what this folder holds. UserError if its held-out images leave none to train on."""
         fields = {"classes": len(self.classes), "examples": len(self.train), "test_examples": len(self.test)}
         if spec.validation >= len(self.train):
             raise UserError(
@@ -97,15 +97,15 @@ def listed(spec: Folder, path: Path, say: Callable[[str], None] = lambda line: N
 
 
 def same(expected: Folder, found: Folder, path: Path) -> None:
-    """UserError where a folder does not hold the images that a study was begun with."""
+    """UserError if a folder does not hold the images that a study was started with."""
     if found.listing != expected.listing:
         raise UserError(
-            f"{path} is not the folder that the study was begun with: expected {_said(expected)}, found "
-            f"{_said(found)}: put it back, or take --name NEW for another study"
+            f"{path} is not the folder that the study was begun with: expected {_shown(expected)}, found "
+            f"{_shown(found)}: put it back, or take --name NEW for another study"
         )
 
 
-def _said(spec: Folder) -> str:
+def _shown(spec: Folder) -> str:
     return (
         f"{spec.examples:,} training and {spec.test_examples:,} held-out images in {spec.classes:,} classes "
         f"(listing {spec.listing})"
@@ -166,7 +166,7 @@ def _same_classes(part: Path, classes: Sequence[str]) -> None:
     lacking, unknown = sorted(set(classes) - found), sorted(found - set(classes))
     if lacking or unknown:
         odd = [f"lacks {_named(lacking)}"] if lacking else []
-        odd += [f"has {_named(unknown)} beside them"] if unknown else []
+        odd += [f"also has {_named(unknown)}"] if unknown else []
         raise UserError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
 
 

@@ -20,7 +20,7 @@ from degradation.errors import UserError
 from degradation.runtime.signals import release_signals, signals_held
 from degradation.spec import Recipe
 
-SHORTER, PLACES, COLOURS = 3, 4, 5  # streams of the counter-based generator, beside those of resident images
+SHORTER, PLACES, COLOURS = 3, 4, 5  # streams of the counter-based generator, in addition to those of resident images
 PIECE = 16  # examples that a worker decodes at a time: 2.4 MB at 224 pixels
 START = "fork" if sys.platform == "linux" else None
 """How a worker starts: a copy of this process is there at once, a new one imports torch first, at every evaluation. It
@@ -77,7 +77,7 @@ class Loader:
     """Decodes draws in worker processes, in the order in which they come, about ``ahead`` examples ahead.
 
     The machinery is torch's DataLoader: its workers end with the process that they work for, however that ends.
-    ``workers`` 0: in this process, when they are asked for.
+    ``workers`` 0: in this process, when they are requested.
     """
 
     def __init__(self, files: Files, crop: int, workers: int, ahead: int, device: torch.device) -> None:
@@ -105,7 +105,7 @@ class Loader:
                     raise UserError(piece)
                 yield piece
         finally:
-            del pieces  # its workers end with it, and not when whoever caught an error forgets it
+            del pieces  # its workers end now, not when a caught error is released
 
 
 class _Pieces:
@@ -128,7 +128,7 @@ def _begin_worker(_number: int) -> None:
 
 
 class StreamedBatches:
-    """The training batches of one run, decoded ahead: the same as ``batches.Batches`` to whoever takes them.
+    """The training batches of one run, decoded ahead: the same interface as ``batches.Batches``.
 
     The batch of the step lives in buffers on the device, which ``ready`` fills from pinned memory without waiting, so
     that a captured graph can be replayed over them. ``rows``: the part of each batch that is wanted;
@@ -180,7 +180,7 @@ class StreamedBatches:
 
     @property
     def ahead(self) -> int:
-        """Batches that are decoded before they are asked for, the one that is under way among them."""
+        """Number of batches decoded in advance, including the running one."""
         pieces = self._loader.workers * (self._loader.pieces_each or 0)
         return -(-pieces * PIECE // (self.last - self.first)) if pieces else 0
 

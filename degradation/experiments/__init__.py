@@ -16,10 +16,10 @@ REGISTRY: dict[str, str] = {
     "curvature": "degradation.experiments.curvature:CURVATURE",
     "construct": "degradation.experiments.construct:CONSTRUCT",
 }
-"""Name -> where the Experiment is, in the order of carrying them out; imported when asked for, since it needs torch."""
+"""Name -> path of the Experiment, in the order of execution; imported at first use, since it needs torch."""
 
 
-def named(name: str) -> "Experiment":
+def experiment_named(name: str) -> "Experiment":
     """The named experiment. KeyError for a name that ``REGISTRY`` does not hold."""
     module, _, constant = REGISTRY[name].partition(":")
     found: Experiment = getattr(import_module(module), constant)

@@ -41,7 +41,7 @@ def keeping_shape(network: CifarNetwork) -> tuple[Block, ...]:
     return tuple(block for block in network.layout.blocks if keeps_shape(network, block))
 
 
-def way_of_deleting(network: CifarNetwork, block: Block) -> str:
+def deletion_method(network: CifarNetwork, block: Block) -> str:
     """A residual block loses its branch; a plain one is skipped, which needs equal shapes."""
     if block.shortcut is not None:
         return BRANCH_OFF
@@ -61,7 +61,7 @@ def delete(network: CifarNetwork, numbers: Iterable[int]) -> None:
 def reorder(network: CifarNetwork, order: Sequence[int]) -> None:
     """Put block ``order[p]`` (1-based) at place p, in place; ``order`` is a permutation of all blocks.
 
-    Raises ValueError where a block would leave its stage, or one that changes the shape its place.
+    Raises ValueError if a block would leave its stage, or one that changes the shape its place.
     """
     blocks = network.layout.blocks
     if sorted(order) != [block.number for block in blocks]:

@@ -30,7 +30,7 @@ from degradation.training.step import State, Stepper
 
 BLOCKS = 2  # added to each stage: 12 layers more
 STEPS = 60
-ROWS = 6  # beside the one at step 0
+ROWS = 6  # in addition to the one at step 0
 LEARNING_RATE = 0.01
 NO_MILESTONE = 10_000_000  # the rate is constant: the recipe's drops lie far behind the last step
 

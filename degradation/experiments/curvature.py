@@ -51,7 +51,7 @@ def weight(settings: Settings, part: str) -> float:
 
 
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
-    """The rows of one part. Raises ValueError where the Hessian is not finite."""
+    """The rows of one part. Raises ValueError if the Hessian is not finite."""
     kind, draw = part.split("-")
     batches = list(subject.batches("train", max(1, settings.examples // PART)))
     objective = Objective(network=subject.network(), batches=batches, statistics=STATISTICS)

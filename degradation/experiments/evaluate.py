@@ -1,4 +1,4 @@
-"""A network that was operated on -> its clean test error, with the batch-norm statistics it has and estimated anew."""
+"""A network that was operated on -> its clean test error, with the batch-norm statistics it has and estimated again."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

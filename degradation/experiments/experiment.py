@@ -35,8 +35,8 @@ class Experiment:
 
     ``columns`` gives the frame's columns with their types, as in ``frames.schemas.SCHEMAS``. ``parts`` names what can
     be done and kept one by one, in lower-case letters, digits and ``-``: an interruption loses at most one. ``measure``
-    returns the rows of one part; equal arguments give equal rows. ``weight`` is how much work a part is beside the
-    other parts of its run, by which the time that is left is foreseen.
+    returns the rows of one part; equal arguments give equal rows. ``weight`` is the work of a part relative to the
+    other parts of its run, to estimate the remaining time.
     """
 
     name: str

@@ -128,7 +128,7 @@ def cka(x: Tensor, y: Tensor) -> float:
 
     Kornblith et al. 2019 (arXiv:1905.00414, section 3): HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = x x^T, L = y y^T.
     With fewer examples than values the usual estimate of HSIC calls even independent representations alike, so this
-    is the unbiased one of Song et al. 2012 (equation 5); it can fall below 0. Needs four examples or more; NaN where
+    is the unbiased one of Song et al. 2012 (equation 5); it can fall below 0. Needs four examples or more; NaN if
     a representation is the same for all examples.
     """
     return aligned(gram(x), gram(y))

@@ -32,11 +32,11 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
     """``steps`` of Lanczos from ``start`` (n,), each new vector orthogonalized against all before, twice.
 
     Fewer where the Krylov space ends before, at n or at an invariant subspace: then the residuals are zero.
-    Raises ValueError where a product is not finite.
+    Raises ValueError if a product is not finite.
     """
     basis = [start / start.norm()]
     diagonal: list[float] = []
-    beside: list[float] = []
+    off_diagonal: list[float] = []
     largest = 0.0
     for _ in range(min(steps, start.numel())):
         image = product(basis[-1])
@@ -45,14 +45,14 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
             raise ValueError("a Hessian-vector product is not finite")
         largest = max(largest, float(image.norm()))
         rest = _orthogonal(image, basis)
-        beside.append(float(rest.norm()))
-        if beside[-1] <= 10 * torch.finfo(start.dtype).eps * largest:
-            beside[-1] = 0.0
+        off_diagonal.append(float(rest.norm()))
+        if off_diagonal[-1] <= 10 * torch.finfo(start.dtype).eps * largest:
+            off_diagonal[-1] = 0.0
             break
-        basis.append(rest / beside[-1])
-    values, vectors = (np.asarray(found, dtype=np.float64) for found in eigh_tridiagonal(diagonal, beside[:-1]))
+        basis.append(rest / off_diagonal[-1])
+    values, vectors = (np.asarray(found, dtype=np.float64) for found in eigh_tridiagonal(diagonal, off_diagonal[:-1]))
     return Ritz(
-        values=values, weights=vectors[0] ** 2, residuals=np.abs(beside[-1] * vectors[-1]), curvature=diagonal[0]
+        values=values, weights=vectors[0] ** 2, residuals=np.abs(off_diagonal[-1] * vectors[-1]), curvature=diagonal[0]
     )
 
 

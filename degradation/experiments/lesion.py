@@ -62,8 +62,8 @@ def _intact(subject: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
 def _single(subject: Subject, settings: Settings, number: int) -> Iterator[dict[str, Any]]:
     network = subject.network()
     block = network.layout.blocks[number - 1]
-    how = ablation.way_of_deleting(network, block)
-    said = _described(
+    how = ablation.deletion_method(network, block)
+    columns = _described(
         "single",
         (number,),
         block=number,
@@ -76,18 +76,18 @@ def _single(subject: Subject, settings: Settings, number: int) -> Iterator[dict[
         kinds = [evaluate.RUNNING, *([evaluate.REESTIMATED] if subject.run.norm == "batch" else [])]
         nothing = {"split": evaluate.SPLIT, "loss": np.nan, "error": np.nan, "examples": 0}
         nothing["settings_seed"] = settings.seed
-        yield from (said | nothing | {"statistics": statistics} for statistics in kinds)
+        yield from (columns | nothing | {"statistics": statistics} for statistics in kinds)
         return
-    yield from (said | row for row in evaluate.tried(subject, settings, partial(ablation.delete, numbers=(number,))))
+    yield from (columns | row for row in evaluate.tried(subject, settings, partial(ablation.delete, numbers=(number,))))
 
 
 def _random(subject: Subject, settings: Settings, k: int, draw: int) -> Iterator[dict[str, Any]]:
     network = subject.network()
     among = [block.number for block in ablation.keeping_shape(network)]
     chosen = sorted(evaluate.draws(subject, settings, k, draw).choice(among, k, replace=False).tolist())
-    how = ablation.way_of_deleting(network, network.layout.blocks[chosen[0] - 1])
-    said = _described("random", chosen, draw=draw, how=how)
-    yield from (said | row for row in evaluate.tried(subject, settings, partial(ablation.delete, numbers=chosen)))
+    how = ablation.deletion_method(network, network.layout.blocks[chosen[0] - 1])
+    columns = _described("random", chosen, draw=draw, how=how)
+    yield from (columns | row for row in evaluate.tried(subject, settings, partial(ablation.delete, numbers=chosen)))
 
 
 LESION = Experiment(

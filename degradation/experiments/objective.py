@@ -18,7 +18,7 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 class Objective:
     """The mean cross-entropy (nats) of a network over the examples of the batches, without weight decay.
 
-    ``statistics`` is the batch-norm mode: running, where each example stands for itself, or batch.
+    ``statistics`` is the batch-norm mode: running, where examples are independent, or batch.
     """
 
     network: nn.Module

@@ -88,7 +88,7 @@ def parts(subject: Subject, _settings: Settings) -> Sequence[str]:
 
 
 def weight(settings: Settings, part: str) -> float:
-    """Backward passes, beside one forward; there is one path of length 0."""
+    """Backward passes, in addition to one forward; there is one path of length 0."""
     return 1 if part == "length-000" else 1 + PATHS_PER_DRAW * settings.draws
 
 

@@ -53,7 +53,7 @@ def normalization(
 ) -> Normalization:
     """Mean and std by channel as given; for None the paper's: minus the mean image, of the file where it holds one.
 
-    Raises UserError where the file's mean image is of another size than the data set's.
+    Raises UserError if the file's mean image is of another size than the data set's.
     """
     if channels is not None:
         mean, std = (torch.tensor(values, device=device) for values in channels)
@@ -68,7 +68,7 @@ def normalization(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class ProbeResult:
     """What was measured of a network: the frames ``curves`` (split test), ``gradients`` and ``responses``."""
 
     frames: Mapping[str, pd.DataFrame]
@@ -77,7 +77,7 @@ class Probed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probing:
+class Prober:
     """What a trained network is probed with: ``batch`` training images, and ``examples`` test images for its error."""
 
     images: Images
@@ -88,7 +88,7 @@ class Probing:
     batch: int = 128
     examples: int | None = None
 
-    def __call__(self, network: CifarNetwork) -> Probed:
+    def __call__(self, network: CifarNetwork) -> ProbeResult:
         """Measure a network, which is left as it was.
 
         Responses are of the first ``batch`` training images, clean, with running and with batch statistics; gradients
@@ -102,7 +102,7 @@ class Probing:
             "gradients": by_statistics["batch"]["gradients"],
             "responses": pd.concat([found["responses"] for found in by_statistics.values()], ignore_index=True),
         }
-        return Probed(frames=measured, not_finite=not_finite)
+        return ProbeResult(frames=measured, not_finite=not_finite)
 
     def _errors(self, network: CifarNetwork) -> tuple[pd.DataFrame, dict[str, int]]:
         """The frame ``curves``; and of how many images the outputs are not finite, by kind of statistics."""

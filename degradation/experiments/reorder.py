@@ -46,9 +46,9 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     blocks = [block.number for block in network.layout.blocks]
     among = stages(ablation.keeping_shape(network))
     order = exchanged(blocks, among, swaps, evaluate.draws(subject, settings, swaps, draw))
-    said = {"swaps": swaps, "draw": draw, "order": " ".join(map(str, order)), "tau": tau(order)}
+    columns = {"swaps": swaps, "draw": draw, "order": " ".join(map(str, order)), "tau": tau(order)}
     operate = partial(ablation.reorder, order=order)
-    return pd.DataFrame([said | row for row in evaluate.tried(subject, settings, operate)])
+    return pd.DataFrame([columns | row for row in evaluate.tried(subject, settings, operate)])
 
 
 def exchanged(

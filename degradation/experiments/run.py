@@ -12,7 +12,7 @@ from safetensors.torch import load as load_weights
 
 from degradation.data import resident
 from degradation.errors import DamagedError, Interrupted, LockLost, UserError
-from degradation.experiments import named
+from degradation.experiments import experiment_named
 from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames import schemas
@@ -26,7 +26,7 @@ from degradation.training.execute import images_of
 ShouldStop = Callable[[], bool]
 
 
-STOPPING = Progress(run_id="", phase="note", message="stopping: the part that is measured now ends first")
+STOPPING = Progress(run_id="", phase="note", message="stopping: the current part ends first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class ExperimentOutcome:
 
 
 def resolve_settings(folder: ExperimentFolder, given: Mapping[str, int], *, anew: bool = False) -> Settings:
-    """The settings of an experiment: those given, over those that it was begun with, over the defaults.
+    """The settings of an experiment: those given, over those that it was started with, over the defaults.
 
-    Raises UserError where one given differs from what runs on disk were measured with, unless ``anew``.
+    Raises UserError if one given differs from what runs on disk were measured with, unless ``again``.
     """
     specs = (folder.spec(run_id) for run_id in folder.run_ids())
     kept: dict[str, int] = next((spec["settings"] for spec in specs if "settings" in spec), {})
@@ -72,7 +72,7 @@ def prepare(
     place, results = folder.experiment(name), Results(folder)
     _check_reach(results)
     return ExperimentTask(
-        experiment=named(name),
+        experiment=experiment_named(name),
         settings=resolve_settings(place, given or {}, anew=anew),
         results=results,
         among=tuple(run_id for run_id in results.run_ids if among is None or run_id in among),
@@ -83,12 +83,12 @@ def prepare(
 
 
 def _check_reach(results: Results) -> None:
-    """UserError where a study's networks or images are not those that the experiments can take."""
+    """UserError if a study's networks or images are not those that the experiments can take."""
     study = results.study
     if study.family != "cifar" or study.dataset.name == "folder":
         raise UserError(
             f"{results.name} trains family {study.family} on data set {study.dataset.name}: experiments on trained "
-            "networks expect family cifar, whose blocks they take apart, on images that lie in memory"
+            "networks expect family cifar, whose blocks they modify, on images in memory"
         )
 
 
@@ -153,7 +153,7 @@ class ExperimentTask:
         return {run_id: why for run_id, why in notes.items() if why}
 
     def asked(self, run_id: str) -> dict[str, Any]:
-        """What is measured of a run, as kept beside its rows: other settings or weights make other rows."""
+        """The settings and weights of a measurement, kept next to its rows."""
         weights = self.results.weights(run_id)
         return {"experiment": self.experiment.name, "settings": asdict(self.settings), "weights": weights}
 
@@ -162,15 +162,15 @@ class ExperimentTask:
         return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
 
     def attempt(self, run_id: str, report: ReportProgress, stop: ShouldStop) -> str:
-        """Measure a run until ``stop``, before any part; the line that says why it failed, empty where it did not."""
+        """Measure a run until ``stop``, before any part; the line that says why it failed, empty if it did not."""
         try:
             with self.place.lock(run_id) as held:
                 if not held:
-                    self._tell(report, run_id, "waiting", message="another process measures it: passed over")
+                    self._report(report, run_id, "waiting", message="another process measures it: passed over")
                 elif not self.is_done(run_id):
                     self._measure(run_id, report, stop)
         except LockLost as lost:
-            self._tell(report, run_id, "waiting", message=f"{lost}: passed over")
+            self._report(report, run_id, "waiting", message=f"{lost}: passed over")
         except UserError as error:
             return str(error)
         return ""
@@ -182,16 +182,16 @@ class ExperimentTask:
         of = self.subject(run_id)
         parts = self.experiment.parts(of, self.settings)
         had = len(parts) - len(self.missing(run_id, parts))
-        self._tell(report, run_id, "started", (had, len(parts)))
+        self._report(report, run_id, "started", (had, len(parts)))
         for part in self.missing(run_id, parts):
             if stop():
                 return
             rows = self.rows(of, part)
             self.place.keep(run_id, _file(part), schemas.to_parquet(rows, {}))
             had += 1
-            self._tell(report, run_id, "measure", (had, len(parts)))
+            self._report(report, run_id, "measure", (had, len(parts)))
         self._commit(run_id, parts)
-        self._tell(report, run_id, "finished", (len(parts), len(parts)))
+        self._report(report, run_id, "finished", (len(parts), len(parts)))
 
     def left(self, run_id: str) -> list[str]:
         """The parts of a run that would be measured now."""
@@ -201,7 +201,7 @@ class ExperimentTask:
         return self.missing(run_id, parts) if self._is_begun(run_id) else list(parts)
 
     def _is_begun(self, run_id: str) -> bool:
-        """Whether what is there of a run was begun as asked."""
+        """Whether what is there of a run was started as asked."""
         return run_id in self.place.run_ids() and self.place.spec(run_id) == self.asked(run_id)
 
     def missing(self, run_id: str, parts: Sequence[str]) -> list[str]:
@@ -209,7 +209,7 @@ class ExperimentTask:
         return [part for part in parts if self.place.kept(run_id, _file(part)) is None]
 
     def subject(self, run_id: str) -> Subject:
-        """The run, ready to be experimented on. DamagedError where its images are not those that it was trained on."""
+        """The run, ready to be experimented on. DamagedError if its images are not those that it was trained on."""
         run = self.results.specs[run_id]
         weights = load_weights(self.results.folder.file(run_id, WEIGHTS))
         images = resident(images_of(run.dataset, self.options.data_dir))
@@ -245,7 +245,7 @@ class ExperimentTask:
             raise DamagedError(f"{place} was changed or deleted while it was under way: run the same command again")
         return data
 
-    def _tell(
+    def _report(
         self, report: ReportProgress, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
     ) -> None:
         report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], unit="part", message=message))

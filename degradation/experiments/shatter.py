@@ -1,6 +1,6 @@
 """A network, at initialization and trained -> how alike the gradients of neighbouring inputs are.
 
-Inputs stand at equal distances on straight lines between two clean training images. The gradient is that of a random
+Inputs are at equal distances on straight lines between two clean training images. The gradient is that of a random
 combination of the logits with respect to the input, in evaluation mode, so that no input depends on another: trained,
 with the running statistics; at initialization, where fresh ones mean nothing, with statistics estimated over as many
 augmented training images. The correlation of two gradients is their cosine: 1 for a linear network at any distance.
@@ -68,7 +68,7 @@ def input_gradients(network: nn.Module, inputs: Tensor, combination: Tensor) -> 
 
 
 def correlations(gradients: Tensor) -> Tensor:
-    """Mean cosine of the gradients (points, n) of one line at lags 1, 2, ..., points - 1; missing where one is 0."""
+    """Mean cosine of the gradients (points, n) of one line at lags 1, 2, ..., points - 1; missing if one is 0."""
     unit = gradients / gradients.norm(dim=1, keepdim=True)
     cosines = unit @ unit.T
     return torch.stack([cosines.diagonal(lag).mean() for lag in range(1, len(gradients))])

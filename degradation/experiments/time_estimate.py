@@ -14,7 +14,7 @@ from degradation.training.cost import line_through
 def estimate_remaining(work: ExperimentTask) -> float | None:
     """Measure one part of each of two runs, and tell from them how long the rest will take, in seconds.
 
-    None where nothing is left, or where a part could not be timed: `run_experiment` then reports why.
+    None if nothing is left, or where a part could not be timed: `run_experiment` then reports why.
     Raises Interrupted after SIGINT or SIGTERM.
     """
     left = {run_id: work.left(run_id) for run_id in work.todo}
@@ -44,7 +44,7 @@ def _weight(work: ExperimentTask, parts: Sequence[str]) -> float:
 
 
 def _timed(work: ExperimentTask, run_id: str, left: Sequence[str], stop: StopRequest) -> float | None:
-    """Seconds of the first part that is left, for each unit of its weight; None where it was not measured."""
+    """Seconds of the first part that is left, for each unit of its weight; None if it was not measured."""
     clock = PartTimer(stop)
     work.attempt(run_id, clock, clock.enough)
     taken = clock.seconds
@@ -52,7 +52,7 @@ def _timed(work: ExperimentTask, run_id: str, left: Sequence[str], stop: StopReq
 
 
 class PartTimer:
-    """A report that notes when a run was begun and when its first part was done, and then asks it to stop."""
+    """A report that notes when a run was started and when its first part was done, and then asks it to stop."""
 
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop

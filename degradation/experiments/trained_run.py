@@ -46,7 +46,7 @@ class Subject:
 
         Clean: the first ``examples`` of the split, in index order. Augmented: those that the run's own training began
         with, cropped and flipped as there; of the split ``train`` only. The last batch holds what is left; where the
-        split has fewer examples than asked for, all clean ones. Raises UserError where the run has no such split.
+        split has fewer examples than requested, all clean ones. Raises UserError if the run has no such split.
         """
         if augmented and split != "train":
             raise UserError(f"only the split train is augmented, not {split}")

@@ -33,7 +33,7 @@ from degradation.store import EXPERIMENTS, Place, as_place, store_at
 from degradation.study.results import Results
 
 Draw = Callable[..., tuple[Figure, pd.DataFrame]]
-"""Results -> a figure and its data; those of ``MARKED`` take marks as well."""
+"""Functions of results -> a figure and its data; those of ``MARKED`` take marks as well."""
 
 FIGURES: dict[str, Draw] = {
     "curves": curves,
@@ -57,7 +57,7 @@ MARKED = ("curves", "depth")
 
 
 def asked_for(results: Results) -> tuple[str, ...]:
-    """The figures that a study asks for: of experiments, which are carried out later or never, those that were."""
+    """The figures of a study; figures of experiments only if the experiment has been run."""
     return tuple(name for name in FIGURES if name not in EXPERIMENTS or len(results[name]))
 
 
@@ -65,8 +65,8 @@ FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """The files written, and for each figure that could not be drawn the one line that says why."""
+class DrawnFigures:
+    """The written files, and for each figure that could not be drawn a line with the reason."""
 
     paths: tuple[Place, ...]
     skipped: dict[str, str]
@@ -82,22 +82,22 @@ class Target:
 
 
 def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
-    """The named figure and its data, with the marks where it is one of errors. UserError where it lacks a frame."""
+    """The named figure and its data, with marks for a figure of errors. UserError if a frame is missing."""
     return FIGURES[name](results, marks) if name in MARKED else FIGURES[name](results)
 
 
 def draw(
     results: Results, names: Sequence[str], formats: Sequence[str], out: str | Path, marks: Sequence[Mark] = ()
-) -> Drawn:
+) -> DrawnFigures:
     """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
 
     The same frames and library versions give the same bytes. Raises UserError for a name or format that does
-    not exist, where no run is done, and for a figure asked for by name whose measurements are missing.
+    not exist, if no run is done, and for a named figure whose measurements are missing.
     """
     _known("figure", names, tuple(FIGURES))
     _known("format", formats, FORMATS)
     if not results.run_ids:
-        raise UserError(f"no run of {results.name} is done: there is nothing to draw yet")
+        raise UserError(f"no run of {results.name} is done: nothing to draw yet")
     target = Target(results=results, formats=formats, out=as_place(out))
     paths: list[Place] = []
     skipped: dict[str, str] = {}
@@ -110,7 +110,7 @@ def draw(
             skipped[name] = str(missing)
         else:
             paths += _write(name, figure, data, target)
-    return Drawn(paths=tuple(paths), skipped=skipped)
+    return DrawnFigures(paths=tuple(paths), skipped=skipped)
 
 
 def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
@@ -132,12 +132,12 @@ def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[P
 def image(figure: Figure, kind: str, results: Results) -> bytes:
     """The figure as a PNG, SVG or PDF file, with its provenance in the metadata and no date."""
     facts = [f"{name} {value}" for name, value in provenance_facts(results).items()]
-    said = "; ".join([f"study {results.name}", *facts, *results.study.labels])
+    description = "; ".join([f"study {results.name}", *facts, *results.study.labels])
     title = f"{results.name}: {results.study.question}"
     metadata: dict[str, dict[str, Any]] = {
-        "png": {"Title": title, "Description": said},
-        "svg": {"Title": title, "Description": said, "Date": None},
-        "pdf": {"Title": title, "Subject": said, "CreationDate": None},
+        "png": {"Title": title, "Description": description},
+        "svg": {"Title": title, "Description": description, "Date": None},
+        "pdf": {"Title": title, "Subject": description, "CreationDate": None},
     }
     buffer = io.BytesIO()
     with styled():

@@ -23,11 +23,11 @@ def branches_data(frame: pd.DataFrame) -> pd.DataFrame:
 def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Each block's branch against the shortcut it is added to, at the first, a middle and the last step.
 
-    Raises UserError where the study has no residual network or did not record the probe ``branches``.
+    Raises UserError if the study has no residual network or did not record the probe ``branches``.
     """
     data = branches_data(measured(results, "branches", "branches"))
     panels = kinds(data)
-    words = layout.Words(
+    words = layout.Texts(
         title="Branch against shortcut, block by block: ratio of their standard deviations",
         notes=_notes(results, data),
     )
@@ -76,8 +76,8 @@ def _notes(results: Results, data: pd.DataFrame) -> list[str]:
     return [
         "Standard deviation of the branch F(x) over that of the shortcut it is added to, on the training "
         "batch; grey line: equal. Rings: the first block of a stage.",
-        *(["Without batch norm the branch is taken with its fixed factor, as it is added."] if normless else []),
-        *(["Branch and shortcut are taken as they are added, after what is done to either."] if changed else []),
+        *(["Without batch norm the branch includes its fixed factor, as in the addition."] if normless else []),
+        *(["Branch and shortcut are those of the addition, after any transform of either."] if changed else []),
         layout.seed_note(data),
-        *layout.divergence_notes(results, "dotted, at the steps before"),
+        *layout.divergence_notes(results, "dotted, at the steps before it"),
     ]

@@ -1,4 +1,4 @@
-"""The construct frame -> training error of a network and of the deeper one made from it, while both are trained on."""
+"""The construct frame -> training error of a network and of the deeper one made from it, in further training."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ def construct_data(frame: pd.DataFrame) -> pd.DataFrame:
 def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each kind of network, a column each depth that was deepened.
 
-    Where the study has trained the deeper depth from scratch, its last training error stands as a dotted level. Raises
-    UserError where the experiment ``construct`` was not carried out.
+    Where the study has trained the deeper depth from scratch, its last training error is a dotted level. Raises
+    UserError if the experiment ``construct`` was not run.
     """
     frame = measured(results, "construct", "construct")
     data, scratch = construct_data(frame), _scratch(results)
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = layout.Words(
-        title="Trained on: a trained network, and a deeper one made from it with the same function",
+    words = layout.Texts(
+        title="Further training of a trained network, and of a deeper one made from it with the same function",
         notes=_notes(frame, data),
         experiment=True,
     )
@@ -91,8 +91,8 @@ def _key(*, level: bool) -> style.Key:
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     rate, difference = float(frame["learning_rate"].max()), float(frame["logit_difference"].max())
     return [
-        f"Trained on at learning rate {rate:g}, without warm-up or drop, momentum from zero; errors on "
+        f"Further training at learning rate {rate:g}, without warm-up or drop, momentum from zero; errors on "
         f"{int(frame['examples'].max()):,} clean training images. At step 0 the logits of deep and shallow differ by "
-        f"{difference:.1e} at most in evaluation mode; in training mode an added plain block is no exact identity.",
+        f"{difference:.1e} at most in evaluation mode; in training mode an added plain block is not an exact identity.",
         layout.seed_note(data),
     ]

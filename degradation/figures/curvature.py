@@ -11,9 +11,9 @@ from degradation.study.results import Results
 
 NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least / largest eigenvalue"}
 BINS = 24
-BESIDE = 0.8  # layers by which the points of one kind stand beside those of the next
+OFFSET = 0.8  # offset in layers between the points of two kinds
 ROUNDING = 1e-6  # relative, of products in single precision
-DECADE = 10  # a lesser range would have few ticks on a logarithmic axis, which look like those of a linear one
+DECADE = 10  # a smaller range has too few ticks on a logarithmic axis, and looks linear
 LOWEST = 1e-7  # of the share of eigenvalues that is drawn
 
 
@@ -35,7 +35,7 @@ def curvature_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Share of the eigenvalues in each bin, the mean over a run's draws."""
+    """Share of the eigenvalues in each bin, mean over a run's draws."""
     stretched = np.arcsinh(10 * ritz["value"])
     edges = np.linspace(stretched.min(), stretched.max(), BINS + 1)
     middles = np.sinh((edges[1:] + edges[:-1]) / 2) / 10
@@ -43,7 +43,7 @@ def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     weights = ritz["weight"] / ritz.groupby("run_id")["draw"].transform("nunique")
     binned = ritz.assign(at=middles[places], value=weights, quantity="density")
     found = binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum()
-    whole = found.unstack("at").fillna(0.0).reset_index()  # where a run has no Ritz value it has no mass
+    whole = found.unstack("at").fillna(0.0).reset_index()  # no Ritz value in a bin is no mass
     return whole.melt([*keys, "quantity"], var_name="at")
 
 
@@ -51,12 +51,12 @@ def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Above: largest eigenvalue, trace and negative part against depth; below: the density, a panel each network.
 
-    Raises UserError where the experiment ``curvature`` was not carried out.
+    Raises UserError if the experiment ``curvature`` was not run.
     """
     frame = measured(results, "curvature", "curvature")
     data = curvature_data(frame)
     panels = kinds(data)
-    words = layout.Words(
+    words = layout.Texts(
         title="Hessian of the training loss at the trained weights", notes=_notes(frame, data), experiment=True
     )
     key = style.network_key(data, results.study.depths, mixed=True)
@@ -65,7 +65,7 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     for axes, (quantity, label) in zip(halves[0].subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
         for place, kind in enumerate(panels):
             part = of_kind(data, kind)
-            _by_depth(axes, part[part["quantity"] == quantity], kind, BESIDE * (place - (len(panels) - 1) / 2))
+            _by_depth(axes, part[part["quantity"] == quantity], kind, OFFSET * (place - (len(panels) - 1) / 2))
         low, high = data.loc[data["quantity"] == quantity, ["low", "high"]].agg({"low": "min", "high": "max"})
         if low > 0 and high > DECADE * low:
             axes.set_yscale("log")
@@ -81,12 +81,12 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
     return figure, data
 
 
-def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, beside: float) -> None:
+def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, offset: float) -> None:
     rows = data.groupby("depth")[["mean", "low", "high"]].mean().reset_index()
-    # A mean of equal seeds may lie an ulp beyond them, and matplotlib draws no negative bar.
+    # A mean of equal seeds may be an ulp beyond them, and matplotlib draws no negative bar.
     error = [(rows["mean"] - rows["low"]).clip(lower=0), (rows["high"] - rows["mean"]).clip(lower=0)]
     look = {"color": style.COLOURS[kind.network], "linestyle": style.DASHES[kind.shortcut]}
-    axes.errorbar(rows["depth"] + beside, rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
+    axes.errorbar(rows["depth"] + offset, rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
     axes.grid(axis="y", color="0.92", linewidth=0.7)
 
 

@@ -36,8 +36,8 @@ MEANING = {
     "train_running": "running training error (augmented, training mode)",
 }
 WORDS = {"train": "training error", "test": "test error"}
-GAP = 0.1  # between the two statistics: above it the running ones do not describe the network
-SAID_ABOVE, POINTS_PER_LINE = 4, 9.5  # lines on diverged runs above a panel
+GAP = 0.1  # difference of errors above which the running statistics do not describe the network
+LINES_ABOVE, POINTS_PER_LINE = 4, 9.5  # lines on diverged runs above a panel
 ABOVE_FINAL = 2.5  # the y axis ends no lower than this many times the median error at the end
 
 
@@ -52,13 +52,13 @@ def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Dat
     """Training and test error against step, plain and residual side by side on one y axis.
 
     Errors are evaluated with running batch-norm statistics; the data holds both. ``marks``: published errors, at
-    the step that they are of. Raises UserError where no run is done.
+    their step. Raises UserError if no run is done.
     """
     data = curves_data(measured(results, "curves", "curves"))
     shown = prefer(data, "running")
     upper, panels = top(shown, marks), kinds(data)
     rows = -(-len(panels) // 2)
-    words = layout.Words(
+    words = layout.Texts(
         title="Training error and test error against step",
         notes=[*_notes(results, data, shown, upper), *mark_notes(marks)],
     )
@@ -89,7 +89,7 @@ def _shade_of(mark: Mark, results: Results) -> str:
 
 
 def top(shown: pd.DataFrame, marks: Sequence[Mark] = ()) -> float:
-    """Where the y axis ends: above every error of the last step and every mark, a multiple of 0.1 in 0.2..1."""
+    """Upper end of the y axis: above every error of the last step and every mark, a multiple of 0.1 in 0.2..1."""
     last = at_last_step(shown)
     ends = last.loc[last["status"] == "finished", "high"].dropna()
     if ends.empty:
@@ -118,7 +118,7 @@ def _panel(axes: Axes, shown: pd.DataFrame, study: StudySpec, upper: float) -> N
 
 
 def _ends(shown: pd.DataFrame, depths: tuple[int, ...]) -> list[tuple[float, str, str]]:
-    """Last test error of each line that is not a diverged run's, its depth, its colour."""
+    """Last test error, depth and colour of each line, except for diverged runs."""
     tests = shown[(shown["split"] == "test") & (shown["status"] == "finished")]
     return [
         (float(rows["mean"].iloc[-1]), f"depth {key.depth}", style.shade(key.network, key.depth, depths))
@@ -127,24 +127,24 @@ def _ends(shown: pd.DataFrame, depths: tuple[int, ...]) -> list[tuple[float, str
 
 
 def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
-    """A cross at the last row of each diverged run (at the upper edge if it lies above), its step in words.
+    """A cross at the last row of each diverged run (at the upper edge if it is above), and its step as text.
 
-    Returns how many lines the words take, above the panel.
+    Returns the number of text lines above the panel.
     """
-    said = []
+    texts = []
     for key, rows in series(lost):
         last = rows.sort_values(["step", "split"]).iloc[-1]
         y = min(float(last["mean"]), axes.get_ylim()[1])
         colour = style.shade(key.network, key.depth, results.study.depths)
         axes.plot([last["step"]], [y], "x", color=colour, markersize=8, markeredgewidth=2, clip_on=False)
         seed, step = results.specs[key.run].seed, layout.divergence_step(results, key.run)
-        said.append((f"× depth {key.depth}, seed {seed}: diverged at step {step:,}", colour))
-    if len(said) > SAID_ABOVE:
-        said[SAID_ABOVE - 1 :] = [(f"× {len(said) - SAID_ABOVE + 1} more diverged: see below", style.GREY)]
-    for line, (words, colour) in enumerate(reversed(said)):
+        texts.append((f"× depth {key.depth}, seed {seed}: diverged at step {step:,}", colour))
+    if len(texts) > LINES_ABOVE:
+        texts[LINES_ABOVE - 1 :] = [(f"× {len(texts) - LINES_ABOVE + 1} more diverged: see below", style.GREY)]
+    for line, (words, colour) in enumerate(reversed(texts)):
         at = (0, 4 + POINTS_PER_LINE * line)
         axes.annotate(words, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour)
-    return len(said)
+    return len(texts)
 
 
 def _key(panels: int, marks: Sequence[Mark]) -> style.Key:
@@ -164,7 +164,7 @@ def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame, upper: flo
         f"Training error on clean images and test error are evaluated with {used} batch-norm statistics. "
         + layout.seed_note(shown),
         *_part_note(results),
-        *([f"Errors above {upper:.0%} lie outside the axes."] if outside else []),
+        *([f"Errors above {upper:.0%} are outside the axes."] if outside else []),
         *gap_notes(data, "train"),
         *layout.divergence_notes(results, "a cross at the last row"),
     ]

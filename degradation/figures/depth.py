@@ -19,7 +19,7 @@ PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running"
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
 
 
-MANY = 20  # seeds of a network, above which points of the usual size run into one bar
+MANY = 20  # more seeds than this make points of the usual size overlap
 USED = {(split, statistics) for split, (_, statistics) in PANELS.items()}
 
 
@@ -46,20 +46,20 @@ def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
 def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
     """Training error (batch statistics) and test error (running statistics) at the last step against depth.
 
-    Of the ``marks``, published errors, those at the end and of the statistics that a panel shows are drawn. Raises
-    UserError where no run is done.
+    Of the ``marks`` (published errors) those at the end and of a panel's statistics are drawn. Raises
+    UserError if no run is done.
     """
     marks = [mark for mark in marks if mark.at == "end" and (mark.split, mark.statistics) in USED]
     frame = measured(results, "curves", "depth")
     data = depth_data(frame)
     shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
-    words = layout.Words(
+    words = layout.Texts(
         title="Error at the last step against depth",
         notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
     )
     names = arms(data) or [""]  # no run reached an evaluation: one empty panel each
     figure = layout.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
-    grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared down a column
+    grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared within a column
     for column, (split, (title, _)) in zip(grid.T, PANELS.items(), strict=True):
         of_split = [mark for mark in marks if mark.split == split]
         used = " and ".join(sorted(set(shown[split]["statistics"])))
@@ -87,16 +87,16 @@ def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], upper: float)
     axes.set(xlim=(min(depths) - 0.06 * span, max(depths) + 0.06 * span), ylim=(0, upper))
     panels = kinds(shown)
     for number, kind in enumerate(panels):
-        aside = 0.013 * span * (number - (len(panels) - 1) / 2)
-        _one_kind(axes, of_kind(shown, kind), kind, aside)
+        offset = 0.013 * span * (number - (len(panels) - 1) / 2)
+        _one_kind(axes, of_kind(shown, kind), kind, offset)
     axes.set_xticks(sorted(depths), readable(sorted(depths)))
     axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
     axes.grid(axis="y", color="0.92", linewidth=0.7)
     axes.set_axisbelow(True)
 
 
-def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, aside: float) -> None:
-    """Mean line and band at the depths; the seeds ``aside``, so that those of two networks stay apart."""
+def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, offset: float) -> None:
+    """Mean line and band at the depths; the seeds shifted by ``offset``, so that two networks do not overlap."""
     colour, marker = style.COLOURS[kind.network], style.MARKERS[kind.shortcut]
     finished, lost = rows[rows["status"] == "finished"], rows[rows["status"] == "diverged"]
     mean = over_seeds(finished, "error", [])
@@ -109,7 +109,7 @@ def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, aside: float) -> None:
     )
     style.band(axes, mean, "depth", colour)
     axes.plot(
-        finished["depth"] + aside,
+        finished["depth"] + offset,
         finished["error"],
         marker,
         color=colour,
@@ -118,17 +118,17 @@ def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, aside: float) -> None:
     )
     if len(lost):
         edge = [axes.get_ylim()[1]] * len(lost)
-        crosses = axes.plot(lost["depth"] + aside, edge, "x", color=colour, markersize=8, label="diverged")
+        crosses = axes.plot(lost["depth"] + offset, edge, "x", color=colour, markersize=8, label="diverged")
         crosses[0].set(markeredgewidth=2, clip_on=False)
 
 
 def seed_look(seeds: int) -> dict[str, Any]:
-    """How the points of one network are drawn: of very many, so small that each can be seen."""
+    """Marker style of one network: the more points, the smaller."""
     return {"markersize": 4.5, "alpha": 0.75} if seeds <= MANY else {"markersize": 2.0, "alpha": 0.4}
 
 
 def readable(depths: Sequence[int]) -> list[str]:
-    """Tick labels of the depths, empty where one would run into the one before it."""
+    """Tick labels of the depths, empty if one would overlap the one before it."""
     shown: list[int] = []
     for value in depths:
         if not shown or value - shown[-1] >= 0.055 * (depths[-1] - depths[0]):

@@ -27,12 +27,12 @@ def gradient_flow_data(frame: pd.DataFrame) -> pd.DataFrame:
 def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Gradient norms by layer: a row each network, a column each step, one line a depth, log y axis.
 
-    Raises UserError where the study did not record the probe ``gradients``.
+    Raises UserError if the study did not record the probe ``gradients``.
     """
     data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
     panels = kinds(data)
-    notes = [MEANING, layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the steps before")]
-    words = layout.Words(title="Gradient norm of each layer's weight at four steps", notes=notes)
+    notes = [MEANING, layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the steps before it")]
+    words = layout.Texts(title="Gradient norm of each layer's weight at four steps", notes=notes)
     figure = layout.page(
         results,
         words,
@@ -50,13 +50,13 @@ def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def name_row(row: np.ndarray[Any, Any], kind: Kind, quantity: str) -> None:
-    """The network and the quantity beside the first panel, in the network's colour."""
+    """The network and the quantity next to the first panel, in the network's colour."""
     network = style.in_arm(kind.arm, style.kind_name(kind._replace(arm="")), mark="\n")
     row[0].set_ylabel(f"{network}\n{quantity}", color=style.COLOURS[kind.network])
 
 
 def name_columns(grid: np.ndarray[Any, Any], data: pd.DataFrame, x: str) -> None:
-    """The step above each column, and again where it is another in the next arm; what x counts below."""
+    """The step above each column, again if the next arm has another one; the x label below."""
     above: list[int] = []
     for row, kind in zip(grid, kinds(data), strict=True):
         steps = sorted(data.loc[data["arm"] == kind.arm, "step"].unique())

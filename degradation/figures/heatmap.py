@@ -1,4 +1,4 @@
-"""One number by layer and step -> a grid of panels, one a network, under one colour scale, or one for each norm."""
+"""One number by layer and step -> a grid of panels, one per network, with one colour scale, or one for each norm."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from degradation.figures.tidy import Kind, Series, arms, kinds, measured, of_kin
 from degradation.study.results import Results
 
 BLANK = "#bdbdbd"  # no number: the log of zero, or a step after the run diverged
-DECADES = 6  # a logarithmic colour scale reaches no further below its largest value
+DECADES = 6  # most decades of a logarithmic colour scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeatmapSpec:
-    """What the cells show, and the words for it."""
+    """What the cells show, and its texts."""
 
     figure: str
     frame: str
@@ -32,9 +32,9 @@ class HeatmapSpec:
     """Whether a cell is log10 of the mean over seeds, or the mean itself."""
     title: str
     unit: str
-    """Words beside the colour bar."""
+    """Label of the colour bar."""
     colours: str
-    """Name of matplotlib's colour map: even in lightness, so that it survives grey print."""
+    """Name of matplotlib's colour map: monotonic in lightness, so that it works in grey print."""
     notes: tuple[str, ...] = ()
 
 
@@ -47,14 +47,14 @@ def heatmap_data(frame: pd.DataFrame, quantity: HeatmapSpec) -> pd.DataFrame:
 
 
 def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFrame]:
-    """The figure of one quantity and its data. Raises UserError where the study did not record its frame."""
+    """The figure of one quantity and its data. Raises UserError if the study did not record its frame."""
     frame = measured(results, quantity.frame, quantity.figure)
     data = heatmap_data(frame, quantity)
     rows = networks(data)
     cells = {key: cells_of(data, key) for row in rows for key in row}
     scales = _scales(results, quantity, cells)
     size = (min(10.0, max(7.2, 2.6 * len(rows[0]) + 1.4)), 2.25 * len(rows) + 0.3)
-    words = layout.Words(title=quantity.title, notes=_notes(results, quantity, data, cells))
+    words = layout.Texts(title=quantity.title, notes=_notes(results, quantity, data, cells))
     figure = layout.page(results, words, size)
     same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
@@ -73,15 +73,15 @@ def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFra
         axes.set_ylabel("layer")
     for scale in dict.fromkeys(scales.values()):
         own = {key: cell for key, cell in cells.items() if scales[key.arm] is scale}
-        beside = [axes for axes, key in zip(grid.flat, cells, strict=True) if key in own]
-        figure.colorbar(scale, ax=beside, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(scale, own))
+        panels = [axes for axes, key in zip(grid.flat, cells, strict=True) if key in own]
+        figure.colorbar(scale, ax=panels, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(scale, own))
     return figure, data
 
 
 def _scales(results: Results, quantity: HeatmapSpec, cells: dict[Series, pd.DataFrame]) -> dict[str, ScalarMappable]:
-    """The colour scale of each arm: one for all, or one for each where the arms differ in their norm.
+    """The colour scale of each arm: one for all, or one for each if the arms differ in their norm.
 
-    Responses that are not normalized are of another size: one scale for both would show neither's.
+    Responses without a norm have another magnitude: one scale for both would show neither well.
     """
     names = dict.fromkeys(key.arm for key in cells)
     each = results.study.each_arm
@@ -95,7 +95,7 @@ def _scales(results: Results, quantity: HeatmapSpec, cells: dict[Series, pd.Data
 def networks(data: pd.DataFrame) -> list[list[Series]]:
     """The panels, row by row: a row each kind, a column each depth; with one depth, the kinds of an arm in one row.
 
-    Where arms have done kinds of different number, each has its own row even so: rows are of equal length.
+    If arms have different numbers of kinds, each kind still has its own row: rows have equal length.
     """
     depths = sorted({int(depth) for depth in data["depth"]})
     rows = [[_shown(data, kind, depth) for depth in depths] for kind in kinds(data)]
@@ -104,14 +104,14 @@ def networks(data: pd.DataFrame) -> list[list[Series]]:
 
 
 def _shown(data: pd.DataFrame, kind: Kind, depth: int) -> Series:
-    """What a network's panel shows: its finished seeds, or its first diverged run where none finished."""
+    """What a network's panel shows: its finished seeds, or its first diverged run if none finished."""
     rows = of_kind(data, kind)
     run = str(rows.loc[rows["depth"] == depth, "run"].min()) if (rows["depth"] == depth).any() else ""
     return Series(kind.network, kind.shortcut, depth, "diverged" if run else "finished", run, kind.arm)
 
 
 def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
-    """The cells of a panel: a row each layer, a column each recorded step of its arm; missing where not measured."""
+    """The cells of a panel: a row each layer, a column each recorded step of its arm; missing if not measured."""
     rows = of_kind(data, key.kind)
     rows = rows[(rows["depth"] == key.depth) & (rows["run"] == key.run)]
     wide = rows.pivot(index="layer", columns="step", values="cell").astype("float64")
@@ -144,7 +144,7 @@ def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
 
 
 def _mark_stages(axes: Axes, firsts: Iterable[int]) -> None:
-    """A thin line where the stage changes: below the first layer of each stage but the first."""
+    """A thin line between stages: below the first layer of each stage except the first."""
     for first in list(firsts)[1:]:
         axes.axhline(first - 0.5, color="white", linewidth=0.7)
 
@@ -161,10 +161,10 @@ def _notes(results: Results, quantity: HeatmapSpec, data: pd.DataFrame, cells: d
     blank = any(cell.isna().any(axis=None) for cell in cells.values())
     return [
         f"Each cell: {seeds}; each column: one recorded step, denser early. Layer 1, at the bottom, is next "
-        "to the image; a white line where the stage changes.",
+        "to the image; white lines separate stages.",
         *quantity.notes,
         *(["Grey: no number (zero, or not recorded)."] if blank else []),
-        *layout.divergence_notes(results, "shown alone where no seed of the network finished"),
+        *layout.divergence_notes(results, "shown only if no seed of the network finished"),
     ]
 
 

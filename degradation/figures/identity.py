@@ -1,4 +1,4 @@
-"""The identity frame -> how near each block is to the identity, by four numbers, a row a kind of network."""
+"""The identity frame -> how close each block is to the identity, by four numbers, a row per kind of network."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ NUMBERS = {
     "cka": "linear CKA",
 }
 EXACT = {"ratio": 0.0, "change": 0.0, "cosine": 1.0, "cka": 1.0}
-"""What an exact identity has."""
+"""Values of an exact identity."""
 
 
 def identity_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -31,13 +31,13 @@ def identity_data(frame: pd.DataFrame) -> pd.DataFrame:
 def identity(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Branch over shortcut, relative change, cosine and linear CKA of each block's input and output.
 
-    Raises UserError where the experiment ``identity`` was not carried out.
+    Raises UserError if the experiment ``identity`` was not run.
     """
     frame = measured(results, "identity", "identity")
     data = identity_data(frame)
     panels = kinds(data)
-    words = layout.Words(
-        title="How near each block of the trained networks is to the identity",
+    words = layout.Texts(
+        title="How close each block of the trained networks is to the identity",
         notes=_notes(frame, data),
         experiment=True,
     )
@@ -71,9 +71,9 @@ def _panel(axes: Axes, data: pd.DataFrame, number: str, results: Results) -> Non
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     return [
-        "x is a block's input, y its output behind the last ReLU, both over all values of an image. Branch over "
+        "x is a block's input, y its output after the last ReLU, both over all values of an image. Branch over "
         "shortcut: |F(x)| / |shortcut(x)|; change: |y - x| / |x|; cosine: mean over images; CKA: unbiased. Where "
-        "shapes differ, y is compared with the shortcut's output; a plain block, which has none, has its CKA alone. "
+        "shapes differ, y is compared with the shortcut's output; a plain block, without one, has only a CKA. "
         "Grey: an exact identity.",
         f"On {examples_of(frame)} clean test images, with running statistics.",
         layout.seed_note(data),

@@ -14,14 +14,14 @@ from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, ove
 from degradation.study.results import Results
 
 LEVELS = 14
-HIGHEST = 1e4  # nats: what is above, or not finite, is drawn as this
+HIGHEST = 1e4  # nats: a higher or non-finite loss is drawn as this
 MAP = "viridis"
 
 
 def landscape_data(frame: pd.DataFrame) -> pd.DataFrame:
     """SERIES, cut, statistics, x, y, quantity -> mean, low and high: of lines over seeds, of surfaces one seed's.
 
-    ``quantity`` is loss or error. A surface is that of the lowest seed: surfaces along other directions have no mean.
+    ``quantity`` is loss or error. A surface is that of the lowest seed: there is no mean over different directions.
     """
     line = frame[frame["cut"] == "line"]
     surface = frame[(frame["cut"] == "surface") & (frame["seed"] == frame["seed"].min())]
@@ -34,12 +34,12 @@ def landscape_data(frame: pd.DataFrame) -> pd.DataFrame:
 def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Two rows each kind of network: the line and each depth's contours; below, the same surfaces in 3-D.
 
-    Raises UserError where the experiment ``landscape`` was not carried out.
+    Raises UserError if the experiment ``landscape`` was not run.
     """
     frame = measured(results, "landscape", "landscape")
     data = landscape_data(frame)
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = layout.Words(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
+    words = layout.Texts(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
     key = style.network_key(data, results.study.depths, mixed=False)
     figure = layout.page(results, words, (2.1 * (1 + len(depths)), 3.9 * len(panels)), key)
     grid = figure.add_gridspec(2 * len(panels), 1 + len(depths), width_ratios=[1.25] + [1] * len(depths))
@@ -73,7 +73,7 @@ def _scale(data: pd.DataFrame) -> Any:
 
 
 def _lines(figure: Figure, grid: GridSpec, row: int, data: pd.DataFrame, results: Results) -> None:
-    """Loss along the line: above with running statistics, below with those of each batch."""
+    """Loss along the line: above with running statistics, below with batch statistics."""
     for place, statistics in enumerate(("running", "batch")):
         axes = figure.add_subplot(grid[row + place, 0])
         part = data[(data["cut"] == "line") & (data["quantity"] == "loss") & (data["statistics"] == statistics)]
@@ -103,8 +103,8 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
     above.set_xticks([-1, 0, 1])
     above.set_yticks([-1, 0, 1])
     colours = style.colour_map(MAP, "white")
-    beside: Any = figure.add_subplot(places[1], projection="3d")
-    beside.plot_surface(
+    surface_axes: Any = figure.add_subplot(places[1], projection="3d")
+    surface_axes.plot_surface(
         x,
         y,
         np.log10(losses),
@@ -113,10 +113,10 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
         cstride=1,
         shade=False,
     )
-    beside.set_zlim(np.log10(scale.vmin), np.log10(scale.vmax))
-    beside.view_init(elev=28, azim=-60)
-    beside.set_box_aspect((1, 1, 0.8), zoom=1.3)
-    for axis in (beside.xaxis, beside.yaxis, beside.zaxis):
+    surface_axes.set_zlim(np.log10(scale.vmin), np.log10(scale.vmax))
+    surface_axes.view_init(elev=28, azim=-60)
+    surface_axes.set_box_aspect((1, 1, 0.8), zoom=1.3)
+    for axis in (surface_axes.xaxis, surface_axes.yaxis, surface_axes.zaxis):
         axis.set_ticklabels([])
     return above
 
@@ -126,8 +126,8 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     lines = data[data["cut"] == "line"]
     return [
         "Random directions with the norm of each filter of the network (Li et al. 2018), the same numbers for a "
-        "matched pair; axes in filter norms, the trained network in the middle. Batch norm's gamma and beta and all "
-        "biases stay.",
+        "matched pair; axes in filter norms, the trained network in the centre. Batch norm's gamma and beta and all "
+        "biases are unchanged.",
         f"Loss of {count:,} clean training images. Surfaces: running statistics, those of the trained network, at "
         f"every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
         f"{layout.seed_note(lines)}",

@@ -12,13 +12,13 @@ from degradation.figures.style import GREY, Key, in_arm
 from degradation.study.results import Results
 
 HEADER, LINE, KEY_ROW = 0.34, 0.155, 0.2  # inches: the title, a line of small print, a row of the key
-SHOWN = ("version", "commit", "torch", "device", "precision", "threads")  # all others are in the file's metadata
+SHOWN = ("version", "commit", "torch", "device", "precision", "threads")  # all other facts are in the file's metadata
 CHARACTERS_PER_INCH = 17.5  # of the small print, on average
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What stands around the panels: the title above, the notes below.
+class Texts:
+    """Texts around the panels: the title above, the notes below.
 
     The figure of an ``experiment`` on trained networks names the precision of both: experiments are in fp32.
     """
@@ -28,7 +28,7 @@ class Words:
     experiment: bool = False
 
 
-def page(results: Results, words: Words, size: tuple[float, float], key: Key | None = None) -> Figure:
+def page(results: Results, words: Texts, size: tuple[float, float], key: Key | None = None) -> Figure:
     """An empty figure whose panels will fill ``size`` (width, height in inches) between header and footer.
 
     The header holds title, study labels and key; the footer notes and provenance.
@@ -82,13 +82,13 @@ def _write(figure: Figure, lines: Sequence[str], inches_from_top: float, font: d
 
 
 def study_labels(results: Results) -> list[str]:
-    """What must be said of the study on every figure, and how much of it is done."""
+    """The labels of the study for every figure, and how much of it is done."""
     planned, done = len(results.planned), len(results.run_ids)
     return [*results.study.labels, *([f"{done} of {planned} runs are done"] if done < planned else [])]
 
 
 def provenance_line(results: Results, *, experiment: bool = False) -> str:
-    """Which study, and the facts that matter most of what made its runs."""
+    """The study, and the most important facts of its provenance."""
     facts = provenance_facts(results)
     if experiment and "precision" in facts:
         facts["precision"] = f"{facts['precision']} (the experiment fp32)"
@@ -96,12 +96,12 @@ def provenance_line(results: Results, *, experiment: bool = False) -> str:
 
 
 def provenance_facts(results: Results) -> dict[str, str]:
-    """What made the runs, each fact as text; all values where runs differ."""
+    """The provenance of the runs, each fact as text; all values if runs differ."""
     facts = {name: ", ".join(v) if isinstance(v, list) else str(v) for name, v in results.provenance.items()}
     return {name: value for name, value in facts.items() if value}
 
 
-# words below the panels
+# text below the panels
 
 
 def arm_notes(results: Results) -> list[str]:
@@ -111,7 +111,7 @@ def arm_notes(results: Results) -> list[str]:
 
 
 def seed_note(data: pd.DataFrame, what: str = "line") -> str:
-    """How the seeds of the finished runs became a line and a band."""
+    """What line and band show of the seeds of the finished runs."""
     counts = data.loc[data["status"] == "finished", "seeds"]
     if counts.empty or counts.max() <= 1:
         return "One seed for each network: no band."
@@ -121,7 +121,7 @@ def seed_note(data: pd.DataFrame, what: str = "line") -> str:
 
 
 def divergence_notes(results: Results, drawn: str) -> list[str]:
-    """A note naming every diverged run and its step, none where all finished; ``drawn``: how they look."""
+    """A note naming every diverged run and its step, none if all finished; ``drawn``: how they are drawn."""
     runs = results["runs"]
     lost = runs[runs["status"] == "diverged"] if len(runs) else runs
     if not len(lost):
@@ -131,11 +131,11 @@ def divergence_notes(results: Results, drawn: str) -> list[str]:
         + f" at step {divergence_step(results, row['run_id']):,}"
         for _, row in lost.iterrows()
     ]
-    return [f"Diverged, in no mean and no band ({drawn}): {'; '.join(named)}."]
+    return [f"Diverged, not in any mean or band ({drawn}): {'; '.join(named)}."]
 
 
 def divergence_step(results: Results, run_id: str) -> int:
-    """The first step whose loss was not finite; where that was not kept, the last step with a row."""
+    """The first step whose loss was not finite; if that is unknown, the last step with a row."""
     step = results.facts[run_id].get("diverged_step")
     if step is None:
         curves = results["curves"]

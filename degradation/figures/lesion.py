@@ -34,13 +34,13 @@ def lesion_data(frame: pd.DataFrame) -> pd.DataFrame:
 def lesion(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Test error after deleting blocks: each alone, then k at random; batch-norm statistics as trained, re-estimated.
 
-    Raises UserError where the experiment ``lesion`` was not carried out.
+    Raises UserError if the experiment ``lesion`` was not run.
     """
     frame = measured(results, "lesion", "lesion")
     data = lesion_data(frame)
     panels = kinds(data)
     columns = [(panel, name) for panel in (EACH, SEVERAL) for name in STATISTICS if (data["statistics"] == name).any()]
-    words = layout.Words(
+    words = layout.Texts(
         title="Test error after deleting blocks of the trained networks", notes=_notes(frame, data), experiment=True
     )
     height = (2.4 if len(panels) < 3 else 1.9) * len(panels)
@@ -61,7 +61,7 @@ def lesion(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _each(axes: Axes, data: pd.DataFrame, results: Results) -> None:
-    """A point a block, joined; the whole network's error as a thin level line."""
+    """A point per block, joined; the whole network's error as a thin level line."""
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=False)
         whole, without = rows[rows["x"] == 0], rows[rows["x"] > 0]
@@ -90,7 +90,7 @@ def _dress(axes: Axes) -> None:
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
     return [
-        "A residual block is deleted by switching its branch off, a plain one by skipping it. Plain blocks that change "
+        "A residual block is deleted by switching off its branch, a plain one by skipping it. Plain blocks that change "
         "the shape cannot be skipped: a gap in the line. Random blocks are drawn among those that keep the shape, the "
         "same ones in a matched pair. Rings: blocks that change the shape. Dotted: no block deleted. Grey: chance.",
         f"Errors on {examples_of(frame)} clean test images. Re-estimated: the running statistics of batch norm "

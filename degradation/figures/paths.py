@@ -39,7 +39,7 @@ def paths_data(frame: pd.DataFrame) -> pd.DataFrame:
 def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each residual network; columns: norm by length, distribution of lengths, their product.
 
-    Raises UserError where the experiment ``paths`` was not carried out, or on plain networks alone.
+    Raises UserError if the experiment ``paths`` was not run, or only on plain networks.
     """
     frame = measured(results, "paths", "paths")
     frame = frame[frame["network"] == "residual"]
@@ -47,8 +47,8 @@ def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
         raise UserError("figure paths needs a residual network: a plain one has a single path")
     data = paths_data(frame)
     panels = kinds(data)
-    words = layout.Words(
-        title="Paths through a residual network: how long, how many, how strong",
+    words = layout.Texts(
+        title="Paths through a residual network: gradient norm, number, and their product",
         notes=_notes(frame, data),
         experiment=True,
     )
@@ -61,7 +61,7 @@ def paths(results: Results) -> tuple[Figure, pd.DataFrame]:
             _by_length(axes, part[part["quantity"] == quantity], results)
         row[0].set_yscale("log")
         name_row(row, kind, PANELS["norm"])
-    for axes, title in zip(grid[0], ("one path", "how many", "how many times how strong"), strict=True):
+    for axes, title in zip(grid[0], ("one path", "number of paths", "number times norm"), strict=True):
         axes.set_title(title, fontweight="bold")
     for axes, quantity in zip(grid[:, 1:].T, list(PANELS)[1:], strict=True):
         for each in axes:
@@ -86,5 +86,5 @@ def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
         "A path takes the branch of k blocks and the shortcut of all others; the gradient is that of the mean loss at "
         f"the input, for one batch of {int(frame['examples'].max())} training images in evaluation mode; geometric "
         f"mean of up to {draws} random paths of each length. Right: norm times the number of paths; norms do not add "
-        f"up as gradients do. {layout.seed_note(data)}",
+        f"up like gradients. {layout.seed_note(data)}",
     ]

@@ -1,4 +1,4 @@
-"""Published errors -> marks in a panel, unlike anything measured: hollow, with their reading error, named below."""
+"""Published errors -> marks in a panel: hollow, with their reading error, with the source below."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LOOK: dict[str, Any] = {"markerfacecolor": "white", "markersize": 6, "markeredge
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A published error (a fraction, as its reading error) that a measured one may be compared with.
+    """A published error (a fraction, as its reading error) that is comparable with a measured one.
 
     ``at``: ``end``, or ``before first drop`` of the learning rate.
     """
@@ -33,7 +33,7 @@ class Mark:
 def draw_marks(
     axes: Axes, marks: Iterable[Mark], place: Callable[[Mark], float], colour: Callable[[Mark], str]
 ) -> None:
-    """Each mark at its place on the x axis, in the colour of what is measured of the same network."""
+    """Each mark at its place on the x axis, in the colour of the same network."""
     for mark in marks:
         upright = [[mark.reading_error], [mark.reading_error]] if mark.reading_error else None
         label, look = f"published {mark.split}", {"marker": SHAPES[mark.split], "color": colour(mark)}
@@ -50,6 +50,6 @@ def mark_keys(marks: Sequence[Mark]) -> list[Line2D]:
 
 
 def mark_notes(marks: Sequence[Mark]) -> list[str]:
-    """Where the marks come from, each source once."""
+    """The sources of the marks, each once."""
     sources = "; ".join(dict.fromkeys(mark.source for mark in marks))
     return [f"Hollow marks: published values, with their reading error: {sources}."] if marks else []

@@ -11,9 +11,9 @@ from degradation.errors import UserError
 from degradation.figures import style
 
 STEPS = 4
-TICKS = 160  # layers that are named below the panels; of more, some
-NAMED = 3  # layers without a response; of more, the number
-EDGE = 0.06  # room above and below the lines, as a share of the panel: markers are not cut
+TICKS = 160  # most layers named below the panels
+NAMED = 3  # most layers named as without a response
+EDGE = 0.06  # margin above and below the lines, as a share of the panel: markers are not cut
 WIDE = 10  # a panel whose values differ by more than this factor has a logarithmic axis
 PANELS = {
     ("gradients", "weight_grad_norm"): "gradient norm of the weight",
@@ -24,22 +24,22 @@ PANELS = {
 
 @style.in_style
 def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool = True) -> tuple[Figure, pd.DataFrame]:
-    """A panel a measure, layers from the input to the output, one line a step (and kind of batch statistics).
+    """One panel per measure, layers from the input to the output, one line per step (and kind of batch statistics).
 
-    Without ``steps`` the legend names none: weights that were read from a file are of one step, or of none that is
-    known. Steps without a finite number have no line and are named; so are, below the panels, layers without a
-    response. Returns the figure and its data. Raises UserError where nothing was recorded.
+    Without ``steps`` the legend names none: weights read from a file are of one step, or of an unknown one.
+    Steps without a finite number have no line and are named; layers without a response are named below the panels.
+    Returns the figure and its data. Raises UserError if nothing was recorded.
     """
     shown = [key for key in PANELS if key[0] in frames and len(frames[key[0]])]
     if not shown:
-        raise UserError("there is nothing to draw: no step was recorded")
+        raise UserError("nothing to draw: no step was recorded")
     layers = frames[shown[0][0]].drop_duplicates("layer").sort_values("layer")
     wide = float(np.clip(0.13 * len(layers), 8.5, 22))  # as many names as fit below it
     figure = Figure(figsize=(wide, 2.3 * len(shown) + 1.3), layout="constrained")
     grid = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
     parts = [_panel(axes, key, frames[key[0]], steps) for axes, key in zip(grid, shown, strict=True)]
     every = -(-len(layers) // TICKS)
-    # Names of layers and files are no formulas, whatever dollar signs they hold.
+    # Names of layers and files are not formulas, even with dollar signs.
     names = layers["name"][::every]
     grid[-1].set_xticks(layers["layer"][::every], names, rotation=90, fontsize=6.5, parse_math=False)
     grid[-1].set_xlabel("layer, in forward order" + _without_response(frames), parse_math=False)
@@ -49,7 +49,7 @@ def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool
 
 
 def _without_response(frames: Mapping[str, pd.DataFrame]) -> str:
-    """``; without a response: fc``, which is why a line ends early; empty where each layer has one."""
+    """``; without a response: fc``, the reason why a line ends early; empty if each layer has one."""
     if any(name not in frames or frames[name].empty for name in ("gradients", "responses")):
         return ""
     silent = sorted(set(frames["gradients"]["name"]) - set(frames["responses"]["name"]))
@@ -69,8 +69,8 @@ def _panel(axes: Axes, key: tuple[str, str], frame: pd.DataFrame, with_steps: bo
         if not np.isfinite(rows["value"]).any():
             lost.append(style.step_label(step))
             continue
-        said = [f"step {style.step_label(step)}"] * with_steps + [f"{kind} statistics"] * several
-        axes.plot(rows["layer"], rows["value"], color=shade, label=", ".join(said), marker="o", markersize=3)
+        labels = [f"step {style.step_label(step)}"] * with_steps + [f"{kind} statistics"] * several
+        axes.plot(rows["layer"], rows["value"], color=shade, label=", ".join(labels), marker="o", markersize=3)
     axes.margins(y=EDGE)
     _scale(axes, key[1], data["value"])
     axes.set_ylabel(PANELS[key])
@@ -83,7 +83,7 @@ def _panel(axes: Axes, key: tuple[str, str], frame: pd.DataFrame, with_steps: bo
 
 
 def _lines(key: tuple[str, str], frame: pd.DataFrame) -> pd.DataFrame:
-    """The values of the steps that are drawn; the kind of statistics where a layer has several in a step."""
+    """The values of the drawn steps; with the kind of statistics if a layer has several in a step."""
     name, column = key
     part = frame[frame["step"].isin(_chosen(frame["step"]))]
     kinds = part["statistics"] if part.duplicated(["step", "layer"]).any() else ""
@@ -98,21 +98,21 @@ def _chosen(steps: pd.Series) -> set[int]:
 
 
 def _unseen(lost: list[str], to_a_line: int) -> str:
-    """That some steps have no line."""
+    """A text that some steps have no line."""
     if not lost:
         return ""
     return "no finite number:\nstep " + ("\nstep " if to_a_line == 1 else ", ").join(lost)
 
 
 def _scale(axes: Axes, column: str, values: pd.Series) -> None:
-    """From 0 to 1 for a share; logarithmic where the values differ much, and then zeros are counted; else from 0."""
+    """From 0 to 1 for a share; logarithmic if the values differ much, and then zeros are counted; else from 0."""
     positive = values[(values > 0) & np.isfinite(values)]
     if column == "zero_fraction":
         axes.set_ylim(-EDGE, 1 + EDGE)
     elif len(positive) and positive.max() > WIDE * positive.min():
         axes.set_yscale("log", nonpositive="mask")
         if zeros := int((values == 0).sum()):
-            said = f"{zeros} zeros not drawn"
-            axes.text(1, 1, said, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
+            labels = f"{zeros} zeros not drawn"
+            axes.text(1, 1, labels, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
     else:
         axes.set_ylim(bottom=0)

@@ -12,7 +12,7 @@ from degradation.figures.tidy import SERIES, kinds, measured, of_kind, series
 from degradation.study.results import Results
 
 BIN = 0.05
-"""Width in tau of what a line averages: exchanges can undo each other, so equally many are not equally far."""
+"""Width in tau of a bin of the mean line: exchanges can undo each other, so their number is no measure."""
 
 
 def reorder_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -25,13 +25,13 @@ def reorder_data(frame: pd.DataFrame) -> pd.DataFrame:
 def reorder(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Test error of the trained networks with blocks exchanged within stages, against Kendall's tau.
 
-    Raises UserError where the experiment ``reorder`` was not carried out.
+    Raises UserError if the experiment ``reorder`` was not run.
     """
     frame = measured(results, "reorder", "reorder")
     data = reorder_data(frame)
     panels = kinds(data)
     columns = [name for name in STATISTICS if (data["statistics"] == name).any()]
-    words = layout.Words(
+    words = layout.Texts(
         title="Test error of the trained networks with their blocks in another order",
         notes=[
             "Each point is one order of one seed: blocks that keep the shape, exchanged within their stage; the same "
@@ -62,7 +62,7 @@ def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=False)
         axes.plot(rows["tau"], rows["error"], "o", markersize=2.2, alpha=0.45, color=look["color"])
-        bins = (rows["tau"] // BIN).where(rows["tau"] < 1, 2 / BIN)  # the order of training stands alone
+        bins = (rows["tau"] // BIN).where(rows["tau"] < 1, 2 / BIN)  # the order of training has a bin of its own
         mean = rows.groupby(bins)[["tau", "error"]].mean()
         axes.plot(mean["tau"], mean["error"], **look)
     axes.axhline(CHANCE, color="0.6", linewidth=0.9, zorder=0)

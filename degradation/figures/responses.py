@@ -9,7 +9,7 @@ from degradation.figures import layout, style
 from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
 from degradation.study.results import Results
 
-WIDE = 30  # times the median: one network that far above leaves the others a flat line on a linear axis
+WIDE = 30  # times the median: one network this far above makes the others flat on a linear axis
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
 COUNTED = {
     "layer order": "layer (1 is next to the image)",
@@ -23,8 +23,8 @@ MEANING = {
     "bias, before the ReLU or the addition.",
 }
 CONVOLVED = (
-    "Where a block's second norm stands behind the addition, or before its convolution, its second layer is read as "
-    "convolved, in plain networks too."
+    "If a block's second norm is after the addition, or before its convolution, its second layer is measured after "
+    "the convolution, in plain networks too."
 )
 
 
@@ -47,15 +47,15 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
 def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Standard deviations of the layer responses, in layer order above and sorted below.
 
-    Raises UserError where the study did not record the probe ``responses``.
+    Raises UserError if the study did not record the probe ``responses``.
     """
     data = responses_data(measured(results, "responses", "responses"))
     notes = [readout(results), layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the last row")]
-    words = layout.Words(title="Standard deviation of the layer responses at the last step", notes=notes)
+    words = layout.Texts(title="Standard deviation of the layer responses at the last step", notes=notes)
     names = arms(data)
     height = 6.0 if len(names) == 1 else 2.7 * len(names)
     figure = layout.page(results, words, (9.0, height), style.network_key(data, results.study.depths, mixed=True))
-    # One arm has its two panels one above the other, several have theirs side by side, a row each.
+    # One arm: two panels above each other. Several arms: a row each, with its panels side by side.
     shape = (2, 1) if len(names) == 1 else (len(names), 2)
     grid = figure.subplots(*shape, sharex=True, sharey=True if len(names) == 1 else "row", squeeze=False)
     places = [(arm, panel) for arm in names for panel in TITLES]
@@ -72,21 +72,21 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def readout(results: Results) -> str:
-    """What a response is in the networks of the study, which may have batch norm, none, or either by arm."""
+    """The definition of a response in the study, whose arms may have batch norm or none."""
     arms = results.study.each_arm.values()
     words = [words for norm, words in MEANING.items() if norm in {arm.norm for arm in arms}]
     return " ".join(words + [CONVOLVED] * any(arm.block.adds_convolved for arm in arms))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
-    highest = float(data["high"].max())  # of this arm: without batch norm the scale is another
+    highest = float(data["high"].max())  # of this arm: without batch norm the scale differs
     positive = data.loc[data["mean"] > 0, "mean"]
     if len(positive) and highest > WIDE * positive.median():
         axes.set_yscale("log")
         axes.set_ylim(0.8 * float(positive.min()), 1.25 * highest)
         style.plain_numbers(axes, float(positive.min()), highest)
     else:
-        axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have left no finite response
+        axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have no finite response
     for key, rows in series(data):
         look = style.line_style(key, results.study.depths, mixed=True)
         axes.plot(rows["position"], rows["mean"], label=style.network_name(key), **look)

@@ -30,7 +30,7 @@ def shatter_data(frame: pd.DataFrame) -> pd.DataFrame:
 def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
     """A row each kind of network; columns: at initialization, trained, and nearest neighbours against depth.
 
-    Raises UserError where the experiment ``shatter`` was not carried out.
+    Raises UserError if the experiment ``shatter`` was not run.
     """
     frame = measured(results, "shatter", "shatter")
     data = shatter_data(frame)
@@ -41,7 +41,7 @@ def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
         f"{lines} lines with {int(frame['points'].min())} inputs each. Grey: white noise (dotted) and Brownian motion "
         f"along the line (dashed). Right: inputs at the least distance, {near:.3g}. {layout.seed_note(networks)}",
     ]
-    words = layout.Words(title="How alike the gradients of neighbouring inputs are", notes=notes, experiment=True)
+    words = layout.Texts(title="How similar the gradients of neighbouring inputs are", notes=notes, experiment=True)
     key = style.network_key(networks, results.study.depths, mixed=False)
     figure = layout.page(results, words, (9.8, 2.3 * len(panels)), key)
     grid = figure.subplots(len(panels), 3, sharex="col", sharey=True, squeeze=False)

@@ -1,4 +1,4 @@
-"""A network -> how it is drawn: one colour a network, one shade a depth, the same in every figure."""
+"""A network -> its style: one colour per network, one shade per depth, the same in every figure."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,26 +41,26 @@ RC: dict[str, Any] = {
     "savefig.dpi": 150,
     "figure.dpi": 150,
     "pdf.fonttype": 42,  # TrueType: text in a PDF can be searched and edited
-    "svg.hashsalt": "degradation",  # element ids that do not change from one drawing to the next
+    "svg.hashsalt": "degradation",  # element ids that are the same in every drawing
     "image.interpolation": "nearest",
 }
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """matplotlib's own defaults with ours on top, whatever the user's settings; restored at the end."""
+    """matplotlib's defaults with ours on top, independent of the user's settings; restored at the end."""
     with matplotlib.style.context(["default", RC]):
         yield
 
 
-Asked = ParamSpec("Asked")
+Params = ParamSpec("Params")
 
 
-def in_style(draw: "Callable[Asked, tuple[Figure, pd.DataFrame]]") -> "Callable[Asked, tuple[Figure, pd.DataFrame]]":
+def in_style(draw: "Callable[Params, tuple[Figure, pd.DataFrame]]") -> "Callable[Params, tuple[Figure, pd.DataFrame]]":
     """The figure function, drawn in our style."""
 
     @wraps(draw)
-    def drawn(*args: Asked.args, **kwargs: Asked.kwargs) -> "tuple[Figure, pd.DataFrame]":
+    def drawn(*args: Params.args, **kwargs: Params.kwargs) -> "tuple[Figure, pd.DataFrame]":
         with styled():
             return draw(*args, **kwargs)
 
@@ -92,7 +92,7 @@ def network_name(key: Series) -> str:
 
 
 def in_arm(arm: str, words: str, mark: str = ": ") -> str:
-    """The words after the name of the arm, where there is one."""
+    """The text after the name of the arm, if there is one."""
     return f"{arm}{mark}{words}" if arm else words
 
 
@@ -107,7 +107,7 @@ def percent(error: float, _: object = None) -> str:
 
 
 def plain_numbers(axes: Axes, least: float, most: float) -> None:
-    """Ticks 1, 2, 5, 10, ... on a logarithmic y axis; over two decades and more, its powers of ten alone."""
+    """Ticks 1, 2, 5, 10, ... on a logarithmic y axis; over two decades and more, only powers of ten."""
     leading = (1,) if most > 100 * least else (1, 1.5, 2, 3, 5) if most < 5 * least else (1, 2, 5)
     axes.yaxis.set_major_locator(LogLocator(subs=leading, numticks=30))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -115,7 +115,7 @@ def plain_numbers(axes: Axes, least: float, most: float) -> None:
 
 
 def line_style(key: Series, depths: Sequence[int], *, mixed: bool) -> dict[str, Any]:
-    """Colour, shade and dashes of a line; dashes, for grey print, where a panel has ``mixed`` networks."""
+    """Colour, shade and dashes of a line; dashes, for grey print, if a panel has ``mixed`` networks."""
     colour = shade(key.network, key.depth, depths)
     if key.diverged:
         return {"color": colour, "linestyle": DOTS, "linewidth": 1.0}
@@ -184,7 +184,7 @@ def spread_positions(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float) -> None:
-    """Write each (y, text, colour) beside the right end of its line, moved apart.
+    """Write each (y, text, colour) next to the right end of its line, moved apart.
 
     ``inches`` is the axes' height. The limits of the y axis must be set before.
     """

@@ -61,13 +61,13 @@ def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
     if data.empty:
         raise UserError(f"figure {figure} {missing(results, frame)}")
     specs, run_ids = results.specs, data["run_id"]
-    said = {
+    texts_of = {
         "network": {run_id: str(spec.network) for run_id, spec in specs.items()},
         "shortcut": {run_id: str(spec.shortcut) for run_id, spec in specs.items()},
         "status": results.status,
         "run": {run_id: run_id if status == "diverged" else "" for run_id, status in results.status.items()},
     }
-    texts = {name: spread(run_ids, values) for name, values in said.items()}
+    texts = {name: spread(run_ids, values) for name, values in texts_of.items()}
     arm = spread(run_ids, results.arms, list(results.study.each_arm))
     return data.assign(depth=run_ids.map({run_id: spec.depth for run_id, spec in specs.items()}), **texts, arm=arm)
 

@@ -73,16 +73,16 @@ KEYS = ("study", "run_id", "network", "depth", "seed")
 def frame(name: str, rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a frame of the named kind: its columns in order, with its types.
 
-    Raises KeyError where a row lacks a column, ValueError where one has a column more.
+    Raises KeyError where a row lacks a column, ValueError if one has a column more.
     """
     names = rows[0] if rows else SCHEMAS[name]
     return table(name, {column: [row[column] for row in rows] for column in names})
 
 
 def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """The columns as a frame of the named kind: in order, with its types; a scalar stands in every row.
+    """The columns as a frame of the named kind: in order, with its types; a scalar is in every row.
 
-    Raises KeyError where a column is missing, ValueError where there is one more.
+    Raises KeyError where a column is missing, ValueError if there is one more.
     """
     schema = SCHEMAS[name]
     if unknown := set(columns) - set(schema):
@@ -94,7 +94,7 @@ def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
     """The frame as parquet, with the provenance as JSON under the metadata key ``degradation``.
 
     A study has four small frames a run. Half of such a file would be Arrow's own copy of the schema and statistics of
-    each column, which nobody reads: they are left out. Measured numbers hardly repeat, so they have no dictionary.
+    each column, which are never used: they are omitted. Measured numbers rarely repeat, so they have no dictionary.
     """
     table = pa.Table.from_pandas(data, preserve_index=False)
     metadata = dict(table.schema.metadata or {}) | {b"degradation": json.dumps(provenance).encode()}

@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 class Launcher(Protocol):
-    """What carries out runs, a module of this package; nothing it needs is imported before it is asked for."""
+    """The interface of a launcher, a module of this package; its dependencies are imported at first use."""
 
     def ready(self, options: Options) -> AbstractContextManager[str]:
-        """Hold what the runs are carried out with; a sentence that says what it is, empty for this machine."""
+        """Hold the resources of the runs; yields a sentence that describes them, empty for this machine."""
 
     def resolve_options(self, options: Options, runs: int) -> Options:
         """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
 
     def check(self, work: "LaunchContext", study: StudySpec) -> None:
-        """Raise UserError where data or device are not there, before any training."""
+        """Raise UserError if data or device are not there, before any training."""
 
     def time_costs(self, study: StudySpec, options: Options) -> "Costs":
-        """Time real steps where the runs will be carried out."""
+        """Time real steps where the runs will be executed."""
 
     def launch(
         self, work: "LaunchContext", runs: Sequence[RunSpec], report: ReportProgress, stop: "ShouldStop"
     ) -> dict[str, str]:
-        """Carry out the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+        """Execute the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
 
 
 def launcher(options: Options) -> Launcher:

@@ -1,4 +1,4 @@
-"""What all launchers share: one attempt at a run, and the books of which runs failed, are held or are tried again."""
+"""Shared by all launchers: one attempt at a run, and the record of failed, held and retried runs."""
 
 import traceback
 from collections.abc import Callable, Collection
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from degradation.errors import ProcessGroupLost, UserError
-from degradation.launchers.worker_log import Listen, Transcript, indented, overheard
+from degradation.launchers.worker_log import CaptureOutput, Transcript, captured_warnings, indented
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, choose_environment
 from degradation.runtime.progress import Progress, ReportProgress
@@ -29,7 +29,7 @@ Cause = Literal["", "use", "memory", "error", "died"]
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How one attempt at a run ended; where it failed ``ending`` is None and ``why`` the line that says why."""
+    """How one attempt at a run ended; if it failed ``ending`` is None and ``why`` a line with the reason."""
 
     ending: Ending | None = None
     why: str = ""
@@ -64,25 +64,27 @@ class LaunchContext:
     def folder(self) -> StudyFolder:
         return StudyFolder(self.root, self.study)
 
-    def attempt(self, run: RunSpec, report: ReportProgress, stop: ShouldStop, listen: Listen = overheard) -> Attempt:
-        """Execute one run and keep what was said of it, with what ``listen`` hears of the process meanwhile."""
+    def attempt(
+        self, run: RunSpec, report: ReportProgress, stop: ShouldStop, capture: CaptureOutput = captured_warnings
+    ) -> Attempt:
+        """Execute one run and keep its log, with the output of the process from ``capture``."""
         try:
             folder = self.folder
         except UserError as error:
             return Attempt(why=str(error), cause="use")
-        with listen() as heard:
-            transcript = Transcript(folder, run, self.options, heard)
+        with capture() as captured_output:
+            transcript = Transcript(folder, run, self.options, captured_output)
 
             def say(progress: Progress) -> None:
                 transcript(progress)
                 report(progress)
 
             found = self._tried(run, folder, say, stop)
-            if found.ending in ENDED and not transcript.text:  # it was done when it was begun: nobody has said so here
+            if found.ending in ENDED and not transcript.text:  # it was done already: no message yet
                 steps = run.recipe.steps
                 report(Progress(run_id=run.run_id, phase=found.ending, step=steps, steps=steps, message=BY_ANOTHER))
             transcript.close(found.ending or "failed", found.traceback or found.why)
-        if found.ending is None and here().several:  # the others are left in the midst of a step: no run can follow
+        if found.ending is None and here().several:  # the others are left during a step: no run can follow
             raise ProcessGroupLost(f"{run.run_id} failed: {found.why}", own=True)
         return found
 
@@ -100,9 +102,9 @@ class LaunchContext:
 
 
 def _line(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    line = f"{type(error).__name__}: {said[0] if said else 'no message'}"
-    if "DataLoader worker" in line:  # torch says it from a signal's handler, wherever the run then is
+    lines = str(error).strip().splitlines()
+    line = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    if "DataLoader worker" in line:  # torch raises it from a signal handler, anywhere in the run
         return f"a process that decodes images died, as where memory is short: try fewer --workers ({line})"
     return line
 
@@ -116,7 +118,7 @@ def _out_of_device_memory(error: Exception) -> bool:
 
 
 class RetryTracker:
-    """Which runs failed and why, which another process holds, how often each was tried."""
+    """Failed runs with reasons, runs held by another process, and the number of attempts."""
 
     def __init__(self, folder: StudyFolder, report: ReportProgress, retries: int = 0) -> None:
         self.folder, self.report, self.retries = folder, report, retries
@@ -127,8 +129,8 @@ class RetryTracker:
         self._ended: set[str] = set()
         self._waits = False
 
-    def heard(self, progress: Progress) -> None:
-        """Pass a message on. A run that begins from a later checkpoint than ever before has all its retries again."""
+    def on_progress(self, progress: Progress) -> None:
+        """Pass a message on. A run that starts from a later checkpoint than before gets all its retries again."""
         run_id = progress.run_id
         if progress.phase == "started" and progress.step > self._began.get(run_id, -1):
             self._began[run_id] = progress.step
@@ -140,7 +142,7 @@ class RetryTracker:
         self.report(progress)
 
     def ended(self, run: RunSpec, found: Attempt) -> float | None:
-        """Enter how an attempt ended; the seconds after which the run is tried again, None where it is not."""
+        """Enter how an attempt ended; returns the seconds until a retry, None if there is none."""
         if found.ending == "held":
             return self._wait(run.run_id)
         if found.ending is None:
@@ -153,7 +155,7 @@ class RetryTracker:
             return False
         if run.run_id not in self._ended:
             ending, steps = self.folder.done(run.run_id)["status"], run.recipe.steps
-            self.heard(Progress(run_id=run.run_id, phase=ending, step=steps, steps=steps))
+            self.on_progress(Progress(run_id=run.run_id, phase=ending, step=steps, steps=steps))
         return True
 
     def _wait(self, run_id: str) -> float:
@@ -163,13 +165,13 @@ class RetryTracker:
         return HELD_SECONDS
 
     def left(self, run_ids: Collection[str]) -> None:
-        """Take in which runs are left. Where others hold them all, say once that they are waited for."""
+        """Enter the remaining runs. If other processes hold them all, report once that they are waited for."""
         if self._waits or not run_ids or not self._held.issuperset(run_ids):
             return
         self._waits = True
         named = ", ".join(sorted(run_ids))
-        dead = " (one that has died holds them for a minute)" if isinstance(self.folder.path, Url) else ""
-        message = f"nothing else is left: waiting for what other processes train{dead}: {named}"
+        dead = " (a dead process holds its runs for a minute)" if isinstance(self.folder.path, Url) else ""
+        message = f"only runs of other processes are left; waiting for them{dead}: {named}"
         self.report(Progress(run_id="", phase="waiting", message=message))
 
     def _fail(self, run_id: str, found: Attempt) -> float | None:
@@ -187,8 +189,8 @@ class RetryTracker:
         return float(PAUSE_SECONDS * 2 ** (len(earlier) - 1))
 
     def _note(self, run_id: str, found: Attempt) -> None:
-        """Keep why a worker died, and its last words, in its run's log: it could not do so itself."""
+        """Log why a worker died, and its last output: it could not do so itself."""
         try:
             run_logs.note(self.folder, run_id, f"{indented(found.traceback)}{found.why}\n")
         except UserError:
-            return  # the line that the study ends with says it as well
+            return  # the last line of the study reports it as well

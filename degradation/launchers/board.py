@@ -1,4 +1,4 @@
-"""Where the messages of all workers meet: a process of the command's node, light enough to be there before them."""
+"""The actor to which workers report: a light process of the command's node that starts before them."""
 
 from degradation.runtime.progress import Progress
 
@@ -7,13 +7,13 @@ class Board:
     """The messages of all workers, on the node of the command that shows them."""
 
     def __init__(self) -> None:
-        self._said: list[Progress] = []
+        self._messages: list[Progress] = []
 
     def say(self, progress: Progress) -> None:
-        """Put a message up."""
-        self._said.append(progress)
+        """Add a message."""
+        self._messages.append(progress)
 
     def take(self) -> list[Progress]:
-        """All messages since the last time, in the order in which each worker said them."""
-        said, self._said = self._said, []
-        return said
+        """All messages since the last call, in the order of each worker."""
+        messages, self._messages = self._messages, []
+        return messages

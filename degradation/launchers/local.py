@@ -1,4 +1,4 @@
-"""Runs carried out on this machine: one after the other in this process, or in several worker processes of it."""
+"""Runs executed on this machine: one after the other in this process, or in several worker processes of it."""
 
 import multiprocessing
 import time
@@ -22,7 +22,7 @@ WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
 
 
 def ready(options: Options) -> AbstractContextManager[str]:
-    """Nothing to hold: this process is there."""
+    """No resources to hold."""
     return nullcontext("")
 
 
@@ -33,13 +33,13 @@ def resolve_options(options: Options, runs: int) -> Options:
 
 
 def check(work: LaunchContext, study: StudySpec) -> None:
-    """Raise UserError where data or device are not on this machine."""
+    """Raise UserError if data or device are not on this machine."""
     load_images(study.dataset, work.options.data_dir)
     choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
 def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
-    """Carry out the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+    """Execute the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
     todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     if jobs > 1 and not work.folder.store.shared:
         raise UserError(f"{work.folder.path} lives in one process: expected --jobs 1, not {jobs}")
@@ -47,17 +47,17 @@ def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress,
     while todo and not stop():
         todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
         if todo and not stop():
-            crew.books.left([run.run_id for run in todo])
+            crew.retries.left([run.run_id for run in todo])
             time.sleep(HELD_SECONDS)
-    return crew.books.failed
+    return crew.retries.failed
 
 
 class WorkerPool:
-    """Carries out runs in this process or in workers of it."""
+    """Executes runs in this process or in workers of it."""
 
     def __init__(self, work: LaunchContext, report: ReportProgress, stop: ShouldStop) -> None:
         self.work, self.stop = work, stop
-        self.books = RetryTracker(work.folder, report)
+        self.retries = RetryTracker(work.folder, report)
 
     def in_turn(self, runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
         """One after the other in this process; returns those that another process holds."""
@@ -65,7 +65,7 @@ class WorkerPool:
         for run in runs:
             if self.stop():
                 break
-            if self.books.ended(run, self.work.attempt(run, self.books.heard, self.stop)) is not None:
+            if self.retries.ended(run, self.work.attempt(run, self.retries.on_progress, self.stop)) is not None:
                 held.append(run)
         return tuple(held)
 
@@ -87,7 +87,7 @@ class WorkerPool:
         return tuple(held)
 
     def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec]:
-        """Pass on what the workers say; yields the runs that another process holds."""
+        """Pass on the workers' messages; yields the runs that another process holds."""
         ready = wait([worker.connection for worker in workers if worker.run], timeout=WAKE_SECONDS)
         if self.stop():  # Ctrl-C reaches the workers, too: one that ends by it was stopped, it did not die
             for worker in workers:
@@ -96,8 +96,8 @@ class WorkerPool:
             if worker.connection in ready and worker.run:
                 run, message = worker.run, worker.receive()
                 if isinstance(message, Progress):
-                    self.books.heard(message)
-                elif self.books.ended(run, message) is not None:
+                    self.retries.on_progress(message)
+                elif self.retries.ended(run, message) is not None:
                     yield run
 
 
@@ -124,11 +124,11 @@ class Worker:
         if not self.process.is_alive():
             self._start()
         self.run = run
-        with suppress(BrokenPipeError):  # the process died at its start: `receive` says so
+        with suppress(BrokenPipeError):  # the process died at its start: `receive` reports it
             self.connection.send(run)
 
     def receive(self) -> Progress | Attempt:
-        """What the process says next; its death is the failure of its run."""
+        """The next message of the process; its death is the failure of its run."""
         try:
             message: Progress | Attempt = self.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -151,7 +151,7 @@ class Worker:
         self._asked = True
 
     def dismiss(self) -> None:
-        """No more runs: the process ends by itself."""
+        """Tell the process that no runs are left: it ends itself."""
         self.connection.close()
         self.process.join(timeout=10)
         if self.process.is_alive():
@@ -159,7 +159,7 @@ class Worker:
 
 
 def work_loop(connection: Connection, work: LaunchContext) -> None:
-    """The life of a worker process: receive a run, execute it, say how it ended; until it is stopped or alone."""
+    """The loop of a worker process: receive a run, execute it, report its end; until a stop or its parent ends."""
     orphaned = False
 
     def say(message: object) -> None:

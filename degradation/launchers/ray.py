@@ -1,4 +1,4 @@
-"""Runs carried out as tasks of a Ray cluster: longest first, each on its share of a GPU or its cores, on any node."""
+"""Runs executed as tasks of a Ray cluster: longest first, each on its share of a GPU or its cores, on any node."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,21 +17,21 @@ from degradation.runtime.progress import Progress, ReportProgress
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import Costs
 
-# Behind `cluster`, which says in one line that Ray is not installed.
+# After `cluster`, which reports in one line that Ray is not installed.
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
 from degradation.launchers import ray_tasks
 from degradation.launchers.ray_scheduler import Dispatch, dead
 
-CHECK_SECONDS = 120.0  # in which a node says whether it can take part; one that is busy for longer is not waited for
+CHECK_SECONDS = 120.0  # for a node to answer whether it can take part; busier ones are not waited for
 
 
 @contextmanager
 def ready(options: Options) -> Iterator[str]:
     """Ray, joined at the address or in ``$RAY_ADDRESS``, else started on this machine and stopped at the end.
 
-    Raises UserError where no cluster answers, or this machine alone is asked for more than it has.
+    Raises UserError if no cluster answers, or if this machine is asked for more than it has.
     """
     if here().several:
         raise UserError("--launcher ray: torchrun's processes train one run together here: expected one of the two")
@@ -48,12 +48,12 @@ def _sentence(options: Options, share: Share) -> str:
     there = resources()
     gpus, cpus = (sum(node.get(name, 0) for node in there) for name in ("GPU", "CPU"))
     where = f"at {gcs_address()}" if address_of(options) else "started on this machine"
-    waits = "" if share.within(there) else f"; no node has {share.said()} yet, and one that has is waited for"
+    waits = "" if share.within(there) else f"; no node has {share.description()} yet, and one that has is waited for"
     return f"Ray {where}: nodes {len(there)}, GPUs {gpus:g}, cores {cpus:g}{waits}"
 
 
 def resolve_options(options: Options, runs: int) -> Options:
-    """One thread a run unless it is asked for or the study has begun with more; as many at a time as fit."""
+    """One thread per run unless given, or the study was started with more; as many parallel runs as fit."""
     return replace(options, threads=options.threads or 1)
 
 
@@ -68,8 +68,8 @@ def check(work: LaunchContext, study: StudySpec) -> None:
         look = task(ray_tasks.check, share)
         fitting = [node["NodeID"] for node in alive() if share.within([node["Resources"]])]
         places = [look.options(**share.least(), scheduling_strategy=on_node(node)) for node in fitting]
-        asked = [Head().answer(partial(place.remote, *packed)) for place in places]
-        answered, busy = Head().ended(asked, CHECK_SECONDS) if asked else ([], [])
+        ray_options = [Head().answer(partial(place.remote, *packed)) for place in places]
+        answered, busy = Head().ended(ray_options, CHECK_SECONDS) if ray_options else ([], [])
         for ref in busy:
             ray.cancel(ref)
         for ref in answered:
@@ -84,7 +84,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     with ready(options):
         placed, share = _placed(options, runs)
         _fits(share, placed)
-        timing = ray.remote(ray_tasks.time_costs_on_node).options(**share.asked())
+        timing = ray.remote(ray_tasks.time_costs_on_node).options(**share.ray_options())
         packed = ray_tasks.packed(study, replace(placed, jobs=1))
         found: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
         at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
@@ -110,7 +110,7 @@ def _from_anywhere(work: LaunchContext, options: Options) -> LaunchContext:
 
 
 def _answer(ref: Any) -> Any:
-    """What a node answered. UserError where it refused or died, or the cluster is no more."""
+    """The answer of a node. UserError if it refused or died, or the cluster is gone."""
     Head().ended([ref])
     try:
         return ray.get(ref)
@@ -123,19 +123,19 @@ def _answer(ref: Any) -> Any:
 
 
 def _fits(share: Share, options: Options) -> None:
-    """UserError where Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
+    """UserError if Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
     if share.within(resources()) or address_of(options):
         return
     raise UserError(
-        f"each run takes {share.said()}, and Ray finds {cores()} core(s) and no such GPU here: expected less, by "
+        f"each run takes {share.description()}, and Ray finds {cores()} core(s) and no such GPU here: choose less with "
         "--threads, --gpus-per-run or --device"
     )
 
 
 def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
-    """Carry out the runs on the cluster; returns the failed ones with their line.
+    """Execute the runs on the cluster; returns the failed ones with their line.
 
-    Ends early, with checkpoints, once ``stop()``. Raises UserError where a node cannot take part at all: another
+    Ends early, with checkpoints, once ``stop()``. Raises UserError if a node cannot take part at all: another
     version of this package, or a root that it does not see.
     """
     if not work.folder.store.shared:
@@ -143,19 +143,19 @@ def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress,
     with ready(work.options):
         options, share = _placed(work.options, len(runs))
         _fits(share, options)
-        _say_what_is_shared(work.root, share, report)
+        _report_shares(work.root, share, report)
         dispatch = Dispatch(_from_anywhere(work, options), share, report, stop)
         dispatch.run_all(runs)
-    return dispatch.books.failed
+    return dispatch.retries.failed
 
 
-def _say_what_is_shared(root: str, share: Share, report: ReportProgress) -> None:
+def _report_shares(root: str, share: Share, report: ReportProgress) -> None:
     hosts = {node["NodeManagerHostname"] for node in alive()}
     if len(hosts) > 1 and "://" not in root:
         message = f"{len(hosts)} hosts write to {root}: it must be the same folder on each (NFS)"
         report(Progress(run_id="", phase="note", message=message))
     at_a_time = share.within(resources())
-    message = f"each run takes {share.said()}: {at_a_time or 'none yet'} at a time"
+    message = f"each run takes {share.description()}: {at_a_time or 'none yet'} at a time"
     report(Progress(run_id="", phase="note", message=message))
 
 

@@ -42,7 +42,7 @@ class ClusterError(UserError):
 
 
 def address_of(options: Options) -> str:
-    """Where the cluster is that was asked for, ``$RAY_ADDRESS`` included, which Ray sets for its jobs; else empty."""
+    """The address of the cluster, also from ``$RAY_ADDRESS``, which Ray sets for its jobs; else empty."""
     return options.address or os.environ.get("RAY_ADDRESS", "")
 
 
@@ -50,7 +50,7 @@ def address_of(options: Options) -> str:
 def connected(options: Options) -> Iterator[None]:
     """Ray, joined at the address, else started on this machine with all it has and stopped at the end.
 
-    UserError where it does not start, or no cluster answers.
+    UserError if it does not start, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address_of(options)
@@ -72,7 +72,7 @@ def connected(options: Options) -> Iterator[None]:
 def _patient() -> Iterator[None]:
     """Join Ray so that it does not end this process in a line of its own a minute after the head died.
 
-    `Head` says it sooner, but may not be asked for a while: a person is asked first, or a large study is read. Not
+    `Head` reports it sooner, but may not be called for a while: a person is asked first, or a large study is read. Not
     where Ray is started here: what it starts would inherit the variable, and outlive the command by as much.
     """
     name, seconds = PATIENCE
@@ -110,7 +110,7 @@ def _start() -> None:
 
 
 def _join(address: str, named: str) -> None:
-    """Become a driver of the cluster. UserError where none answers, or none has a node on this machine."""
+    """Become a driver of the cluster. UserError if none answers, or none has a node on this machine."""
     if address != "auto":
         _reach(address, named)
     try:
@@ -124,25 +124,25 @@ def _join(address: str, named: str) -> None:
 
 
 def _reach(address: str, named: str) -> None:
-    """UserError, within seconds, where nothing answers as Ray does: joining would try for minutes."""
+    """UserError, within seconds, if no Ray cluster answers: joining would retry for minutes."""
     try:
         with _connection(address, REACH_SECONDS) as connection:
-            if os.environ.get("RAY_USE_TLS") != "1" and not _speaks_grpc(connection):
+            if os.environ.get("RAY_USE_TLS") != "1" and not _answers_grpc(connection):
                 raise ConnectionError("something else than Ray does")
     except OSError as error:
         why = error.strerror or str(error)
         raise UserError(
-            f"{named}: no Ray cluster answers there ({why}): `ray status` on its head node says where it is"
+            f"{named}: no Ray cluster answers there ({why}): `ray status` on its head node shows its address"
         ) from None
 
 
 def _connection(address: str, timeout: float) -> socket.socket:
-    """A connection to HOST:PORT or [HOST]:PORT; OSError where nothing takes it."""
+    """A connection to HOST:PORT or [HOST]:PORT; OSError if nothing takes it."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
 
 
-def _speaks_grpc(connection: socket.socket) -> bool:
+def _answers_grpc(connection: socket.socket) -> bool:
     """Whether the preface of HTTP/2 is answered by settings, as Ray's server does (RFC 9113, sections 3.4 and 6.5)."""
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0]))
     answer = connection.recv(9)
@@ -229,7 +229,7 @@ class Head:
         self.answers = True
 
     def ask(self) -> bool:
-        """Whether it answers now. ClusterError where it has not for so long that it is gone."""
+        """Whether it answers now. ClusterError if it has not for so long that it is gone."""
         now, self.answers = time.monotonic(), self._connects()
         if self.answers:
             self._answered = now
@@ -241,7 +241,7 @@ class Head:
         return self.answers
 
     def answer(self, question: Callable[[], Answer]) -> Answer:
-        """What Ray answers to a question that needs its head. ClusterError where that is gone.
+        """What Ray answers to a question that needs its head. ClusterError if that is gone.
 
         In a thread of its own: while Ray waits for its head it is deaf, to signals too.
         """
@@ -261,7 +261,7 @@ class Head:
     def ended(self, tasks: Sequence[Any], seconds: float = math.inf) -> tuple[list[Any], list[Any]]:
         """The tasks that have ended once all have, or after so many seconds, and the others.
 
-        ClusterError where the head is gone: a task that then begins finds neither its code nor an end.
+        ClusterError if the head is gone: a task that then begins finds neither its code nor an end.
         """
         until = time.monotonic() + seconds
         while True:

@@ -28,7 +28,7 @@ class Share:
             return sum(int(node.get("GPU", 0)) * int(1 / self.gpus) for node in nodes)
         return sum(int(node.get("CPU", 0)) // self.cores for node in nodes)
 
-    def said(self) -> str:
+    def description(self) -> str:
         """``0.25 of a GPU`` or ``2 cores``."""
         if self.gpus:
             return "a whole GPU" if self.gpus == 1 else f"{self.gpus:g} of a GPU"
@@ -38,13 +38,13 @@ class Share:
         """As little as a look at a node takes: the sight of a GPU, or nothing that it would have to wait for."""
         return {"num_gpus": LEAST_GPU if self.gpus else 0, "num_cpus": 0}
 
-    def asked(self) -> dict[str, Any]:
-        """The share as Ray is asked for it."""
+    def ray_options(self) -> dict[str, Any]:
+        """The share as Ray's options."""
         return {"num_gpus": self.gpus, "num_cpus": self.cores}
 
 
 def share_of(options: Options, nodes: Iterable[Mapping[str, float]], runs: int) -> Share:
-    """What each of so many runs takes: of a GPU where there is one or it is asked for, else its threads' cores."""
+    """The share of each of so many runs: of a GPU if there is one or it is given, else its threads' cores."""
     gpus = sum(node.get("GPU", 0) for node in nodes)
     if options.device == "mps":
         raise UserError("--device mps: Ray shares out CUDA devices and cores: expected auto, cpu or cuda")

@@ -26,7 +26,7 @@ RETRIES = 3
 WAKE_SECONDS = 0.2  # how soon a stop request is seen, and messages are shown
 WORDS_SECONDS = 20.0  # in which a node says what a dead worker of it had printed
 END_SECONDS = 60.0  # in which workers that are asked to stop write their checkpoints
-AHEAD = 8  # tasks that wait in Ray beside those that run, so that no node waits for the command
+AHEAD = 8  # tasks that wait in Ray in addition to the running ones, so that no node is idle
 MESSAGES = {
     "WorkerCrashedError": "its worker process died",
     "NodeDiedError": "its node died",
@@ -35,21 +35,21 @@ MESSAGES = {
 
 
 def dead(error: RayError) -> str:
-    """What Ray says in several lines as one."""
-    said = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
-    return MESSAGES.get(type(error).__name__, said[-1] if isinstance(error, RayTaskError) else said[0])
+    """Ray's message of several lines as one line."""
+    lines = [text.strip() for text in str(error).splitlines() if text.strip()] or [type(error).__name__]
+    return MESSAGES.get(type(error).__name__, lines[-1] if isinstance(error, RayTaskError) else lines[0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A run that is to be carried out, no sooner than at a moment of the monotonic clock."""
+class PendingRun:
+    """A pending run, not to be started before a time of the monotonic clock."""
 
     run: RunSpec
     since: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flight:
+class RunningTask:
     """A run that was handed to Ray, and the share that it was given."""
 
     run: RunSpec
@@ -61,9 +61,9 @@ class Dispatch:
 
     def __init__(self, work: LaunchContext, share: Share, report: ReportProgress, stop: ShouldStop) -> None:
         self.work, self.share, self.stop = work, share, stop
-        self.books = RetryTracker(work.folder, report, RETRIES)
-        self.todo: list[Waiting] = []
-        self.flights: dict[Any, Flight] = {}
+        self.retries = RetryTracker(work.folder, report, RETRIES)
+        self.todo: list[PendingRun] = []
+        self.flights: dict[Any, RunningTask] = {}
         self.started: set[str] = set()
         self.failed_on: dict[str, set[str]] = {}
         self.head = Head()
@@ -73,11 +73,11 @@ class Dispatch:
         self._task = task(ray_tasks.attempt_run, share)
 
     def run_all(self, runs: Sequence[RunSpec]) -> None:
-        """Until every run is done or has failed, or a stop is asked for; then every worker writes its checkpoint.
+        """Until every run is done or has failed, or a stop is requested; then every worker writes its checkpoint.
 
-        Raises ClusterError where the cluster is no more, or a node cannot take part; what has begun has its checkpoint.
+        Raises ClusterError if the cluster is no more, or a node cannot take part; what has started has its checkpoint.
         """
-        self.todo = [Waiting(run=run) for run in sorted(runs, key=grid.work_of, reverse=True)]
+        self.todo = [PendingRun(run=run) for run in sorted(runs, key=grid.work_of, reverse=True)]
         try:
             while (self.todo or self.flights) and not self.stop():
                 if self._has_head() and self.todo:
@@ -85,15 +85,15 @@ class Dispatch:
                 self._collect(WAKE_SECONDS)
         finally:
             self._end()
-            self._hear_all()
+            self._take_messages()
             ray.kill(self.board)
 
     def _has_head(self) -> bool:
-        """Whether the head answers; it is said when it ceases to."""
+        """Whether the head answers; a message reports when it stops."""
         answered, answers = self.head.answers, self.head.ask()
         if answered and not answers:
             message = f"the head of the Ray cluster, {self.head.address}, does not answer: waiting for it"
-            self.books.heard(Progress(run_id="", phase="note", message=message))
+            self.retries.on_progress(Progress(run_id="", phase="note", message=message))
         return answers
 
     def _submit(self) -> None:
@@ -103,9 +103,9 @@ class Dispatch:
         for waiting in [waiting for waiting in self.todo if waiting.since <= now][: max(0, limit - len(self.flights))]:
             self.todo.remove(waiting)
             self.started.discard(waiting.run.run_id)
-            asked = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.asked())
+            asked = self._task.options(scheduling_strategy=self._place(waiting.run), **self.share.ray_options())
             ref = self.head.answer(partial(asked.remote, *ray_tasks.packed(self.work, waiting.run), self.board))
-            self.flights[ref] = Flight(run=waiting.run, share=self.share)
+            self.flights[ref] = RunningTask(run=waiting.run, share=self.share)
 
     def _place(self, run: RunSpec) -> Any:
         """Any node; for a run that has failed another than it has failed on, where there is one that can take it."""
@@ -121,7 +121,7 @@ class Dispatch:
         return self.share.within(resources())
 
     def _collect(self, timeout: float) -> None:
-        """Pass on what was said, then enter what ended."""
+        """Pass on the messages, then enter ended runs."""
         if not self.flights:
             time.sleep(timeout)
             return
@@ -135,30 +135,30 @@ class Dispatch:
             self._enter(self.flights.pop(ref), _outcome(ref))
 
     def _pass_on(self) -> None:
-        """What was said since, or nothing while the board is being started."""
+        """New messages, or none while the actor is being started."""
         self._asked = self._asked or self.board.take.remote()
         try:
-            said = ray.get(self._asked, timeout=WAKE_SECONDS)
+            messages = ray.get(self._asked, timeout=WAKE_SECONDS)
         except GetTimeoutError:
             return
         except RayError:  # the board died and is started again; what was on it is lost
-            said = []
+            messages = []
         self._asked = None
-        for progress in said:
+        for progress in messages:
             self.started.add(progress.run_id)
-            self.books.heard(progress)
+            self.retries.on_progress(progress)
 
-    def _enter(self, flight: Flight, found: Attempt) -> None:
+    def _enter(self, flight: RunningTask, found: Attempt) -> None:
         if found.cause == "died":
             found = replace(found, traceback=self._last_words(flight.run))
         elif found.cause and found.node:
             self.failed_on.setdefault(flight.run.run_id, set()).add(found.node)
         if found.cause == "memory" and flight.share.gpus and flight.share.gpus < 1:
             self._pack_less(flight, found)
-        elif (pause := self.books.ended(flight.run, found)) is not None:
+        elif (pause := self.retries.ended(flight.run, found)) is not None:
             self._wait(flight.run, pause)
             flying = [other.run.run_id for other in self.flights.values()]
-            self.books.left([*flying, *(waiting.run.run_id for waiting in self.todo)])
+            self.retries.left([*flying, *(waiting.run.run_id for waiting in self.todo)])
 
     def _last_words(self, run: RunSpec) -> str:
         """What the worker of a run printed before it died, if its node is still there."""
@@ -168,17 +168,17 @@ class Dispatch:
             host, process = run_logs.worker(run_logs.names(self.work.folder, run.run_id)[-1])
             there = next(node["NodeID"] for node in alive() if node["NodeManagerHostname"] == host)
             asked = ray.remote(last_words).options(num_cpus=0, scheduling_strategy=on_node(there)).remote(process)
-            said: str = ray.get(asked, timeout=WORDS_SECONDS)
+            text: str = ray.get(asked, timeout=WORDS_SECONDS)
         except (IndexError, ValueError, StopIteration, UserError, RayError):  # nothing was logged, or the node has died
             return ""
-        return said
+        return text
 
     def _wait(self, run: RunSpec, pause: float = 0.0) -> None:
-        """Back among those that wait: retries are not put behind shorter runs."""
-        self.todo.append(Waiting(run=run, since=time.monotonic() + pause))
+        """Back among those that wait: retried runs do not go behind shorter runs."""
+        self.todo.append(PendingRun(run=run, since=time.monotonic() + pause))
         self.todo.sort(key=lambda waiting: grid.work_of(waiting.run), reverse=True)
 
-    def _pack_less(self, flight: Flight, found: Attempt) -> None:
+    def _pack_less(self, flight: RunningTask, found: Attempt) -> None:
         """After the memory of a GPU was full: half as many runs on each from now on, those in Ray's queue too."""
         fewer = flight.share.doubled()
         run_id = flight.run.run_id
@@ -187,15 +187,15 @@ class Dispatch:
             for ref, other in self.flights.items():
                 if other.run.run_id not in self.started:
                     ray.cancel(ref, recursive=False)
-        message = f"the memory of its GPU was full ({found.why}): from now on each run takes {self.share.said()}"
-        self.books.heard(Progress(run_id=run_id, phase="waiting", message=message))
+        message = f"out of GPU memory ({found.why}): from now on each run takes {self.share.description()}"
+        self.retries.on_progress(Progress(run_id=run_id, phase="waiting", message=message))
         self._wait(flight.run)
 
     def _end(self) -> None:
         """Ask every worker to stop and wait for the checkpoints; what has not begun is forgotten.
 
-        Without a head only of the runs that were heard of: a worker that begins then waits for its code, and does not
-        hear that it is asked to stop.
+        Without a head only of the runs known to have started: a worker that starts then waits for its code, and
+        misses the stop request.
         """
         for ref in self.flights:
             ray.cancel(ref, recursive=False)
@@ -203,11 +203,11 @@ class Dispatch:
         while time.monotonic() < until and any(
             self.head.answers or flight.run.run_id in self.started for flight in self.flights.values()
         ):
-            with suppress(ClusterError):  # it was said, or nothing is left to be done about it
+            with suppress(ClusterError):  # it was reported, or nothing can be done about it
                 self._collect(WAKE_SECONDS)
                 self.head.ask()
 
-    def _hear_all(self) -> None:
+    def _take_messages(self) -> None:
         """The messages that are still on their way."""
         until = time.monotonic() + ray_tasks.LAST_SECONDS
         self._pass_on()
@@ -216,7 +216,7 @@ class Dispatch:
 
 
 def _outcome(ref: Any) -> Attempt:
-    """How a task ended. ClusterError where its node cannot take part in the study."""
+    """How a task ended. ClusterError if its node cannot take part in the study."""
     try:
         found: Attempt = ray.get(ref)
         return found

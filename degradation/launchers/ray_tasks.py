@@ -1,4 +1,4 @@
-"""What the nodes of a Ray cluster are asked for: a run, the timing of steps, a look at data and device."""
+"""Tasks of the nodes of a Ray cluster: a run, the timing of steps, a check of data and device."""
 
 import pickle
 import socket
@@ -31,7 +31,7 @@ def packed(*what: object) -> tuple[str, bytes]:
 
 
 def _unpacked(version: str, payload: bytes) -> Any:
-    """What was sent. ClusterError where this node has another version of the package, which may read it differently."""
+    """What was sent. ClusterError if this node has another version of the package, which may read it differently."""
     if version != __version__:
         raise ClusterError(
             f"node {socket.gethostname()} has degradation {__version__}, the command {version}: expected the same on "
@@ -41,7 +41,7 @@ def _unpacked(version: str, payload: bytes) -> Any:
 
 
 def attempt_run(version: str, payload: bytes, board: Any) -> Attempt:
-    """One attempt at one run; it says how it goes to the board, and ends with a checkpoint when it is cancelled."""
+    """One attempt at one run; it reports to the actor, and ends with a checkpoint when it is cancelled."""
     work, run = _unpacked(version, payload)
     with stop_requests() as stop:  # Ray cancels a task by what looks like SIGINT to it
         return _attempt(work, run, board, stop)
@@ -51,10 +51,10 @@ def _attempt(work: LaunchContext, run: RunSpec, board: Any, stop: Any) -> Attemp
     node = socket.gethostname()
 
     def say(progress: Progress) -> None:
-        said = board.say.remote(replace(progress, node=node))
+        sent = board.say.remote(replace(progress, node=node))
         if progress.phase in LAST:
-            with suppress(ray.exceptions.RayError):  # the run is done, whoever hears of it
-                ray.get(said, timeout=LAST_SECONDS)
+            with suppress(ray.exceptions.RayError):  # the run is done, even if the message is lost
+                ray.get(sent, timeout=LAST_SECONDS)
 
     try:
         with _named(work.options):
@@ -68,7 +68,7 @@ def _attempt(work: LaunchContext, run: RunSpec, board: Any, stop: Any) -> Attemp
 
 
 def _see(work: LaunchContext) -> None:
-    """ClusterError where this node sees another root than the command, UserError where it cannot read it."""
+    """ClusterError if this node sees another root than the command, UserError if it cannot read it."""
     if work.folder.study() is None:
         raise ClusterError(
             f"no study {work.study} in {work.root}: a path must be the same folder on every node (NFS); else take "
@@ -78,7 +78,7 @@ def _see(work: LaunchContext) -> None:
 
 @contextmanager
 def _named(options: Options) -> Iterator[None]:
-    """What this node refuses, with its name, where the cluster has more machines than that of the command."""
+    """Errors of this node, with its name if the cluster has other machines than that of the command."""
     try:
         yield
     except UserError as error:
@@ -88,7 +88,7 @@ def _named(options: Options) -> Iterator[None]:
 
 
 def check(version: str, payload: bytes) -> None:
-    """UserError where this node does not see the root, or has not the data or the device."""
+    """UserError if this node does not see the root, or has not the data or the device."""
     work, study = _unpacked(version, payload)
     with _named(work.options):
         _see(work)

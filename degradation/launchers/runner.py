@@ -1,4 +1,4 @@
-"""Carries out what is pending of a study: plan -> pending -> one `execute` per run, by the launcher asked for."""
+"""Executes the pending runs of a study: plan -> pending -> one `execute` per run, by the chosen launcher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ STOPPING = Progress(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a study: the ids of its runs, and for a failed one the line that says why."""
+    """The outcome of a study: the ids of its runs, and for a failed one a line with the reason."""
 
     finished: tuple[str, ...] = ()
     diverged: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Outcome:
 def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
     """The study united with the one on disk: depths, networks, shortcuts, seeds and arms may be added; writes nothing.
 
-    Raises UserError where any other field differs, naming it: an arm that is on disk keeps what it changes, and a
+    Raises UserError if any other field differs, naming it: an arm that is on disk keeps what it changes, and a
     study without arms stays without.
     """
     if folder.study() is None:
@@ -90,16 +90,16 @@ def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
 
 @contextmanager
 def ready(options: Options) -> Iterator[str]:
-    """Hold what the runs are carried out with, for timing and training alike; a sentence that says what it is.
+    """Hold the resources of the runs, for timing and training; yields a sentence that describes them.
 
-    Interrupted where a signal comes while nothing is trained.
+    Interrupted if a signal comes while nothing is trained.
     """
     with interruptible(), launcher(options).ready(options) as there:
         yield there
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
-    """Time real steps of the study's least and greatest depth where its runs will be carried out."""
+    """Time real steps of the study's least and greatest depth where its runs will be executed."""
     with interruptible():
         return launcher(options).time_costs(study, options)
 
@@ -126,7 +126,7 @@ def execute_study(folder: StudyFolder, study: StudySpec, options: Options, repor
         work = LaunchContext(root=str(folder.store.root), study=folder.name, options=options)
         chosen = launcher(options)
         with chosen.ready(options):
-            chosen.check(work, study)  # what is missing or damaged is said before any training
+            chosen.check(work, study)  # missing or damaged files are reported before any training
             with stop_requests(lambda: report(STOPPING)) as stop:
                 failed = chosen.launch(work, todo, report, stop)
                 if stop.status:

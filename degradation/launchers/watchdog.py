@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-LINGER_SECONDS = 1.0  # in which Ray's processes may end by themselves once the command is gone
+LINGER_SECONDS = 1.0  # in which Ray's processes may end separately once the command is gone
 WATCH = """
 import os, select, signal, sys
 watched = []

@@ -27,8 +27,8 @@ MOST_CHARACTERS = 1 << 20  # of one attempt: each flush writes it whole
 LAST_CHARACTERS = 1 << 14  # of what a worker that died had printed
 FLUSH_SECONDS = 1.0  # between two flushes to a disk; a store behind a URL takes one with each checkpoint
 
-Heard = Callable[[], str]
-Listen = Callable[[], AbstractContextManager[Heard]]
+CapturedOutput = Callable[[], str]
+CaptureOutput = Callable[[], AbstractContextManager[CapturedOutput]]
 
 
 class Transcript:
@@ -38,8 +38,8 @@ class Transcript:
     fails no run.
     """
 
-    def __init__(self, folder: StudyFolder, run: RunSpec, options: Options, heard: Heard) -> None:
-        self.folder, self.run_id, self.options, self.heard = folder, run.run_id, options, heard
+    def __init__(self, folder: StudyFolder, run: RunSpec, options: Options, captured_output: CapturedOutput) -> None:
+        self.folder, self.run_id, self.options, self.captured_output = folder, run.run_id, options, captured_output
         self.attempt = run_logs.attempt_name()
         self.text = ""
         self.pause = options.checkpoint_seconds
@@ -54,22 +54,22 @@ class Transcript:
         if progress.phase not in ("train", "evaluating", "measure") or row != self._row:
             self._add(line(progress))
         self._row = row
-        # Not of a note: it may be the store's own, that it cannot be reached, in the midst of a write.
+        # Not of a note: it may be the store's own, that it cannot be reached, during a write.
         if progress.phase != "note" and time.monotonic() - self._written >= self.pause:
             self._flush()
 
     def close(self, ending: str, why: str) -> None:
-        """Say how the attempt ended; ``why`` is its traceback or one line."""
+        """Log how the attempt ended; ``why`` is its traceback or one line."""
         if self.text or why:
             self._add(f"{time.strftime('%H:%M:%S')}  {ending}" + (f"\n{why}" if why else ""))
             self._flush()
 
-    def _add(self, said: str) -> None:
-        self.text = _shortened(f"{self.text or self._head()}{self._printed()}{said.rstrip()}\n")
+    def _add(self, message: str) -> None:
+        self.text = _shortened(f"{self.text or self._head()}{self._printed()}{message.rstrip()}\n")
 
     def _printed(self) -> str:
         """What the process printed since, indented."""
-        return indented(self.heard())
+        return indented(self.captured_output())
 
     def _head(self) -> str:
         now, zone = time.strftime("%Y-%m-%d %H:%M:%S"), time.strftime("%Z")
@@ -87,7 +87,7 @@ class Transcript:
 
 
 def indented(printed: str) -> str:
-    """What a process printed, as it stands among the lines of a log."""
+    """The output of a process, as shown in a log."""
     return "".join(f"    {text}\n" for text in printed.splitlines() if text.strip())
 
 
@@ -100,24 +100,24 @@ def _shortened(text: str) -> str:
 
 
 @contextmanager
-def overheard() -> Iterator[Heard]:
+def captured_warnings() -> Iterator[CapturedOutput]:
     """The warnings of this process, which are shown as before: what it prints belongs to its terminal."""
-    said: list[str] = []
+    lines: list[str] = []
     shown = warnings.showwarning
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
-        said.append(warnings.formatwarning(message, category, filename, lineno, line))
+        lines.append(warnings.formatwarning(message, category, filename, lineno, line))
         shown(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:
-        yield lambda: "".join(said.pop(0) for _ in range(len(said)))
+        yield lambda: "".join(lines.pop(0) for _ in range(len(lines)))
     finally:
         warnings.showwarning = shown
 
 
 @contextmanager
-def captured() -> Iterator[Heard]:
+def captured() -> Iterator[CapturedOutput]:
     """All that a worker process prints, libraries below Python included; none of it goes anywhere else.
 
     A process that dies leaves it to `last_words`, with the traceback of what killed it where that was a fault.
@@ -127,7 +127,7 @@ def captured() -> Iterator[Heard]:
         kept = [(number, os.dup(number)) for number in (1, 2)]
         read = 0
 
-        def heard() -> str:
+        def captured_output() -> str:
             nonlocal read
             _flush(streams)
             data = os.pread(file.fileno(), MOST_CHARACTERS, read)
@@ -139,7 +139,7 @@ def captured() -> Iterator[Heard]:
             os.dup2(file.fileno(), number)
         faulthandler.enable(file=2)
         try:
-            yield heard
+            yield captured_output
         finally:
             _flush(streams)
             for number, before in kept:
@@ -149,12 +149,12 @@ def captured() -> Iterator[Heard]:
 
 def last_words(process: int) -> str:
     """What a process of this machine that died while it was `captured` had printed, its end; deletes it."""
-    said = ""
+    text = ""
     for file in Path(tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
         with suppress(OSError):
-            said += file.read_bytes()[-LAST_CHARACTERS:].decode(errors="replace")
+            text += file.read_bytes()[-LAST_CHARACTERS:].decode(errors="replace")
             file.unlink()
-    return said
+    return text
 
 
 def _prefix(process: int) -> str:

@@ -22,7 +22,7 @@ FIELDS: dict[Family, tuple[str, ...]] = {
     "cifar": ("norm", "width", "initialization", "block", "classes"),
     "imagenet": ("stride_on", "classes"),
 }
-"""What a network of the family has beside kind, depth, shortcut and seed."""
+"""Fields of a network of the family other than kind, depth, shortcut and seed."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "norm": get_args(Norm),
     "initialization": get_args(Initialization),
@@ -170,7 +170,7 @@ def cifar_for_run(run: RunSpec, *, init_weights: bool = True) -> CifarNetwork:
 
 
 def _whole(what: str, given: Any, least: int | None = None) -> int:
-    """The number as an int. ValueError where it is no whole one, or too small."""
+    """The number as an int. ValueError if it is no whole one, or too small."""
     try:
         number = operator.index(given)
     except TypeError:

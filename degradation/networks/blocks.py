@@ -67,7 +67,7 @@ def added(name: str, transform: Transform | None, x: Tensor, branch: Tensor, sho
 
 
 class NormAfterAddition(BasicBlock):
-    """Figure 4 (b): the second norm stands behind the addition, so the shortcut passes through it as well."""
+    """Figure 4 (b): the second norm comes after the addition, so the shortcut passes through it as well."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -159,7 +159,7 @@ def transforms(building: Building) -> bool:
 
 
 def ending(building: Building, filters: int) -> nn.Module:
-    """What stands behind the last block: the activation that pre-activation lacks there (the paper's appendix)."""
+    """What comes after the last block: the activation that pre-activation lacks there (the paper's appendix)."""
     if building.spec.order == "full":
         return nn.Sequential(make_norm(building.norm, filters), nn.ReLU())
     return nn.ReLU() if building.spec.order == "relu-only" else nn.Identity()

@@ -16,7 +16,7 @@ class CifarNetwork(nn.Module):
     """A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters times width, global pool, linear layer.
 
     Input (N, 3, H, W), output logits (N, classes). ``layout`` names its layers and blocks for the probes. With
-    pre-activation the first block takes the activation behind the first convolution as its own, and another stands
+    pre-activation the first block takes the activation after the first convolution as its own, and another is
     behind the last block (He et al. 2016, appendix).
     Raises ValueError for a depth that is not 6n+2, a shortcut that does not fit the kind, or blocks that do not fit.
     """

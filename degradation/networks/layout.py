@@ -1,4 +1,4 @@
-"""Layout: what a network consists of, in the words of the frames; the only place that looks at module types."""
+"""Layout: the structure of a network in terms of the frames; the only module that checks module types."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,13 +111,13 @@ def unwrapped(network: nn.Module) -> nn.Module:
 def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
     """The Layout of any network: convolutions, linear and recurrent layers, norms; without blocks, stage 1 everywhere.
 
-    They stand in the order in which they were registered, until ``in_forward_order``. The norm of channels registered
+    They are in the order in which they were registered, until ``in_forward_order``. The norm of channels registered
     right behind a convolution is that layer's response; any other norm is a layer of its own. A multi-head attention
     is two: its projection of queries, keys and values, without a response, and its projection of the output. Each
     weight of an LSTM, GRU or RNN is a layer by the weight's name; the module's response is that of the last.
     A module of another type with a weight of two dimensions may be linear (``may_be_linear``): its calls show it.
     ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
-    module that has a weight can be chosen. Raises UserError where one chooses none, where there is no layer at all, and
+    module that has a weight can be chosen. Raises UserError if one chooses none, where there is no layer at all, and
     for weights that a recording cannot read: without a shape yet, or sharded.
     """
     _refuse_unreadable(network)
@@ -181,7 +181,7 @@ def uncovered(network: nn.Module, layout: Layout) -> dict[str, str]:
 
     Also a layer whose weight is made of others, as `weight_norm` and pruning do it.
 
-    The weights that a module of modules holds itself stand by their own names.
+    Weights that a container module holds itself keep their own names.
     """
     whole = [layer for layer in layout.layers if held_weight(network, layer) is not None]
     covered = {name for layer in whole for name in _known_as(layer)}
@@ -277,7 +277,7 @@ def _chosen(network: nn.Module, layers: Sequence[Layer], globs: Sequence[str]) -
 
 
 def _instead(network: nn.Module, layers: Sequence[Layer], glob: str) -> str:
-    """The rest of the refusal: what a name that chooses no layer stands for, or which names there are."""
+    """The rest of the refusal: what a name that matches no layer is, or the existing names."""
     names = [layer.name for layer in layers]
     part = dict(_modules(network)).get(glob) if glob else None
     if part is not None and any(name.startswith(f"{glob}.") for name in names):

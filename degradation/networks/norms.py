@@ -1,4 +1,4 @@
-"""What stands behind a convolution, batch norm or nothing; and what a residual network without it needs instead.
+"""The norm after a convolution: batch norm or none; and the scale of a residual network without it.
 
 A block without a norm computes ReLU(x + s F(x)). Where the last weights of F are drawn with mean zero, F(x) and -F(x)
 are equally likely: the cross term of x and F(x) vanishes on average, and a block multiplies the mean square of its
@@ -20,7 +20,7 @@ from degradation.spec import Initialization, Norm
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """What stands behind a convolution: its batch norm, or nothing. A convolution without one has a bias."""
+    """The norm after a convolution: batch norm, or none. A convolution without one has a bias."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
 
 

@@ -1,4 +1,4 @@
-"""Weights of a file and what is asked for -> the network that has them; what is not asked for, the file shows."""
+"""Weights of a file and given fields -> their network; fields that are not given come from the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,15 @@ import torch
 from degradation import networks
 from degradation.errors import UserError
 from degradation.networks.cifar import CifarNetwork
-from degradation.networks.recognition import Looks, held, layers_of, looks, of_another_family, weight_of, without_norms
+from degradation.networks.recognition import (
+    NetworkShape,
+    held,
+    layers_of,
+    looks,
+    of_another_family,
+    weight_of,
+    without_norms,
+)
 from degradation.networks.state_dicts import Matched, fill, listed, matched, misfits
 from degradation.networks.weight_files import Weights, shown
 from degradation.spec import Network, Shortcut, valid_depth
@@ -24,8 +32,8 @@ NEARLY = 4  # a file is nearly of a network where at most one in so many of its 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the network shall be, as far as it is said."""
+class RequestedFields:
+    """The given fields of the network."""
 
     network: str | None = None
     depth: str | None = None
@@ -34,17 +42,17 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A network with the weights of a file; ``what`` it is, and ``notes`` on how the file was read, in words."""
+    """A network with the weights of a file; ``what`` it is, and ``notes`` on how the file was read, as text."""
 
     network: CifarNetwork
     what: str
     notes: tuple[str, ...]
 
 
-def network_of(weights: Weights, asked: Asked) -> Read:
+def network_of(weights: Weights, asked: RequestedFields) -> Read:
     """The network with these weights. A file of ours says norm, width and block itself.
 
-    Raises UserError where there is no such network, where the file shows or says that it is of another, or where any
+    Raises UserError if there is no such network, where the file shows or says that it is of another, or where any
     tensor does not fit; nothing is built before.
     """
     kind, depth, shortcut, built = _resolve_network(weights, _checked(asked))
@@ -61,8 +69,8 @@ def network_of(weights: Weights, asked: Asked) -> Read:
     return Read(network=made, what=what, notes=tuple(_notes(weights, found, certain)))
 
 
-def _checked(asked: Asked) -> dict[str, Any]:
-    """What is asked for, by the names of a run's fields."""
+def _checked(asked: RequestedFields) -> dict[str, Any]:
+    """The given fields, by the names of a run's fields."""
     choices = {"network": get_args(Network), "shortcut": get_args(Shortcut)[::-1]}
     given: dict[str, Any] = {name: value for name, value in vars(asked).items() if value is not None}
     for name, known in choices.items():
@@ -81,7 +89,7 @@ def _checked(asked: Asked) -> dict[str, Any]:
 
 
 def _resolve_network(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
-    """Kind, depth and shortcut, and the other fields: of what is asked for, what the file says and what it shows."""
+    """Kind, depth, shortcut and the other fields: from the given ones, the file's metadata and its tensors."""
     seen = looks(weights.tensors)
     if reason := of_another_family(weights.tensors):
         raise UserError(f"{weights.file} is of no network that can be probed: {reason}")
@@ -101,8 +109,8 @@ def _resolve_network(weights: Weights, asked: dict[str, Any]) -> tuple[str, int,
     return meant["network"], meant["depth"], meant.get("shortcut", "A"), built
 
 
-def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: Looks | None) -> None:
-    """UserError where the network meant is another than the file says, or shows."""
+def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: NetworkShape | None) -> None:
+    """UserError if the network meant is another than the file says, or shows."""
     if any(meant[name] != value for name, value in says.items()):
         options = [f"--{name} {shown(str(value))[:20]}" for name, value in says.items() if value != "none"]
         raise UserError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
@@ -138,7 +146,7 @@ def _unknown(weights: Weights, kind: str) -> str:
 
 
 def _candidates(weights: Weights, kind: str) -> list[tuple[str, list[str], int]]:
-    """Networks of about as many convolutions, in words; what does not fit each; and how many tensors it has."""
+    """Networks of about as many convolutions, as text; what does not fit each; and how many tensors it has."""
     convolutions = layers_of(weights.tensors).convolutions
     if not convolutions:
         return []
@@ -173,9 +181,9 @@ def _notes(weights: Weights, found: Matched, certain: bool) -> list[str]:
         order = "by shape and by the order of the names" if weights.sorted else "by shape and order"
         other = next((f"{weights.own(own)} is our {name}" for name, own in found.names.items() if own != name), "")
         notes.append(f"read {order}, since some names are not ours: {other}")
-    if weights.beside:
-        more = f" and {len(weights.beside) - 3} more" if len(weights.beside) > 3 else ""
-        notes.append(f"passed over, as no part of the network: {', '.join(map(shown, weights.beside[:3]))}{more}")
+    if weights.outside:
+        more = f" and {len(weights.outside) - 3} more" if len(weights.outside) > 3 else ""
+        notes.append(f"ignored, as not part of the network: {', '.join(map(shown, weights.outside[:3]))}{more}")
     if weights.channels:
         mean, std = (", ".join(f"{value:.4g}" for value in numbers) for numbers in weights.channels)
         notes.append(f"normalized as the file says: mean {mean}, std {std}")

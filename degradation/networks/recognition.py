@@ -18,7 +18,7 @@ LARGEST = 2**30  # numbers in a network; 1202 layers have 2^24
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Names of modules in forward order; ``norms`` has that of each convolution, and none where they do not pair."""
+    """Names of modules in forward order; ``norms`` has that of each convolution, and none if they do not pair."""
 
     convolutions: tuple[str, ...]
     """Those of 3x3, the first of which sees the images."""
@@ -77,7 +77,7 @@ def _norms(convolutions: list[str], norms: list[str]) -> dict[str, str]:
     """The norm of each convolution: of the smallest module that holds as many of the ones as of the others.
 
     Both in the order of their names without ``conv`` and ``bn`` where these are the same, else in the order they have.
-    Nothing where one is left over.
+    Nothing if one is left over.
     """
     found: dict[str, str] = {}
     place = {name: number for number, name in enumerate((*convolutions, *norms))}
@@ -103,7 +103,7 @@ def _paired(convolutions: list[str], norms: list[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looks:
+class NetworkShape:
     """What network tensors look like; ``shortcut`` A where nothing is projected: a plain network has the same."""
 
     depth: int
@@ -116,8 +116,8 @@ class Looks:
         return f"--depth {self.depth} --network residual --shortcut {self.shortcut}{also}"
 
 
-def looks(tensors: Mapping[str, Tensor]) -> Looks | None:
-    """What network of 6n+2 layers has as many convolutions of 3x3, and of 1x1; None where none has."""
+def looks(tensors: Mapping[str, Tensor]) -> NetworkShape | None:
+    """What network of 6n+2 layers has as many convolutions of 3x3, and of 1x1; None if none has."""
     found = layers_of(tensors)
     blocks, rest = divmod(len(found.convolutions) - 1, 2)
     if rest or blocks < 3 or blocks % 3:
@@ -127,7 +127,7 @@ def looks(tensors: Mapping[str, Tensor]) -> Looks | None:
     if (shortcut := options.get(len(projections))) is None:
         return None
     width = min(weight_of(tensors, name).shape[0] for name in found.convolutions) // filters(1)[0]
-    return Looks(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
+    return NetworkShape(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
 
 
 def weight_of(tensors: Mapping[str, Tensor], module: str) -> Tensor:
@@ -136,7 +136,7 @@ def weight_of(tensors: Mapping[str, Tensor], module: str) -> Tensor:
 
 
 def without_norms(tensors: Mapping[str, Tensor]) -> str:
-    """Why tensors with convolutions are of no network with batch norms; empty where they are of one."""
+    """Why tensors with convolutions are of no network with batch norms; empty if they are of one."""
     if any(name.endswith(("running_mean", "running_var")) for name in tensors):
         return ""
     scales = (tensor for name, tensor in tensors.items() if f".{name}".endswith(".weight") and tensor.numel() > 1)
@@ -146,7 +146,7 @@ def without_norms(tensors: Mapping[str, Tensor]) -> str:
 
 
 def held(tensors: Mapping[str, Tensor]) -> str:
-    """How many layers of each kind tensors are of, in words."""
+    """How many layers of each kind tensors are of, as text."""
     shapes = [tensor.shape for name, tensor in tensors.items() if f".{name}".endswith(".weight")]
     kernels = Counter(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
     sizes = ", ".join(f"{number} of {kernel}" for kernel, number in kernels.most_common(3))
@@ -161,7 +161,7 @@ def _several(number: int, what: str) -> str:
 
 
 def of_another_family(tensors: Mapping[str, Tensor]) -> str:
-    """Why tensors are of no network of the CIFAR family; empty where nothing says so."""
+    """Why tensors are of no network of the CIFAR family; empty if nothing says so."""
     found = layers_of(tensors)
     shapes = [weight_of(tensors, name).shape for name in found.convolutions]
     times = Counter(shape[0] for shape in shapes if shape[1] != 3)

@@ -10,7 +10,7 @@ from degradation.spec import Norm, Shortcut
 class ZeroPadded(nn.Module):
     """Option A where shapes change: every ``stride``-th pixel, and zero channels, half of them on either side.
 
-    (N, C, H, W) -> (N, filters, H/stride, W/stride). The paper does not say on which side the zeros stand; both sides
+    (N, C, H, W) -> (N, filters, H/stride, W/stride). The paper does not specify on which side the zeros are; both sides
     alike is what the common public implementation does.
     """
 

@@ -13,7 +13,7 @@ from degradation.networks.recognition import Layers, held, layers_of, looks, of_
 from degradation.networks.weight_files import Weights
 
 RENAMED = {"linear": "fc", "shortcut": "downsample"}
-"""Words of the public implementations -> ours."""
+"""Names in public implementations -> ours."""
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"  # of batch norm: nothing here reads it
 LISTED = 4  # tensors that do not fit, named in an error
@@ -32,7 +32,7 @@ class Matched:
 def matched(state: Mapping[str, Tensor], weights: Weights, what: str) -> Matched:
     """Which tensor of the file is which of ours, by name, else by shape and order.
 
-    Raises UserError where any is missing, unknown, or of another shape: it lists some by their names in the file, and
+    Raises UserError if any is missing, unknown, or of another shape: it lists some by their names in the file, and
     says what network the file looks like.
     """
     found, wrong = _best(state, weights)
@@ -42,7 +42,7 @@ def matched(state: Mapping[str, Tensor], weights: Weights, what: str) -> Matched
 
 
 def misfits(state: Mapping[str, Tensor], weights: Weights) -> list[str]:
-    """What keeps the tensors of a file from being those of a network, in words; nothing where they fit."""
+    """What keeps the tensors of a file from being those of a network, as text; nothing if they fit."""
     return _best(state, weights)[1]
 
 
@@ -86,7 +86,7 @@ def _by_order(expected: Mapping[str, Tensor], weights: Weights, ours: Layers, th
 
 
 def _wrong(expected: Mapping[str, Tensor], weights: Weights, found: Matched) -> list[str]:
-    """What does not fit, in words: of another shape, missing, and unknown, one of each in turn."""
+    """What does not fit, as text: of another shape, missing, and unknown, one of each in turn."""
     given = weights.tensors
     pairs = [(expected[name], own) for name, own in chain(found.names.items(), found.biases.items())]
     used = {own for _, own in pairs}
@@ -101,7 +101,7 @@ def _wrong(expected: Mapping[str, Tensor], weights: Weights, found: Matched) -> 
 
 
 def _hint(state: Mapping[str, Tensor], weights: Weights, wrong: list[str]) -> str:
-    """What network the file looks like instead, or what it holds where that is none; empty where little is wrong."""
+    """What network the file looks like instead, or what it holds where that is none; empty if little is wrong."""
     if another := of_another_family(weights.tensors):
         return f": {another}"
     found, asked = looks(weights.tensors), looks(state)
@@ -112,7 +112,7 @@ def _hint(state: Mapping[str, Tensor], weights: Weights, wrong: list[str]) -> st
 
 @torch.no_grad()
 def fill(network: Module, weights: Weights, what: str) -> Matched:
-    """Put the weights into the network, ``what`` in words; says which tensor went where.
+    """Put the weights into the network, ``what`` as text; says which tensor went where.
 
     Raises UserError, and changes nothing, where they do not fit, or any is no finite real number or a variance below 0.
     """
@@ -135,7 +135,7 @@ def fill(network: Module, weights: Weights, what: str) -> Matched:
 
 
 def _values(weights: Weights, own: str) -> Tensor:
-    """A tensor of the file as dense fp32. UserError where it holds no real numbers."""
+    """A tensor of the file as dense fp32. UserError if it holds no real numbers."""
     tensor, refused = weights.tensors[own].detach(), f"{weights.file}: {weights.own(own)}"
     if tensor.is_meta:
         raise UserError(f"{refused} has a shape and no values (device meta): save it from a device that holds them")

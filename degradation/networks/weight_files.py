@@ -24,7 +24,7 @@ DEEPEST = 8  # dicts within dicts; a dict may contain itself
 SAVED_BY_TORCH = (b"PK\x03\x04", b"\x80")  # how its files begin: a zip archive since torch 1.6, a pickle before
 SAVE = "save model.state_dict() by torch.save, or as safetensors"
 PASSED_OVER = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-"""What training scripts save beside the tensors: their options, and errors or losses as numpy's scalars."""
+"""Objects that training scripts save with the tensors: options, and errors or losses as numpy's scalars."""
 KINDS = (
     (rb"PK[\x03\x05]", "a zip archive that torch did not save"),
     (rb"\x93NUMPY", "an array of NumPy"),
@@ -59,7 +59,7 @@ class Weights:
     tensors: Mapping[str, Tensor]
     prefix: str = ""
     """What each name begins with in the file: that of a wrapper, or the key of a dict in a dict, and a dot."""
-    beside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
     """Names of tensors that are no part of the network."""
     channels: Channels | None = None
     """Mean and std of each channel, where the file holds a normalization of the images."""
@@ -75,7 +75,7 @@ class Weights:
 
 
 def shown(text: str) -> str:
-    """Text of a file that nobody vouches for, in one line without control characters, and cut where it is long."""
+    """Text of an untrusted file, in one line without control characters, cut if it is long."""
     line = text if text.isprintable() else ascii(text)[1:-1]
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
@@ -83,8 +83,8 @@ def shown(text: str) -> str:
 def read_weights(file: Path) -> Weights:
     """Read safetensors, or a state dict saved by torch, of which nothing but tensors is unpickled.
 
-    A state dict may be nested, and beside it may stand numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
-    which are passed over. Raises UserError where the file cannot be read or holds no tensors.
+    A state dict may be nested, and be accompanied by numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
+    which are passed over. Raises UserError if the file cannot be read or holds no tensors.
     """
     head = _head(file)
     if head[8:9] == b"{":
@@ -97,7 +97,7 @@ def read_weights(file: Path) -> Weights:
 
 
 def _head(file: Path) -> bytes:
-    """How a file begins. UserError where it is none, is empty, or cannot be read."""
+    """How a file begins. UserError if it is none, is empty, or cannot be read."""
     try:
         about = file.stat()
         if kind := no_file(about.st_mode):
@@ -111,7 +111,7 @@ def _head(file: Path) -> bytes:
 
 
 def _other_kind(file: Path, head: bytes) -> str:
-    """What a file is that is neither safetensors nor a state dict of torch; empty where it may be one."""
+    """What a file is that is neither safetensors nor a state dict of torch; empty if it may be one."""
     if not zipfile.is_zipfile(file):
         torch_s = head.startswith(SAVED_BY_TORCH)
         return "" if torch_s else next((kind for start, kind in KINDS if re.match(start, head, re.DOTALL)), "")
@@ -156,10 +156,10 @@ def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {"step": step, "run": run} if 0 <= step < 2**63 else {}
 
 
-class PassedOver:
-    """Made in place of an object beside the tensors, whatever is given to make it; it holds and does nothing."""
+class Placeholder:
+    """Placeholder of an object saved with the tensors; takes any arguments, and holds nothing."""
 
-    def __new__(cls, *_made_of: object) -> "PassedOver":
+    def __new__(cls, *_made_of: object) -> "Placeholder":
         return super().__new__(cls)
 
     def __setstate__(self, _state: object) -> None:
@@ -168,7 +168,7 @@ class PassedOver:
 
 def _unpickled(file: Path) -> Any:
     try:
-        with torch.serialization.safe_globals([(PassedOver, name) for name in PASSED_OVER]), warnings.catch_warnings():
+        with torch.serialization.safe_globals([(Placeholder, name) for name in PASSED_OVER]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols and of sparse layouts
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -180,7 +180,7 @@ def _unpickled(file: Path) -> Any:
             f"{file} is no state dict, or holds objects besides tensors{named}, which are never unpickled: "
             "save model.state_dict() alone, or as safetensors"
         ) from error
-    except Exception as error:  # whatever torch raises at bytes that nobody vouches for
+    except Exception as error:  # torch may raise anything on untrusted bytes
         why = re.split(r"\.\s|\n", str(error))[0].rstrip(".:") or "it ends too early"  # a sentence, not the advice
         raise UserError(f"cannot read {file} as weights ({shown(why)}): it is damaged or cut short") from error
 
@@ -197,15 +197,15 @@ def _flat(loaded: Any, seen: set[int], prefix: str = "", depth: int = 0) -> Iter
             yield from _flat(value, seen, f"{prefix}{key}.", depth + 1)
 
 
-def _weights(file: Path, tensors: Mapping[str, Tensor], **said: Any) -> Weights:
-    """The weights of the network in a file. UserError where there are no tensors."""
+def _weights(file: Path, tensors: Mapping[str, Tensor], **fields: Any) -> Weights:
+    """The weights of the network in a file. UserError if there are no tensors."""
     for name, tensor in tensors.items():
         if tensor.is_nested:
             raise UserError(f"{file}: {shown(name)} is a nested tensor, expected one of a shape: {SAVE}")
     found = unwrapped(tensors)
     if not found.tensors:
         raise UserError(f"{file} holds no tensors by name: expected a state dict, alone or within another dict")
-    if colours := [name for name in found.beside if tensors[name].numel() == 3]:
+    if colours := [name for name in found.outside if tensors[name].numel() == 3]:
         raise UserError(
             f"{file}: {shown(colours[0])} looks like a part of a normalization: expected mean and std, three each"
         )
@@ -213,7 +213,7 @@ def _weights(file: Path, tensors: Mapping[str, Tensor], **said: Any) -> Weights:
         file=file,
         tensors=found.tensors,
         prefix=found.prefix,
-        beside=found.beside,
+        outside=found.outside,
         channels=found.channels,
-        **said,
+        **fields,
     )

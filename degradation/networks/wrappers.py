@@ -1,4 +1,4 @@
-"""All tensors of a file -> those of the network in it, without the wrappers around and the tensors beside it."""
+"""All tensors of a file -> those of the network in it, without its wrappers and other tensors."""
 
 import re
 from collections import Counter
@@ -17,11 +17,11 @@ EPS = 1e-5  # of torch's batch norm
 
 @dataclass(frozen=True, kw_only=True)
 class Unwrapped:
-    """The tensors of the network by their names behind ``prefix``; the names of those beside it; mean and std."""
+    """The tensors of the network by their names after ``prefix``; the names of other tensors; mean and std."""
 
     tensors: Mapping[str, Tensor]
     prefix: str
-    beside: tuple[str, ...]
+    outside: tuple[str, ...]
     channels: Channels | None
 
 
@@ -39,8 +39,8 @@ def unwrapped(tensors: Mapping[str, Tensor]) -> Unwrapped:
     prefix, names = _network_of(kept)
     inside = {name.removeprefix(prefix): kept[name] for name in names}
     used = {*names, *taken}
-    beside = [name for name, t in tensors.items() if not (name in used or _counts(t) or name.endswith("_tracked"))]
-    return Unwrapped(tensors=inside, prefix=prefix, beside=tuple(beside), channels=channels)
+    outside = [name for name, t in tensors.items() if not (name in used or _counts(t) or name.endswith("_tracked"))]
+    return Unwrapped(tensors=inside, prefix=prefix, outside=tuple(outside), channels=channels)
 
 
 def _counts(tensor: Tensor) -> bool:

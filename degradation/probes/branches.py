@@ -1,4 +1,4 @@
-"""The branches probe: standard deviation of each block's branch beside that of its shortcut."""
+"""The branches probe: standard deviations of each block's branch and shortcut."""
 
 from typing import Any
 

@@ -17,7 +17,7 @@ def needs(layout: Layout) -> tuple[str, ...]:
 
 
 def measure(seen: Measurement) -> Tensor:
-    """(layers, 5), in the order of the columns; NaN where a layer has no response or the step makes no update."""
+    """(layers, 5), in the order of the columns; NaN if a layer has no response or the step makes no update."""
     weight_gradients, weights = norms(seen.weight_gradients).float(), norms(seen.weights).float()
     missing = torch.full_like(weights, torch.nan)
     updates = missing if seen.updates is None else norms(seen.updates).float()

@@ -12,7 +12,7 @@ class Taps:
     """``with Taps(network, names) as taps: network(x)`` leaves the outputs in ``taps.outputs`` by module name.
 
     ``taps.normalized`` holds, for outputs of batch norm with batch statistics, what made them. The hooks exist only
-    inside the block: a step that is not measured carries none.
+    inside the block: an unmeasured step has none.
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:

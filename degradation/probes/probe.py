@@ -35,7 +35,7 @@ class Probe:
     """One probe and the frame it fills.
 
     ``needs`` names the modules whose outputs it reads; ``gradients`` says whether it reads the gradients with
-    respect to them; ``entries`` gives the columns that tell its entries apart (one entry a layer or block);
+    respect to them; ``entries`` gives the columns that identify its entries (one entry per layer or block);
     ``measure`` returns (entries, n) on the device, the values of ``columns`` and behind them what only ``pool``
     needs. ``pool`` turns such readings of equal parts of a batch, (parts, entries, n), into that of the batch,
     (entries, n).

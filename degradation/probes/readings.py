@@ -58,7 +58,7 @@ class Readings:
         self._numbers = list(tensors["readings.numbers"].unbind())
 
     def frames(self, constants: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-        """The frame of each probe, by step and in it by entry; ``constants`` fill columns that it has beside them."""
+        """The frame of each probe, by step and in it by entry; ``constants`` fill further columns."""
         numbers = torch.stack(self._numbers).numpy() if self._numbers else np.zeros((0, 0), dtype=np.float32)
         made, first = {}, 0
         for probe in self.probes:

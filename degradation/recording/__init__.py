@@ -66,7 +66,7 @@ def record(
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
     of a GradScaler, and under DistributedDataParallel before the average over processes. ``update_norm`` is how far a
-    weight moved until the next backward, missing where none did. A compiled network runs uncompiled on measured steps,
+    weight moved until the next backward, missing if none did. A compiled network runs uncompiled on measured steps,
     so that no graph breaks. Activation checkpointing needs ``use_reentrant=False``; weights sharded by ``fully_shard``
     are not supported. At the end, also by an exception, every hook is removed; weights, buffers, modes and random state
     are never written.

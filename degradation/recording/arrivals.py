@@ -1,4 +1,4 @@
-"""The gradients that come to the weights -> whether .grad was cleared after an update, and what no gradient reaches."""
+"""Gradients arriving at the weights -> whether .grad was cleared after an update, and which weights get no gradient."""
 
 import torch
 from torch import Tensor
@@ -12,37 +12,37 @@ class Arrivals:
 
     def __init__(self) -> None:
         self.piled = 0
-        """Measured steps in a row before which an update was made and ``.grad`` was not cleared."""
+        """Consecutive measured steps after an update that did not clear ``.grad``."""
         self._first = False
         self._came: set[int] = set()
         self._versions: dict[int, int] = {}
-        """Of the weights that a backward reached first: how often they had been written to."""
+        """Version counters of the weights that a backward reached first."""
         self._expected: dict[str, set[int]] = {}
 
     def begun(self) -> None:
-        """A backward begins."""
+        """Start of a backward."""
         self._first = True
 
     def reached(self, weight: Tensor, *, measured: bool) -> None:
-        """A gradient comes to a weight, and is not in its ``.grad`` yet."""
+        """A gradient has arrived at a weight, and is not in its ``.grad`` yet."""
         self._came.add(id(weight))
         if self._first:
             self._first = False
             self._look(weight, measured)
 
     def _look(self, weight: Tensor, measured: bool) -> None:
-        """Of one weight a step, and only where it is measured: a device waits for the answer."""
+        """Checked for one weight per step, and only on measured steps: it waits for the device."""
         version, before = version_of(weight), self._versions.get(id(weight))
         self._versions[id(weight)] = version
         if weight.grad is None:
             self.piled = 0
         elif measured:
             holds = _any(weight.grad)
-            # Without an update in between, gradients accumulate as they should.
+            # Without an update in between, gradients accumulate on purpose.
             self.piled = self.piled + (before not in (None, version)) if holds else 0
 
     def expect(self, listener: Listener) -> None:
-        """The layers that a measured forward used in a way that a gradient can come back from."""
+        """The layers that a measured forward used so that a gradient can come back."""
         for name in listener.answering:
             weight = listener.weights.of[name]
             if weight is not None and weight.requires_grad:
@@ -50,7 +50,7 @@ class Arrivals:
 
     @property
     def cut(self) -> list[str]:
-        """The layers that were used, and to whose weight no gradient ever came."""
+        """The layers that were used, but whose weight never got a gradient."""
         return [name for name, weights in self._expected.items() if not weights & self._came]
 
 

@@ -1,4 +1,4 @@
-"""Gradients arriving at the weights -> when each backward of somebody else's loop begins and ends, and if finite."""
+"""Gradients arriving at the weights -> start and end of each backward of the user's loop, and whether it is finite."""
 
 import weakref
 from collections.abc import Callable
@@ -15,35 +15,35 @@ from degradation.recording.notes import Notes
 from degradation.recording.tensors import real
 
 WHOLE = 2**18
-"""Values of a gradient that is read whole: to read all of a resnet18 adds 3 % to a step of 32 small images."""
+"""Largest gradient that is read completely: reading all of a resnet18 adds 3 % to a step of 32 small images."""
 
 
 def current() -> int:
-    """Number of the backward that runs in this thread; negative outside of one."""
+    """Number of the backward running in this thread; negative outside of one."""
     return int(torch._C._current_graph_task_id())
 
 
 @dataclass
 class Running:
-    """What a backward has left so far."""
+    """State of a running backward."""
 
     made: list[Tensor] = field(default_factory=list)
-    """The weights whose ``.grad`` it makes."""
+    """The weights whose ``.grad`` it creates."""
     peaks: list[Tensor] = field(default_factory=list)
     """Numbers of its other gradients."""
 
 
-class Backwards:
+class BackwardHooks:
     """Within the block, calls ``begun`` when a backward first reaches a weight, ``ended`` with its number at its end.
 
     Between them it calls ``reached`` with each weight and its gradient, before this changes anything. ``ended`` also
-    gets numbers that are finite where the gradients of all the weights are: those that the backward put into ``.grad``
-    are read at its end, those that it adds to what is there, or that an optimizer within the backward takes away, when
-    they come. Of one with more than ``WHOLE`` values it is the first row and column: in a convolution or linear layer
-    what is not finite in a response or its gradient reaches one of them, and a single value that overflows is seen a
-    step later, when an update has carried it into the weights. Of a loop that calls ``torch.autograd.grad`` it is only
-    the first gradient. While ``paused`` nothing is called. The hooks sit on the weights, which lie outside of any
-    compiled graph: they break none and cause no recompilation.
+    gets numbers that are finite if the gradients of all weights are. Gradients that the backward creates in ``.grad``
+    are read at its end; those that it adds, or that an optimizer inside the backward removes, when they arrive. Of a
+    gradient of more than ``WHOLE`` values only the first row and column are read: in a convolution or linear layer a
+    non-finite response or gradient reaches one of them, and a single value that overflows is detected one step later,
+    when an update has put it into the weights. In a loop that calls ``torch.autograd.grad`` only the first gradient is
+    read. While ``paused`` nothing is called. The hooks are on the weights, outside of any compiled graph: they cause
+    no graph break and no recompilation.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Backwards:
         self._network, self._notes = network, notes
         self._begun, self._told, self._ended = begun, reached, ended
         self._hooked: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
-        # Held by the engine alone, which lets go of a backward that fails.
+        # Only the engine holds it, and releases it if a backward fails.
         self._running: weakref.WeakValueDictionary[int, Running] = weakref.WeakValueDictionary()
         self.paused = False
 
@@ -71,7 +71,7 @@ class Backwards:
         self._hooked.clear()
 
     def look(self) -> None:
-        """NonfiniteMonitor the weights that the network has now."""
+        """Watch the weights that the network has now."""
         try:
             for weight in self._network.parameters():
                 self.add(weight)
@@ -79,7 +79,7 @@ class Backwards:
             self._notes.failed("a weight", error)
 
     def unseen(self) -> list[str]:
-        """The trained weights that are not watched: they were put into the network by no way that is followed."""
+        """The trained weights that are not watched: they were put into the network in an unobserved way."""
         weights = self._network.named_parameters()
         return [name for name, weight in weights if weight.requires_grad and not self._watches(weight)]
 
@@ -88,17 +88,17 @@ class Backwards:
         return known is not None and known[0]() is weight
 
     def add(self, weight: Tensor) -> None:
-        """Watch a weight, also one that is frozen: it may be trained later."""
+        """Watch a weight, even a frozen one: it may be trained later."""
         if self._watches(weight):
             return
         reference = weakref.ref(weight, partial(self._forget, id(weight)))
-        # Where a whole step is compiled, the hooks are called within it: they must not be compiled with it.
+        # In a compiled step the hooks are called inside it: they must not be compiled with it.
         reached = torch.compiler.disable(partial(self._reached, reference))  # type: ignore[no-untyped-call]
         frozen = not weight.requires_grad
         try:
-            weight.requires_grad_(True)  # only such a tensor takes a hook, and it keeps it
+            weight.requires_grad_(True)  # only such a tensor accepts a hook, which then stays
         except (RuntimeError, ValueError):
-            return  # of whole numbers, and never has a gradient; or still without a shape
+            return  # integers, which never have a gradient, or a lazy weight without a shape
         try:
             self._hooked[id(weight)] = (reference, weight.register_hook(reached))  # type: ignore[no-untyped-call]
         finally:
@@ -119,16 +119,16 @@ class Backwards:
 
     def _note(self, weight: Tensor, gradient: Tensor) -> None:
         number = current()
-        running = self._running.get(number)  # several run: reentrant checkpointing has a backward within one
+        running = self._running.get(number)  # several run: reentrant checkpointing nests one backward in another
         begins = running is None
         if running is None:
             running = self._running[number] = Running()
-            # As DistributedDataParallel has it: the engine calls back when all of this backward is done.
+            # As in DistributedDataParallel: the engine calls back when all of this backward is done.
             engine: Any = torch.autograd.Variable._execution_engine
             ended = torch.compiler.disable(partial(self._done, number, running))  # type: ignore[no-untyped-call]
             engine.queue_callback(ended)
             self._begun()
-        # The weight, not its gradient: one that is held here would be copied into .grad instead of becoming it.
+        # The weight, not its gradient: a gradient held here would be copied into .grad instead of becoming it.
         makes = weight.grad is None and not weight._post_accumulate_grad_hooks
         if makes:
             running.made.append(weight)
@@ -148,7 +148,7 @@ class Backwards:
 
 @torch.no_grad()
 def _parts(gradient: Tensor) -> list[Tensor]:
-    """What is looked at of a gradient, in real numbers."""
+    """The part of a gradient that is read, as real numbers."""
     values = gradient.detach()
     values = real(values._values() if values.is_sparse else values)
     return [values] if values.numel() <= WHOLE or values.ndim < 2 else [values[0], values[:, 0]]

@@ -1,4 +1,4 @@
-"""Hooks on a module -> hooks that its copies have not: a whole model can be saved and scripted within a recording."""
+"""Hooks on a module -> hooks that its copies do not have: a model can be saved and scripted inside a recording."""
 
 from functools import partial, wraps
 from typing import Any
@@ -16,11 +16,11 @@ class Hook(partial[None]):
 
 
 class Hooked:
-    """The hooks of a recording on modules, by a name each, until ``remove``.
+    """The named hooks of a recording on modules, until ``remove``.
 
-    ``torch.save`` and ``copy.deepcopy`` leave them out. What a copy takes from a module is asked of the module itself,
-    so for that long each has an answer of its own. A hook could not do it: what stands in its place in the copy would
-    be called as well. ``torch.jit.script`` compiles the hooks of a module; while it does, they are away.
+    ``torch.save`` and ``copy.deepcopy`` do not copy them: each module has its own ``__getstate__`` for that time.
+    A hook cannot do this itself: its replacement in the copy would be called as well. ``torch.jit.script`` compiles
+    the hooks of a module; they are removed while it runs.
     """
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Hooked:
         vars(module)[STATE] = partial(_state, module)
 
     def remove(self) -> None:
-        """Take all hooks away; a module that another recording still listens to keeps its answer."""
+        """Remove all hooks; a module with hooks of another recording keeps its ``__getstate__``."""
         for name in list(self._placed):
             self._take(name)
         _live.remove(self)
         _SCRIPT.end()
 
     def away(self) -> dict[Module, dict[int, Any]]:
-        """The hooks of all recordings on these modules, which are taken from them."""
+        """The hooks of all recordings on these modules, after removing them."""
         found: dict[Module, dict[int, Any]] = {}
         for module, _ in self._placed.values():
             found[module] = {key: module._forward_hooks.pop(key) for key in _ours(module)}
@@ -83,7 +83,7 @@ def _ours(module: Module) -> list[int]:
 
 
 def _state(module: Module) -> Any:
-    """What the class says that a copy takes, without the hooks of recordings."""
+    """The state that the class copies, without the hooks of recordings."""
     state = type(module).__getstate__(module)  # type: ignore[no-untyped-call]
     if not isinstance(state, dict):
         return state

@@ -1,14 +1,14 @@
-"""The measured steps of a recording, one after the other -> what is wrong with the updates, and what gets no gradient.
+"""The measured steps of a recording, one after the other -> problems of the updates, and weights without a gradient.
 
-The thresholds are shares of the norm of a weight that one update moves it by, and why:
+The thresholds are for the norm of an update over the norm of its weight:
 
-- ``SLOW`` 1e-6: where no weight ever moved farther, the network is not trained: a million such steps in one direction
-  move a weight by its own norm, and most of each is lost in the rounding of float32. A rate that is warmed up or that
-  ends at zero moves the weights farther at other steps.
-- ``FAST`` 0.5: where most weights moved farther in one step, what they were is lost. The first step of Adam, whose
+- ``SLOW`` 1e-6: if no weight ever moved farther, the network is not trained: a million such steps in one direction
+  move a weight by its own norm, and float32 rounds most of each away. With a warm-up or a decay to zero
+  other steps move the weights farther.
+- ``FAST`` 0.5: if most weights moved farther in one step, their previous values are lost. The first step of Adam, whose
   updates are the learning rate everywhere, stays below it up to rates of 0.03 in layers of 100 inputs. A weight that
-  begins at zero moves by more than its norm in any training, and is left out.
-- ``ENOUGH`` 3: measured steps with updates, before anything is said of weights that stand still or move little.
+  starts at zero moves by more than its norm in any training, and is excluded.
+- ``ENOUGH`` 3: measured steps with updates that are needed for a finding on weights that move little or not at all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,20 +26,20 @@ SLOW_SHARE, FAST_SHARE, ENOUGH = 1e-6, 0.5, 3
 
 
 @dataclass(frozen=True)
-class Course:
-    """What is known of a loop beside the numbers of its measured steps."""
+class LoopInfo:
+    """Facts of a loop other than the numbers of its measured steps."""
 
     cut: Sequence[str] = ()
-    """Trained layers that were used, and to whose weight no gradient ever came."""
+    """Trained layers that were used, but whose weight never got a gradient."""
     unused: Sequence[str] = ()
     unmoved: int = 0
-    """Measured steps that another backward followed, where no weight was changed at any step."""
+    """Measured steps before another backward, if no weight changed at any step."""
     piled: int = 0
-    """Measured steps in a row, up to the last, whose gradients were added to those that an update had used already."""
+    """Consecutive measured steps, up to the last, whose gradients were added to already used ones."""
 
 
-def judge_course(profiles: Mapping[int, Profile], course: Course) -> Iterator[Finding]:
-    """What is wrong with the loop as a whole."""
+def judge_course(profiles: Mapping[int, Profile], course: LoopInfo) -> Iterator[Finding]:
+    """Findings on the loop as a whole."""
     if course.piled >= ENOUGH:
         yield finding(
             findings.PILING,
@@ -56,12 +56,12 @@ def judge_course(profiles: Mapping[int, Profile], course: Course) -> Iterator[Fi
         yield from _updates(profiles, {*course.unused, *course.cut})
 
 
-def _updates(profiles: Mapping[int, Profile], apart: set[str]) -> Iterator[Finding]:
-    """The layers ``apart`` have been told already."""
+def _updates(profiles: Mapping[int, Profile], reported: set[str]) -> Iterator[Finding]:
+    """Findings on updates; the layers ``reported`` are reported already."""
     moved, gradients, weights = (
         np.array([getattr(profile, what) for profile in profiles.values()]) for what in ("moved", "relative", "weight")
     )
-    # A weight that began at zero has no norm to compare with, and a frozen one says nothing of the learning rate.
+    # A weight that started at zero has no norm to compare with; a frozen one is unrelated to the learning rate.
     yield from _fast(list(profiles), np.where((gradients > 0) & (weights[0] > 0), moved, np.nan))
     known = np.isfinite(moved)
     counted = int(known.any(1).sum())
@@ -69,20 +69,20 @@ def _updates(profiles: Mapping[int, Profile], apart: set[str]) -> Iterator[Findi
         return
     far, pulled = (np.where(np.isfinite(part) & known, part, 0).max(0) for part in (moved, gradients))
     if far.max() < SLOW_SHARE:
-        if pulled.max() > SLOW_SHARE:  # else there is nothing that a larger rate would follow
+        if pulled.max() > SLOW_SHARE:  # else a larger rate could not help
             most = f"by at most {far.max():.1e} of its norm" if far.max() else "not at all"
             yield finding(
                 findings.SLOW, f"every update is tiny: in {counted:,} measured steps each weight moved {most}"
             )
         return
-    # What moves the others as far as it does would have moved these: a gradient of nearly zero is no standstill.
+    # Updates like those of the other weights would have moved these: a tiny gradient is not a standstill.
     rate = np.median(far[far > 0] / np.maximum(pulled[far > 0], np.finfo(float).tiny))
     meant = (pulled * rate > SLOW_SHARE) | ~np.isfinite(gradients).any(0)
     still = (known.sum(0) >= ENOUGH) & (far == 0) & meant
     names = next(iter(profiles.values())).names
-    frozen = ~np.isfinite(gradients).any(0)  # one that wants a gradient and gets none is told apart
-    for some, why in ((still & ~frozen, ""), (still & frozen, " (frozen: no gradient is asked for)")):
-        which = [name for name, stands in zip(names, some, strict=True) if stands and name not in apart]
+    frozen = ~np.isfinite(gradients).any(0)  # a weight that requires a gradient and gets none is a separate finding
+    for some, why in ((still & ~frozen, ""), (still & frozen, " (frozen: requires_grad is False)")):
+        which = [name for name, stands in zip(names, some, strict=True) if stands and name not in reported]
         if which:
             yield finding(
                 findings.STILL,
@@ -91,7 +91,7 @@ def _updates(profiles: Mapping[int, Profile], apart: set[str]) -> Iterator[Findi
 
 
 def _fast(steps: Sequence[int], moved: Numbers) -> Iterator[Finding]:
-    """The first step where most weights moved by more than ``FAST_SHARE``: what follows may come of it."""
+    """The first step where most weights moved by more than ``FAST_SHARE``: it may cause what follows."""
     shares = [_median(row) for row in moved]
     first = next((place for place, share in enumerate(shares) if share > FAST_SHARE), None)
     if first is not None:

@@ -1,10 +1,10 @@
-"""The numbers of every layer at one step -> what stands out: a direction with depth, one layer, dead ones, the scale.
+"""The numbers of every layer at one step -> findings: a direction with depth, one layer, dead ones, the scale.
 
 Layers are compared by numbers that do not grow with their size: the root mean square of the gradient with respect to a
 response (of that of a weight, positions and inputs would count as well), and the std of the response. The gradient of a
 weight is the product of both, so what vanishes there is seen in one of them. Where a response has other positions
 (pixels, words) than the next one, a mean over them divides the gradient at each by their number, and it vanishes no
-more for that: what a mean explains is set aside, once for each number of positions. The thresholds, and why:
+more for that: what a mean explains is removed, once for each number of positions. The thresholds, and why:
 
 - ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
   neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from degradation.recording import findings
-from degradation.recording.findings import Found
+from degradation.recording.findings import Issue
 from degradation.recording.notes import several
 from degradation.recording.uses import Numbers
 
@@ -37,7 +37,7 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One measured step: for each number one value a layer, in forward order; NaN where unknown or not finite."""
+    """One measured step: for each number one value per layer, in forward order; NaN if unknown or not finite."""
 
     names: tuple[str, ...]
     gradient: Numbers
@@ -65,7 +65,7 @@ class Profile:
         return replace(self, gradient=unknown, weight_gradient=unknown, relative=unknown)
 
     def anything(self) -> bool:
-        """Whether there is a number at all."""
+        """Whether there is any number."""
         return any(np.isfinite(part).any() for part in (self.gradient, self.weight_gradient, self.std))
 
 
@@ -111,30 +111,30 @@ def _finite(values: Numbers) -> Numbers:
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def judge(profile: Profile) -> list[Found]:
-    """What stands out, the cause of the others first."""
+def judge(profile: Profile) -> list[Issue]:
+    """The findings, causes first."""
     return [*_dead(profile), *_gradients(profile), *_responses(profile), *_scale(profile)]
 
 
-def _dead(profile: Profile) -> Iterator[Found]:
+def _dead(profile: Profile) -> Iterator[Issue]:
     off = (profile.zeros >= DEAD) & (profile.silent >= DEAD)
     wholly = off & (profile.zeros == 1) & (profile.silent == 1)
     if wholly.any():
-        # Behind a dead layer a response is one constant: those follow, the first began it.
+        # After a dead layer a response is constant: these follow from the first one.
         follows = wholly & (profile.std == 0) & (np.cumsum(wholly) > 1)
-        also = f"; behind it {_names(profile, follows)}" if follows.any() else ""
+        also = f"; after it {_names(profile, follows)}" if follows.any() else ""
         culprits = _names(profile, wholly & ~follows)
-        yield Found(findings.DEAD, "dead", f"{culprits} (no response is above zero, and no gradient comes back){also}")
+        yield Issue(findings.DEAD, "dead", f"{culprits} (no response is above zero, and no gradient comes back){also}")
     nearly = off & ~wholly
     if nearly.any():
-        yield Found(
+        yield Issue(
             findings.DEAD,
             "nearly dead",
             _names(profile, nearly, profile.zeros, "{:.1%} of the response at most zero, without gradient"),
         )
 
 
-def _gradients(profile: Profile) -> Iterator[Found]:
+def _gradients(profile: Profile) -> Iterator[Issue]:
     found = list(_direction(profile, _without_means(profile), "gradient", "towards the input"))
     found += _within(profile)
     yield from found
@@ -145,11 +145,11 @@ def _gradients(profile: Profile) -> Iterator[Found]:
     still = (known == 0) & (np.arange(len(known)) >= (alive[0] if vanished else 0))
     if still.any():
         which = _names(profile, still) if len(alive) else "any layer"
-        yield Found(findings.CUT, "no gradient", f"reaches the weight of {which}")
+        yield Issue(findings.CUT, "no gradient", f"reaches the weight of {which}")
 
 
-def _within(profile: Profile) -> Iterator[Found]:
-    """Of an LSTM, GRU or RNN of many levels, where the responses of the inner ones are not seen: their weights."""
+def _within(profile: Profile) -> Iterator[Issue]:
+    """For an LSTM, GRU or RNN of many levels, whose inner responses are not seen: its weights."""
     levels: dict[str, list[int]] = {}
     for place, name in enumerate(profile.names):
         owner, _, last = name.rpartition(".")
@@ -177,21 +177,21 @@ def _without_means(profile: Profile) -> Numbers:
     return values
 
 
-def _responses(profile: Profile) -> Iterator[Found]:
+def _responses(profile: Profile) -> Iterator[Issue]:
     yield from _direction(profile, profile.std, "response", "with depth")
 
 
-def _scale(profile: Profile) -> Iterator[Found]:
+def _scale(profile: Profile) -> Iterator[Issue]:
     known = profile.relative[profile.relative > 0]
     if len(known) and known.max() < LOST:
-        yield Found(findings.TINY, "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight")
+        yield Issue(findings.TINY, "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight")
     if len(known) and known.min() > HUGE:
         details = f"at least {known.min():.1e} times the norm of its weight"
-        yield Found(findings.HUGE, "every gradient is huge", details)
+        yield Issue(findings.HUGE, "every gradient is huge", details)
 
 
-def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Found]:
-    """Layers that stand out alone, and of the others whether they vanish or explode on the way ``where``."""
+def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Issue]:
+    """Single odd layers, and whether the others vanish or explode on the way ``where``."""
     alive = np.flatnonzero(values > 0)
     if len(alive) < 2:
         return
@@ -204,7 +204,7 @@ def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iter
         near = float(np.median(np.delete(logs, place)[max(0, place - 2) : place + 2]))
         value = values[alive[place]]
         factor = f"{_power(logs[place] - near)} times"
-        yield Found(
+        yield Issue(
             findings.ODD,
             f"the {what} of {profile.names[alive[place]]} {ALONE}",
             f"{factor} that of the layers next to it ({value:.1e})",
@@ -212,7 +212,7 @@ def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iter
     yield from rest
 
 
-def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Found]:
+def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Issue]:
     if len(alive) < 2:
         return
     logs = np.log10(values[alive])
@@ -227,7 +227,7 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
         f"by a factor of {_power(abs(change))} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
         f"to {profile.names[alive[end]]} ({reached[end]:.1e})"
     )
-    yield Found(
+    yield Issue(
         findings.VANISHING if change < 0 else findings.EXPLODING,
         f"the {what} {word} {where}",
         details + _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where),
@@ -240,7 +240,7 @@ def _power(exponent: float) -> str:
 
 
 def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, where: str) -> str:
-    """Between which two layers most of it happens, where it does so at once."""
+    """The two layers between which most of it happens, if it is abrupt."""
     steps = np.diff(logs) * (-1 if where == "towards the input" else 1) * np.sign(change)
     place = int(steps.argmax())
     if steps[place] < max(abs(change) / 2, 2) or len(logs) < 4:
@@ -258,7 +258,7 @@ def _to_zero(values: Numbers, alive: Places, word: str, where: str) -> str:
 
 
 def _ends(logs: Numbers) -> tuple[int, int]:
-    """The layers that stand for the first and for the last: of three the middle one, of two the inner one."""
+    """The layers that represent the first and the last: of three the middle one, of two the inner one."""
     width = min(END, -(-len(logs) // 4))
     first, last = np.argsort(logs[:width]), np.argsort(logs[-width:])
     if width == 2:
@@ -267,7 +267,7 @@ def _ends(logs: Numbers) -> tuple[int, int]:
 
 
 def _ends_of_gradients(logs: Numbers) -> tuple[int, int]:
-    """The layers whose gradient stands for the first and for the last: of the first three the one with the largest.
+    """The layers whose gradient represents the first and the last: of the first three the largest.
 
     Within a branch it can be small by far where none vanishes: behind a gamma of zero, before the softmax of an
     attention. What reaches the input comes along the others.

@@ -1,4 +1,4 @@
-"""Recordings that listen -> torch's stance: while any does, compiled networks run uncompiled."""
+"""Measuring recordings -> torch's stance: while any measures, compiled networks run uncompiled."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import torch
 
 AROUND = (
     "not every step is measured: the loop is compiled around the network, and hooks "
-    "would break its graph; compile the network alone"
+    "would break its graph; compile only the network"
 )
 
-_listening: list[Any] = []  # the one stance that all share, as often as somebody listens
+_listening: list[Any] = []  # the one stance that all recordings share, and its number of users
 
 
 def begin() -> None:
-    """One more listens; raises RuntimeError within a compiled region, as torch does."""
+    """Count one more; raises RuntimeError inside a compiled region, as torch does."""
     _listening.append(_listening[0] if _listening else torch.compiler.set_stance("force_eager"))
 
 
 def end() -> None:
-    """One fewer, in any order: each with a stance of its own would put back the one that another had set."""
+    """Count one less, in any order: separate stances would restore each other's."""
     stance = _listening.pop()
     if not _listening:
         stance.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""A network that changes while it is recorded -> what takes a place in it, and what stands in a place now."""
+"""A network that changes while it is recorded -> its new modules and weights, and the current one of a name."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -16,17 +16,17 @@ from degradation.recording.notes import Notes
 
 
 def module_at(network: Module, name: str) -> Module | None:
-    """The module of that name; None where there is none any more."""
+    """The module of that name; None if it is gone."""
     try:
         return network.get_submodule(name)
-    except Exception:  # a stranger's ``__getattr__`` may raise anything
+    except Exception:  # the ``__getattr__`` of a user's module may raise anything
         return None
 
 
 def weight_at(network: Module, layer: Layer) -> Parameter | None:
-    """The weight of a layer; None where it has none, or none any more.
+    """The weight of a layer; None if it has none, or none any more.
 
-    One that is made of others is not asked for: to make it can change buffers, as the spectral norm does.
+    A computed weight is not read: computing it can change buffers, as the spectral norm does.
     """
     module = module_at(network, layer.name)
     if module is not None and is_parametrized(module, "weight"):
@@ -38,7 +38,7 @@ def weight_at(network: Module, layer: Layer) -> Parameter | None:
 
 
 class Following:
-    """Within the block, calls with the modules, by their names, and with the weights that take a place in a network.
+    """Inside the block, calls back with the modules (by name) and the weights that are put into a network.
 
     A module that is replaced and weights that are loaded by assignment have none of the hooks that the old ones had.
     """
@@ -86,5 +86,5 @@ class Following:
 
 
 def _name(*parts: str) -> str:
-    """One name of several, without those of the wrappers of torch.compile."""
+    """One of several names, without those of torch.compile's wrappers."""
     return ".".join(piece for piece in ".".join(parts).split(".") if piece not in ("", COMPILED))

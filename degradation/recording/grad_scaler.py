@@ -1,4 +1,4 @@
-"""Calls of GradScaler.scale -> the factor by which the gradients of a backward are too large."""
+"""Calls of GradScaler.scale -> the loss scale of the gradients of a backward."""
 
 from functools import wraps
 from typing import Any, Self
@@ -12,11 +12,11 @@ from degradation.recording.notes import Notes
 from degradation.recording.patches import Patch
 
 
-class Scales:
+class LossScale:
     """Within the block, remembers the scaler of the last scaled loss; after it ``GradScaler.scale`` is its own again.
 
-    A recording must find the scaler by itself: norms that are 65,536 times too large look like any others. While
-    ``paused`` a loss is that of another network.
+    A recording must detect the scaler: norms that are 65,536 times too large look like any others. While
+    ``paused`` a loss belongs to another network.
     """
 
     def __init__(self, notes: Notes) -> None:
@@ -35,8 +35,8 @@ class Scales:
         _listening.remove(self)
 
     def scaled(self, scaler: GradScaler, outputs: Any) -> None:
-        """A loss that is about to be scaled."""
-        self._scaler = scaler if scaler.is_enabled() else None  # one that is not has no factor
+        """Called with a loss before it is scaled."""
+        self._scaler = scaler if scaler.is_enabled() else None  # a loss that is not scaled has no factor
         if not self.paused and not torch.compiler.is_compiling():
             try:
                 self._add(outputs)
@@ -44,11 +44,11 @@ class Scales:
                 self._notes.failed("a scaled loss", error)
 
     def factor(self) -> float:
-        """The factor in force, which changes only after the optimizer's step; 1 without a scaler."""
+        """The current factor, which changes only after the optimizer's step; 1 without a scaler."""
         return 1.0 if self._scaler is None else float(self._scaler.get_scale())
 
     def on_device(self) -> Tensor | None:
-        """The factor where it lies, so that nothing waits for it; None without a scaler."""
+        """The factor on its device, so that nothing waits for it; None without a scaler."""
         return None if self._scaler is None else self._scaler._scale
 
     @torch.no_grad()
@@ -61,15 +61,15 @@ class Scales:
             self._finite = finite if self._finite is None else finite & self._finite.to(finite.device)
 
     def finite(self) -> Tensor | None:
-        """Whether the losses are finite that were scaled since the last call; None without one."""
+        """Whether all losses scaled since the last call are finite; None without one."""
         finite, self._finite = self._finite, None
         return finite
 
 
-_listening: list[Scales] = []
+_listening: list[LossScale] = []
 
 
-def _heard(original: Any) -> Any:
+def _wrapped(original: Any) -> Any:
     @wraps(original)
     def scale(scaler: GradScaler, outputs: Any) -> Any:
         for each in tuple(_listening):
@@ -79,4 +79,4 @@ def _heard(original: Any) -> Any:
     return scale
 
 
-_SCALE = Patch(GradScaler, "scale", _heard)
+_SCALE = Patch(GradScaler, "scale", _wrapped)

@@ -1,4 +1,4 @@
-"""One measured step of somebody else's loop -> the numbers of every layer; no tensor of the network is kept."""
+"""One measured step of the user's loop -> the numbers of every layer; no tensor of the network is kept."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,14 @@ from degradation.recording.tensors import finite_of, first_tensor, plain, real, 
 from degradation.recording.uses import LayerCall, Numbers, StepStats, pooled
 from degradation.recording.weights import Weights
 
-USES = 1000  # of one layer in one step; of more, the last are kept
+USES = 1000  # most calls of a layer per step; of more, the last are kept
 
 
-class Calls(NamedTuple):
-    """What a Listener tells."""
+class Callbacks(NamedTuple):
+    """Callbacks of a Listener."""
 
     passed: Callable[[], None]
-    """The network was called, with gradients."""
+    """The network was called with gradients enabled."""
     again: Callable[[int], None]
     """The backward of that number went through a forward of an earlier step."""
 
@@ -44,18 +44,18 @@ class Calls(NamedTuple):
 class Listener:
     """Hooks on the layers of a network, from now until ``close``.
 
-    A response is measured when it leaves its module, and its gradient is asked for there: what an in-place ReLU or
-    addition writes over it afterwards changes neither. Forwards without gradients and those that a checkpointed
-    backward repeats are not heard. What cannot be read is in ``unread``, and ends no loop.
+    A response is measured when it leaves its module, and its gradient is hooked there: an in-place ReLU or addition
+    afterwards changes neither. Forwards without gradients and those that a checkpointed backward repeats are
+    ignored. What cannot be read is in ``unread``, and raises nothing.
     ``copies`` are kept of the weights before the step changes them.
     """
 
-    def __init__(self, network: Module, layout: Layout, *, copies: bool, responses: bool, calls: Calls) -> None:
+    def __init__(self, network: Module, layout: Layout, *, copies: bool, responses: bool, calls: Callbacks) -> None:
         self.layout, self._network, self._responses, self._calls = layout, network, responses, calls
         self.paused = False
-        """While true nothing is heard."""
+        """While true nothing is measured."""
         self.repeated = False
-        """Whether a backward called a layer that the forward had not: reentrant checkpointing does."""
+        """Whether a backward called a layer that the forward did not: reentrant checkpointing does."""
         self.empty = False
         """Whether a response had no values."""
         self.unread = Unread()
@@ -68,7 +68,7 @@ class Listener:
         self.maps: dict[str, tuple[int, ...]] = {}
         """Feature-map size of each response, in the order of their first calls."""
         self.examples = 0
-        """First dimension of the last response: the batch, where the batch comes first."""
+        """First dimension of the last response: the batch size, if the batch comes first."""
         self._closed = False
         self._input = torch.ones(())
         self._uses: dict[str, deque[LayerCall]] = {}
@@ -84,7 +84,7 @@ class Listener:
             raise
 
     def close(self) -> None:
-        """Remove every hook of the modules; those of responses go with their graph, and hear no more."""
+        """Remove every hook of the modules; those of responses are freed with their graph."""
         if not self._closed:
             self._closed = True
             self._hooked.remove()
@@ -96,9 +96,9 @@ class Listener:
         return {name: module for name in names if (module := module_at(self._network, name)) is not None}
 
     def update_modules(self, modules: Mapping[str, Module]) -> None:
-        """Listen to the modules that took these places."""
+        """Hook the modules that replaced others."""
         for layer in self.layout.layers:
-            with self.unread.instead("response", layer.name):  # a scripted module takes no hook
+            with self.unread.instead("response", layer.name):  # a scripted module accepts no hook
                 self._listen_to(layer, modules)
 
     def _listen_to(self, layer: Layer, modules: Mapping[str, Module]) -> None:
@@ -106,7 +106,7 @@ class Listener:
         if module is not None:
             self._modules[layer.name] = module
             self._hooked.add(layer.name, module, Hook(self._responded, layer))
-        # With a norm behind it, the response's module is not the first that an input comes to. (The projection
+        # With a norm after it, the response's module is not the first that an input reaches. (The projection
         # within an attention comes later than the attention, and is never called.)
         weighted = modules.get(layer.name)
         if weighted is not None and not layer.name.startswith(str(layer.response)):
@@ -114,12 +114,12 @@ class Listener:
 
     @property
     def idle(self) -> set[str]:
-        """The trained layers whose module was not called, in any way, and to whose weight no gradient came."""
+        """The trained layers whose module was not called and whose weight got no gradient."""
         return (self.weights.trained & set(self._modules)) - self._called - self.weights.reached
 
     @property
     def answering(self) -> list[str]:
-        """The layers of whose calls a gradient could come back; of an attention or an LSTM, all weights are."""
+        """The layers whose calls could return a gradient; of an attention or an LSTM, all weights."""
         step_stats = {
             str(layer.response) for layer in self.layout.layers if any(use.answers for use in self._uses_of(layer))
         }
@@ -131,7 +131,7 @@ class Listener:
         ]
 
     def sure(self) -> tuple[Layer, ...]:
-        """The layers without those that only might have been linear, and are not; all, where none is left."""
+        """The layers, without possible linear ones that turned out not to be; all, if none is left."""
         doubtful = {name for name, module in self._modules.items() if may_be_linear(module)} - self._linear
         return tuple(layer for layer in self.layout.layers if layer.name not in doubtful) or self.layout.layers
 
@@ -149,7 +149,7 @@ class Listener:
                 self.first, self._input = layer.name, finite_of(inputs)
 
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
-        # Asked while a graph is traced, this is a constant: the graph is as it would be without the hook.
+        # While a graph is traced, this is a constant: the graph is the same as without the hook.
         if torch.compiler.is_compiling():
             return
         self._called.add(layer.name)
@@ -187,7 +187,7 @@ class Listener:
         self.examples = len(output) if output.ndim else 1
         self._uses.setdefault(name, deque(maxlen=USES)).append(use)
         if output.requires_grad:
-            # The hook holds the use, and the use no tensor of the network: it goes when the graph goes.
+            # The hook holds the use, and the use no tensor of the network: it is freed with the graph.
             when_answered(output, partial(self._came_back, layer.name, use))
 
     def _came_back(self, name: str, use: LayerCall, gradient: Tensor) -> None:
@@ -215,18 +215,18 @@ class Listener:
         return RESPONSES.measure(alone)[0]
 
     def reached(self, weight: Tensor, gradient: Tensor) -> None:
-        """A gradient that comes to a weight of the network."""
+        """Called with a gradient that arrives at a weight of the network."""
         if not self.paused:
             self.weights.receive(weight, gradient)
 
     @torch.no_grad()
     def step_stats(self, backward: int, scale: float) -> StepStats:
-        """What took part in this backward, gradients divided by ``scale``; one transfer brings it to the host."""
+        """The numbers of this backward, gradients divided by ``scale``, in one transfer to the host."""
         layers = self.layout.layers
         there = self._there()
         for layer in layers:
             if layer.response in there and there[layer.response] is not self._modules.get(layer.name):
-                self.unread.add("response", layer.name, "another module took its place within the step")
+                self.unread.add("response", layer.name, "another module replaced it during the step")
         answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
         uses = [self._part_in(backward, answered, layer) for layer in layers]
         flat = [use for part in uses for use in part]

@@ -1,4 +1,4 @@
-"""Infinities and NaN at single steps -> whether a step was finite, and what of a measured one was not first."""
+"""Infinities and NaN at single steps -> whether a step was finite, and what was non-finite first in a measured one."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ What = Literal["input", "weight", "response", "gradient"]
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The first in the order of the pass that was not finite at a measured step."""
+    """The first non-finite value of a measured step, in the order of the pass."""
 
     what: What
     layer: str
@@ -32,10 +32,10 @@ class Place:
 
 
 def first_place(step: int, names: Sequence[str], step_stats: StepStats, entry: str | None) -> Place | None:
-    """What was not finite first: in forward order the input, a weight or a response, else in backward order a gradient.
+    """The first non-finite value: in forward order the input, a weight, a response, else in backward order a gradient.
 
-    ``entry`` is the layer that was called first where its input was not finite. None where all is finite. Where weights
-    are broken too, an earlier step broke them, and what comes to a layer behind an embedding need not be the data.
+    ``entry`` is the layer that was called first where its input was not finite. None if all is finite. If weights
+    are broken too, an earlier step broke them, and the input of a layer after an embedding need not be the data.
     """
     weights = ~np.isfinite(step_stats.gradients[:, GRADIENTS.columns.index("weight_norm")]) & step_stats.weighted
     if entry is not None and not weights.any():
@@ -55,29 +55,29 @@ def first_place(step: int, names: Sequence[str], step_stats: StepStats, entry: s
 
 
 class NonfiniteMonitor:
-    """A few numbers of every step -> whether it was finite, in the order of the steps and waiting for no device."""
+    """A few numbers of every step -> whether it was finite, in step order, without waiting for the device."""
 
     def __init__(self, tell: Callable[[int, bool, float, bool | None], None]) -> None:
         self._tell = tell
         self._waiting: deque[tuple[int, Tensor, Any, bool]] = deque()
 
     def add(self, step: int, numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> None:
-        """Numbers of a step, finite where it was, its GradScaler's factor, and whether the loss that it scaled was.
+        """Numbers that are finite if the step was, its GradScaler's factor, and whether the scaled loss was finite.
 
         When they are here, ``tell`` gets (step, finite, factor, whether the loss was finite or None without one).
         """
-        told = on_device(numbers, scale, loss)
+        results = on_device(numbers, scale, loss)
         ready = None
-        if told.device.type != "cpu":
-            device = told.device
-            told = told.to("cpu", non_blocking=True)
+        if results.device.type != "cpu":
+            device = results.device
+            results = results.to("cpu", non_blocking=True)
             ready = torch.Event(device)
             ready.record()
-        self._waiting.append((step, told, ready, loss is not None))
+        self._waiting.append((step, results, ready, loss is not None))
         self.look()
 
     def look(self, *, wait: bool = False) -> None:
-        """Tell what has arrived; with ``wait`` everything."""
+        """Report the steps whose numbers have arrived; with ``wait`` all."""
         while self._waiting and (wait or self._waiting[0][2] is None or self._waiting[0][2].query()):
             step, numbers, ready, lost = self._waiting.popleft()
             if ready is not None:
@@ -87,7 +87,7 @@ class NonfiniteMonitor:
 
 
 def on_device(numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> Tensor:
-    """Whether the numbers are finite, the factor, and whether the loss is: (3,), made where the numbers lie."""
+    """Whether the numbers are finite, the factor, and whether the loss is: (3,), on the numbers' device."""
     finite = all_finite(numbers)
     factor = torch.ones((), device=finite.device) if scale is None else scale
     parts = (finite, factor, finite if loss is None else loss)

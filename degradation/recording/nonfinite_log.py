@@ -1,7 +1,7 @@
-"""What each step told, and more the measured ones -> spans of steps that were not finite, what made them, in words.
+"""Results of each step, with details of measured ones -> spans of non-finite steps and their causes, as text.
 
-Of a step that is not measured only the gradients of the weights are known. So a span ends where a step was measured and
-found finite, and steps within it that nobody saw are not told as one or the other.
+Of a step that is not measured only the gradients of the weights are known. So a span ends at a step that was measured
+and finite, and unmeasured steps inside it are called neither.
 """
 
 import math
@@ -9,33 +9,33 @@ from dataclasses import dataclass, field
 
 from degradation.recording.nonfinite import Place
 
-NAMED = 3  # spans that are told one by one
-START = 2.0**16  # factor with which torch's GradScaler begins
+NAMED = 3  # most spans with a line of their own
+START = 2.0**16  # first factor of torch's GradScaler
 HANDFUL = 8
-"""Skips in a row that a factor explains which is too large: each halves it, so eight lower it 256 times. From torch's
-start a training needs a few; where more follow each other, a smaller factor did not help. One that is above ``START``
-has as many more to go as there are halvings between."""
+"""Most consecutive skips that a too large factor explains: each halves it, so eight divide it by 256. From torch's
+initial factor a training needs a few; after more, a smaller factor did not help. A factor above ``START``
+may skip one more for each halving between."""
 
 
 @dataclass(kw_only=True)
 class Span:
-    """Steps that were not finite, with none between them that was measured and was."""
+    """Non-finite steps, without a measured finite one between them."""
 
     first: int
     last: int
     broken: int = 1
     """How many steps are known not to be finite; the others between ``first`` and ``last`` are not known."""
     factor: float = 1.0
-    """Of the GradScaler at the first."""
+    """The GradScaler's factor at the first."""
     losses: set[bool | None] = field(default_factory=set)
-    """Whether the losses that were scaled were finite; None where none was seen."""
+    """Whether the scaled losses were finite; None if none was seen."""
     seen: bool = False
     """Whether the first was measured."""
     place: Place | None = None
     forward: bool = True
-    """Whether the forward passes were finite as far as they were measured."""
+    """Whether all measured forward passes were finite."""
     hidden: bool = False
-    """Whether the gradients do not show it, so that only a measured step does."""
+    """Whether only a measured step can show it, not the gradients."""
     calm: int | None = None
     """The first step after ``last`` whose gradients were finite."""
     again: int | None = None
@@ -57,7 +57,7 @@ class Span:
 
     @property
     def overflow(self) -> bool:
-        """Whether a factor that was too large can be all there is to it."""
+        """Whether a too large factor explains it completely."""
         halvings = HANDFUL + max(0.0, math.log2(max(self.factor, 1.0) / START))
         finite = self.forward and self.losses == {True}
         return finite and self.skipped == self.broken and self.falls <= halvings
@@ -72,13 +72,13 @@ class Log:
 
     @property
     def _open(self) -> Span | None:
-        """The last span, where no step has been measured finite since."""
+        """The last span, if no step has been measured finite since."""
         return self.spans[-1] if self.spans and self.spans[-1].again is None else None
 
     def add(self, step: int, finite: bool, factor: float, loss: bool | None) -> bool:
         """The gradients of the next step, the factor of its GradScaler and its loss; whether to measure what follows.
 
-        That is where they stop being finite, to see what it was, and where they are finite again, to see if all is.
+        Measured are the step after the gradients stop being finite, and the step after they are finite again.
         """
         self.update_scale(factor)
         span = self._open
@@ -97,7 +97,7 @@ class Log:
     def update_scale(self, factor: float) -> None:
         """The factor after the last step: a GradScaler lowers it when it has skipped an update.
 
-        That is the update of every step since the last one, with accumulation several, of which one is enough.
+        That update belongs to every step since the last one; with accumulation several, of which one is enough.
         """
         if factor < self._factor:
             for span in reversed(self.spans):
@@ -108,7 +108,7 @@ class Log:
         self._factor = factor
 
     def measured(self, step: int, place: Place | None) -> bool:
-        """What was not finite first at a step that was added and measured; returns whether it was not finite."""
+        """Enter the first non-finite value of a measured step; returns whether there is one."""
         span = self._open
         broken = span is not None and span.last == step
         if span is not None and span.first == step:
@@ -133,25 +133,25 @@ class Log:
 
     @property
     def steps(self) -> list[range]:
-        """The steps that were not finite, and those between them that are not known."""
+        """The non-finite steps, and the unknown ones between them."""
         return [range(span.first, span.last + 1) for span in self.spans]
 
     def lines(self) -> list[str]:
-        """The failures in words."""
+        """The failures as text."""
         failures = self.failures
-        lines = [_told(span) for span in failures[:NAMED]]
+        lines = [_line(span) for span in failures[:NAMED]]
         if len(failures) > NAMED:
             lines.append(f"not finite {len(failures) - NAMED} more times, the last at step {failures[-1].last:,}")
         return lines
 
     def skips(self) -> list[str]:
-        """In words what a GradScaler's factor explains."""
+        """The skips that a GradScaler's factor explains, as text."""
         overflows = [span for span in self.spans if span.overflow]
         return [_skipped(overflows)] if overflows else []
 
 
 def _skipped(spans: list[Span]) -> str:
-    """Steps that were skipped and need not be failures; that they are none is never seen."""
+    """Skipped steps that need not be failures; this cannot be proved."""
     count, last = sum(span.skipped for span in spans), spans[-1]
     line = (
         f"the GradScaler skipped {count:,} step{'s' * (count > 1)} ({_range(spans[0].first, last.last)}) where the "
@@ -162,7 +162,7 @@ def _skipped(spans: list[Span]) -> str:
     return line
 
 
-def _told(span: Span) -> str:
+def _line(span: Span) -> str:
     return f"not finite {_when(span)}{_cause(span)}{_skips(span)}{_after(span)}"
 
 
@@ -177,13 +177,13 @@ def _when(span: Span) -> str:
 def _cause(span: Span) -> str:
     place = span.place
     if place is None:
-        # Without a scaler nobody shows the loss.
+        # Without a scaler the loss is unknown.
         loss = "the loss was not finite and " if False in span.losses else ""
-        return f", where {loss}no layer was seen to begin it" + ("" if span.seen else ": every=1 shows it")
+        return f", where {loss}no layer was seen to start it" + ("" if span.seen else ": every=1 shows it")
     if place.step == span.first:
         return f": first {place}"
-    # What is broken by then need not be what broke first: an update carries NaN from one layer to all.
-    spread = ": an update had spread it, and every=1 shows where it begins" if place.what == "weight" else ""
+    # What is broken then need not have broken first: one update spreads NaN from one layer to all.
+    spread = ": an update had spread it, and every=1 shows where it starts" if place.what == "weight" else ""
     unseen = "" if span.seen else ", which was not measured"
     return f"{unseen}; by step {place.step:,} {place}{spread}"
 

@@ -1,27 +1,27 @@
-"""What could not be measured as asked, step by step -> one warning and one line of each kind; never an exception."""
+"""Failed measurements, step by step -> one warning and one line of each kind; never an exception."""
 
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-NAMED = 3  # names that a line has
-LINES = 30  # of more kinds, the rest are one: the words of an error may be others at every step
+NAMED = 3  # most names in a line
+LINES = 30  # most kinds; the rest count as one: the text of an error may differ at every step
 
 
 class Notes:
-    """Lines, each with the steps it holds for."""
+    """Lines, each with its steps."""
 
     def __init__(self) -> None:
         self.step = 0
-        """The step that runs."""
+        """The current step."""
         self._steps: dict[str, list[int]] = {}
         self._names: dict[str, dict[str, None]] = {}
 
     def add(self, line: str, names: Sequence[str] = ()) -> None:
-        """The line holds for the step that runs; it is a warning the first time.
+        """Add the line for the current step; the first time it is a warning.
 
-        ``names`` stand at its ``{}``: lines that differ in them alone are one.
+        ``names`` replace its ``{}``: lines that differ only in them are one.
         """
         if line not in self._steps and len(self._steps) >= LINES:
             line = "more that could not be measured"
@@ -30,11 +30,11 @@ class Notes:
         first, count = self._steps.get(line, [self.step, 0])
         self._steps[line] = [first, count + 1]
         if new:
-            with contextlib.suppress(Warning):  # where warnings are errors, the loop goes on all the same
+            with contextlib.suppress(Warning):  # if warnings are errors, the loop continues all the same
                 warnings.warn(f"{self._whole(line)} (step {self.step:,})", stacklevel=4)
 
     def failed(self, what: str, error: Exception) -> None:
-        """Something of a step could not be read: the loop is not ended by it."""
+        """Add a failed measurement of a step; the loop continues."""
         self.add(f"{what} could not be read: {shown(error)}")
 
     def lines(self) -> list[str]:
@@ -52,18 +52,18 @@ class Notes:
 
 
 class Unread:
-    """What of the layers could not be read at a step, and why."""
+    """Unreadable values of the layers at a step, and the reasons."""
 
     def __init__(self) -> None:
         self._layers: dict[tuple[str, str], dict[str, None]] = {}
 
     def add(self, what: str, layer: str, why: str) -> None:
-        """That of a layer."""
+        """Add a value of a layer."""
         self._layers.setdefault((what, why), {})[layer] = None
 
     @contextmanager
     def instead(self, what: str, layer: str) -> Iterator[None]:
-        """It is that, and no exception, where something within fails."""
+        """Inside the block, add the value instead of raising."""
         try:
             yield
         except Exception as error:
@@ -76,20 +76,17 @@ class Unread:
 
 
 def why_unheard(*, reentrant: bool, again: bool, empty: bool) -> str:
-    """Why a backward came without the responses of its forward.
+    """Why a backward has no responses of its forward.
 
     ``again``: it went through one of an earlier step; ``empty``: the batch was.
     """
     if reentrant:
         return (
             "reentrant checkpointing: each of its parts counts as a step, its layers have no response, and numbers of "
-            "the others are missing; use_reentrant=False has none of this"
+            "the others are missing; use_reentrant=False avoids this"
         )
     if again:
-        return (
-            "a backward through a forward that an earlier step had been through (retain_graph): the responses "
-            "stand at that step"
-        )
+        return "a backward through the forward of an earlier step (retain_graph): the responses are at that step"
     if empty:
         return "no response was seen: the batch was empty"
     return "no response was seen: does the forward run in a compiled graph?"

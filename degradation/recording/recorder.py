@@ -1,4 +1,4 @@
-"""The steps of somebody else's loop -> frames: when to listen, and what is kept of it."""
+"""The steps of the user's loop -> frames: which steps are measured, and what is kept."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +16,13 @@ from degradation.networks.layout import Layer, in_forward_order, inferred, uncov
 from degradation.probes import GRADIENTS, RESPONSES
 from degradation.recording import buffer, eager
 from degradation.recording.arrivals import Arrivals
-from degradation.recording.backward_hooks import Backwards
+from degradation.recording.backward_hooks import BackwardHooks
 from degradation.recording.buffer import StepBuffer
-from degradation.recording.course import Course
+from degradation.recording.course import LoopInfo
 from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
-from degradation.recording.grad_scaler import Scales
-from degradation.recording.module_hooks import Calls, Listener
+from degradation.recording.grad_scaler import LossScale
+from degradation.recording.module_hooks import Callbacks, Listener
 from degradation.recording.nonfinite import NonfiniteMonitor, Place, first_place
 from degradation.recording.nonfinite_log import Log
 from degradation.recording.notebook_view import NotebookView
@@ -51,9 +51,9 @@ class Recorder(NotebookView):
         self._listener: Listener | None = None
         self._inside: ExitStack | None = None
         """What the block holds; None before the first."""
-        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), NonfiniteMonitor(self._told), Arrivals()
-        self._backwards = Backwards(self._network, self._begun, self._reached, self._ended, self._notes)
-        self._scales, self._updates = Scales(self._notes), Updates(self._network, self._notes)
+        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), NonfiniteMonitor(self._enter), Arrivals()
+        self._backwards = BackwardHooks(self._network, self._begun, self._reached, self._ended, self._notes)
+        self._scales, self._updates = LossScale(self._notes), Updates(self._network, self._notes)
         self._alarmed = self._reentrant = self._entered = False
         self._again: int | None = None
         self._written: dict[Path, set[int]] = {}
@@ -62,7 +62,7 @@ class Recorder(NotebookView):
 
     def __enter__(self) -> Self:
         if self._entered:
-            raise UserError("record: this recording is running already: enter it once, or make another one")
+            raise UserError("record: this recording is already running: enter it once, or make another one")
         with ExitStack() as inside:
             inside.enter_context(self._backwards)
             inside.enter_context(Following(self._network, self._follow, self._backwards.add, self._notes))
@@ -74,7 +74,7 @@ class Recorder(NotebookView):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Within the block no forward is measured and no backward is a step: for one that serves another network.
+        """Inside the block no forward is measured and no backward is a step: for the training of another network.
 
         A GAN with a recording of its discriminator pauses it around the generator's step.
         """
@@ -94,7 +94,7 @@ class Recorder(NotebookView):
             self._catch_up()
             self._uncovered = self._not_covered()
             if unseen := self._backwards.unseen():
-                self._notes.add(f"steps of {several(unseen)} alone are not counted: put there unseen by a recording")
+                self._notes.add(f"steps of {several(unseen)} alone are not counted: they were added unseen")
         except Exception as error:
             self._notes.failed("the end", error)
         finally:
@@ -104,13 +104,13 @@ class Recorder(NotebookView):
                 self._inside.close()
 
     def _catch_up(self) -> None:
-        """Log what is still on its way, and whether a GradScaler skipped the last step; nothing after the block."""
+        """Log results still on the device, and whether a GradScaler skipped the last step; not after the block."""
         if self._entered:
             self._watch.look(wait=True)
             self._log.update_scale(self._scales.factor())
 
     def _listen_if_due(self) -> None:
-        """Hooks on the layers where the next step is to be measured, and no compiled graph to bypass them."""
+        """Hook the layers if the next step is measured, and disable compiled graphs, which would bypass the hooks."""
         if self.step % self.every and not self._alarmed:
             return
         self._alarmed = False
@@ -120,7 +120,7 @@ class Recorder(NotebookView):
             self._notes.add(eager.AROUND)
             return
         kinds = {"copies": GRADIENTS in self._probes, "responses": RESPONSES in self._probes}
-        calls = Calls(passed=self._backwards.look, again=self._came_again)
+        calls = Callbacks(passed=self._backwards.look, again=self._came_again)
         try:
             self._listener = Listener(self._network, self._layout, calls=calls, **kinds)
         except Exception as error:
@@ -145,7 +145,7 @@ class Recorder(NotebookView):
             self._listener.update_modules(modules)
 
     def _begun(self) -> None:
-        """The begin of a backward: the update before it is made, and the weights are those that it goes through."""
+        """Start of a backward: the update before it is done, and its weights are in place."""
         self._finish_step()
         self._arrivals.begun()
         if self._listener is not None:
@@ -157,7 +157,7 @@ class Recorder(NotebookView):
             self._listener.reached(weight, gradient)
 
     def _ended(self, backward: int, numbers: list[Tensor]) -> None:
-        """The end of a backward: what was heard is kept, and the next step begins."""
+        """End of a backward: the measurements are kept, and the next step starts."""
         try:
             self._over(self._stop_listening(), backward, numbers)
         except Exception as error:
@@ -174,17 +174,17 @@ class Recorder(NotebookView):
         self._watch.add(self.step, numbers, self._scales.on_device(), self._scales.finite())
         if listener is not None:
             self._watch.look(wait=True)
-            # The step after a broken one shows if it stays so; in a network that does, not every step is measured.
+            # The step after a broken one shows whether it stays broken; if it does, not every step is measured.
             broken = self._log.measured(self.step, place)
             self._alarmed = broken and (self.step % self.every == 0 or self._log.spans[-1].first == self.step)
 
-    def _told(self, step: int, finite: bool, factor: float, loss: bool | None) -> None:
-        """Whether the gradients of a step were finite; where that changes, the next step is measured."""
+    def _enter(self, step: int, finite: bool, factor: float, loss: bool | None) -> None:
+        """Whether the gradients of a step were finite; if that changes, the next step is measured."""
         if self._log.add(step, finite, factor, loss):
             self._alarmed = True
 
     def _keep(self, listener: Listener, backward: int) -> Place | None:
-        """Keep what was heard until the weights have moved; returns what was not finite first, if anything."""
+        """Keep the measurements until the weights have moved; returns the first non-finite value, if any."""
         step_stats = listener.step_stats(backward, self._scales.factor())
         before = [layer.name for layer in listener.layout.layers]
         if self._kept is None:
@@ -213,7 +213,7 @@ class Recorder(NotebookView):
             self._notes.add("no weight is left in {}: the layer was removed or changed", gone)
 
     def _finish_step(self, moved: bool = True, ends: bool = False) -> None:
-        """Complete the last measured step by what its update was: how far the weights have moved since."""
+        """Complete the last measured step with its update: how far the weights have moved since."""
         finished = self._updates.finish_step(moved=moved, ends=ends)
         if finished is not None and self._kept is not None:
             self.every = self._kept.add(*finished, self.every)
@@ -222,7 +222,7 @@ class Recorder(NotebookView):
         return [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]
 
     def _not_covered(self) -> dict[str, str]:
-        """What holds trained weights now and is no layer of this recording; nothing where layers were chosen."""
+        """Modules with trained weights that are no layer of this recording; none if layers were chosen."""
         there = tuple(self._with_weights())
         return {} if self._globs else uncovered(self._network, replace(self._layout, layers=there))
 
@@ -230,18 +230,18 @@ class Recorder(NotebookView):
 
     @property
     def notes(self) -> list[str]:
-        """What could not be measured as asked, a line each."""
+        """Failed measurements, a line each."""
         return self._notes.lines() + self._updates.lines() + buffer.thinned(self._asked, self.every)
 
     @property
     def first_nonfinite(self) -> Place | None:
-        """What was not finite first where a measured step saw it; not where a GradScaler's factor explains it."""
+        """The first non-finite value, if a measured step saw it and a GradScaler's factor does not explain it."""
         self._catch_up()
         return next((span.place for span in self._log.failures if span.place is not None), None)
 
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
-        """The frames that were recorded, by name; a measured step is in them once the next backward has begun."""
+        """The frames that were recorded, by name; a measured step is in them once the next backward has started."""
         if self._kept is None:
             return {probe.frame: schemas.frame(probe.frame, []) for probe in self._probes}
         return self._kept.frames
@@ -271,7 +271,7 @@ class Recorder(NotebookView):
 
     @property
     def findings(self) -> list[Finding]:
-        """What was not finite, what is wrong with the loop and at the last measured step, and what was before."""
+        """Non-finite values, and findings on the loop, on the last measured step and on earlier ones."""
         return findings_of(self._everything())
 
     def summary(self) -> str:
@@ -298,7 +298,7 @@ class Recorder(NotebookView):
             log=self._log,
             notes=self.notes,
             uncovered=self._uncovered,
-            course=Course(self._arrivals.cut, kept.idle if kept else (), self._updates.unmoved, self._arrivals.piled),
+            course=LoopInfo(self._arrivals.cut, kept.idle if kept else (), self._updates.unmoved, self._arrivals.piled),
         )
 
     def plot(self) -> "Figure":

@@ -10,9 +10,9 @@ from degradation.probes import PROBES
 
 
 def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> None:
-    """One scalar ``frame/column/layer`` for each number, by step; missing ones are left out.
+    """One scalar ``frame/column/layer`` for each number, by step; missing ones are omitted.
 
-    Raises UserError where TensorBoard is not installed.
+    Raises UserError if TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -26,9 +26,9 @@ def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> Non
 
 
 def write_new(frames: Mapping[str, pd.DataFrame], steps: set[int], written: set[int], folder: str | Path) -> None:
-    """The steps that are not ``written``, to which they are added; UserError where there is none at all."""
+    """The steps not yet ``written``, which are added to it; UserError if there is none at all."""
     if not steps:
-        raise UserError("there is nothing to write: no step was recorded")
+        raise UserError("nothing to write: no step was recorded")
     new = {name: frame[~frame["step"].isin(written)] for name, frame in frames.items()}
     write_scalars(new, folder)
     written |= steps

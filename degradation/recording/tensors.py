@@ -1,4 +1,4 @@
-"""A tensor as somebody's loop leaves it -> whether it can be measured, when its gradient comes, and a few numbers."""
+"""A tensor of the user's loop -> whether it can be measured, its gradient's arrival, and a few numbers."""
 
 from collections.abc import Callable, Mapping, ValuesView
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from degradation.probes.magnitudes import all_finite, norms, peaks, widened
 
-SAMPLE = 2**14  # values of a gradient whose zeros are counted
+SAMPLE = 2**14  # sample of a gradient in which zeros are counted
 
 
 def plain(tensor: Tensor) -> bool:
@@ -28,7 +28,7 @@ def first_tensor(returned: Any) -> Tensor | None:
 
 
 def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
-    """Call with the gradient of an output as it left its module, whatever is written over it afterwards.
+    """Call with the gradient of an output as it left its module, even if it is overwritten in place afterwards.
 
     Where the output is a view, as that of a linear layer on three dimensions, an in-place operation gives it another
     node of the graph, and a hook on it would be lost with the old one. That of the whole tensor below it stays.
@@ -48,7 +48,7 @@ def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
 
 
 def numeric(tensor: Tensor) -> bool:
-    """Whether its values are numbers as they stand: those of a quantized layer are codes, whose scale is elsewhere."""
+    """Whether its values are plain numbers: those of a quantized layer are codes, whose scale is elsewhere."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -69,7 +69,7 @@ def real(tensor: Tensor) -> Tensor:
 def size_of(gradient: Tensor) -> Tensor:
     """L2 norm, and share of values that are not zero: (2,). The share is that of a sample where there are many.
 
-    The step through the values is odd, so that it meets all channels, whose number is even where there are many.
+    The stride through the values is odd, so that it reaches all channels: a large number of channels is even.
     """
     flat = gradient.reshape(-1) if gradient.is_contiguous() or gradient.numel() <= SAMPLE else gradient[0].reshape(-1)
     sample = flat[:: max(1, flat.numel() // SAMPLE) | 1]
@@ -86,5 +86,5 @@ def finite_of(inputs: Any) -> Tensor:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often it has been written to, where it counts that."""
+    """Its version counter, if it has one."""
     return 0 if tensor.is_inference() else tensor._version

@@ -1,4 +1,4 @@
-"""The weights at a measured step and before the next backward -> how far they moved."""
+"""The weights at a measured step and before the next backward -> the size of their updates."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from degradation.recording.following import weight_at
 from degradation.recording.notes import Notes
 from degradation.recording.tensors import norm_of, real, version_of
 from degradation.recording.uses import Numbers, StepStats
-from degradation.recording.weights import Before, Weights
+from degradation.recording.weights import WeightCopy, Weights
 
 UPDATE = GRADIENTS.columns.index("update_norm")
 NORM = GRADIENTS.columns.index("weight_norm")
@@ -25,7 +25,7 @@ class Updates:
     def __init__(self, network: Module, notes: Notes) -> None:
         self._network, self._notes = network, notes
         self._step: tuple[int, StepStats] | None = None
-        self._held: dict[int, tuple[str, Before]] = {}
+        self._held: dict[int, tuple[str, WeightCopy]] = {}
         """Of each place in ``StepStats`` the layer and its weight."""
         self._layers: dict[str, Layer] = {}
         self._norms: Numbers | None = None
@@ -45,10 +45,10 @@ class Updates:
         self._norms = norms
 
     def finish_step(self, *, moved: bool, ends: bool) -> tuple[int, StepStats] | None:
-        """The step that ``hold`` began, with its updates where it ``moved`` the weights; None where there is none.
+        """The step that ``hold`` began, with its updates where it ``moved`` the weights; None if there is none.
 
-        An update is NaN where no weight was written to, or where another one is in place. ``ends``: the loop is over,
-        too, so that an update need not come.
+        An update is NaN if no weight was written to, or if the weight was replaced. ``ends``: the loop is over,
+        so an update need not come.
         """
         step, held = self._step, self._held
         self._step, self._held = None, {}
@@ -60,10 +60,10 @@ class Updates:
         return step
 
     @torch.no_grad()
-    def _measure(self, step: int, stats: StepStats, held: Mapping[int, tuple[str, Before]], ends: bool) -> None:
+    def _measure(self, step: int, stats: StepStats, held: Mapping[int, tuple[str, WeightCopy]], ends: bool) -> None:
         now = {name: weight_at(self._network, self._layers[name]) for name, _ in held.values()}
         changed = [name for name, before in held.values() if now[name] is not before.weight]
-        replaced = [name for name in changed if now[name] is not None]  # of those that are gone the next step tells
+        replaced = [name for name in changed if now[name] is not None]  # removed weights are reported by the next step
         if replaced:
             self._notes.add("no update_norm of {}: the weight was replaced", replaced)
         there = {place: before for place, (name, before) in held.items() if name not in changed}
@@ -78,21 +78,21 @@ class Updates:
 
     @property
     def unmoved(self) -> int:
-        """The measured steps without an update, where no step had one."""
+        """The measured steps without an update, if no step had one."""
         return 0 if self._moved else len(self._still)
 
     def lines(self) -> list[str]:
-        """That updates are missing, where there are others."""
+        """A line if some updates are missing."""
         if not self._still or not self._moved:
             return []
         count, first = len(self._still), self._still[0]
         steps = f"at step {first:,}" if count == 1 else f"at {count:,} measured steps, the first is {first:,}"
         return [
-            f"no update_norm {steps}: no weight changed before the next backward, as where gradients accumulate "
+            f"no update_norm {steps}: no weight changed before the next backward, as when gradients accumulate "
             "or an update is skipped"
         ]
 
 
-def _distance(before: Before) -> Tensor:
+def _distance(before: WeightCopy) -> Tensor:
     now = before.weight.detach().to(before.copy.device)
     return norm_of(real(now) - real(before.copy))

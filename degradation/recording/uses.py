@@ -11,7 +11,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(kw_only=True)
 class LayerCall:
-    """One call of a layer: what its response was, and the gradient that came back to it in which backward."""
+    """One call of a layer: its response, the gradient that came back, and in which backward."""
 
     moments: Tensor
     """Mean, std, zero fraction: (3,)."""
@@ -30,7 +30,7 @@ class LayerCall:
 
 @dataclass(frozen=True, kw_only=True)
 class StepStats:
-    """The numbers of a step, a row for each layer of the Layout; NaN where a layer took no part."""
+    """The numbers of a step, a row for each layer of the Layout; NaN if a layer took no part."""
 
     gradients: Numbers
     """(layers, 5), the columns of the frame; without the update, which comes later."""

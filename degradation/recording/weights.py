@@ -1,4 +1,4 @@
-"""The weights of the layers in one measured step -> norms of them and of their gradients, and what they were before."""
+"""The weights of the layers in one measured step -> norms of weights and gradients, and their previous values."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ from degradation.recording.notes import Unread
 from degradation.recording.tensors import norm_of, numeric, plain, version_of
 
 
-class Before(NamedTuple):
+class WeightCopy(NamedTuple):
     """A weight as the backward found it."""
 
     weight: Tensor
     copy: Tensor
     version: int
-    """How often it had been written to."""
+    """Its version counter."""
 
 
 class Weights:
-    """Of one step; ``copies``: keep what each weight was before an optimizer within the backward changes it."""
+    """Of one step; ``copies``: copy each weight before an optimizer inside the backward changes it."""
 
     def __init__(self, network: Module, layout: Layout, unread: Unread, *, copies: bool) -> None:
         self._network, self._layers, self._unread, self._copies = network, layout.layers, unread, copies
@@ -29,7 +29,7 @@ class Weights:
         """The norm of the gradient that came to the weight of a layer."""
         self.reached: set[str] = set()
         """The layers to whose weight a gradient came."""
-        self._before: dict[str, Before] = {}
+        self._before: dict[str, WeightCopy] = {}
         self.look()
 
     def look(self) -> None:
@@ -44,15 +44,15 @@ class Weights:
         """The layers whose weight wants a gradient."""
         return {name for name, weight in self.of.items() if weight is not None and weight.requires_grad}
 
-    def before(self, name: str) -> Before | None:
-        """What the weight of a layer was before this step changed it; None where it has none that can be copied."""
+    def before(self, name: str) -> WeightCopy | None:
+        """The weight of a layer before this step changed it; None if it has none that can be copied."""
         weight = self.of[name]
         if weight is not None and name not in self._before and self._copies and numeric(weight):
-            self._before[name] = Before(weight, weight.detach().clone(), version_of(weight))
+            self._before[name] = WeightCopy(weight, weight.detach().clone(), version_of(weight))
         return self._before.get(name)
 
     def receive(self, weight: Tensor, gradient: Tensor) -> None:
-        """A gradient that comes to a weight, before anything is changed by it."""
+        """Called with a gradient that arrives at a weight, before it changes anything."""
         names = self._names.get(id(weight), [])
         if not names or not plain(gradient):
             return

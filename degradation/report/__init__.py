@@ -1,1 +1,1 @@
-"""Everything that a study says -> one page: answer, verdicts, proof, figures, numbers, provenance."""
+"""The results of a study -> one page: answer, verdicts, proof, figures, numbers, provenance."""

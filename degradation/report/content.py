@@ -1,4 +1,4 @@
-"""Everything that a report says of a study, gathered once for the page and for its Markdown twin."""
+"""The content of a report, collected once for the HTML page and for its Markdown twin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ READ = {
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A report before it has a form. ``again``: the words of the command that runs the study from nothing."""
+    """A report before it is rendered. ``again``: the command that runs the study from the start."""
 
     name: str
     question: str
@@ -30,25 +30,25 @@ class Contents:
     analysis: Analysis
     proof: Proof
     summary: Drawing | None
-    """The figure beside the answer."""
+    """The figure next to the answer."""
     drawings: tuple[Drawing, ...]
     left_out: tuple[str, ...]
-    """Why each other figure is not there, a sentence for each."""
+    """Why each other figure is missing, one sentence each."""
     evolutions: tuple[Evolution, ...]
     provenance: dict[str, str]
     runs: int
     again: tuple[str, ...]
     version: str = __version__
-    """Of what writes the report; that of what trained the runs is in the provenance."""
+    """Version that writes the report; the version that trained the runs is in the provenance."""
 
 
 def contents(results: Results, again: Sequence[str]) -> Contents:
-    """What the frames of a study say. The same frames, packages and ``again`` give equal contents: no clock is read.
+    """The report of a study. The same frames, packages and ``again`` give equal content: no clock is read.
 
-    Raises UserError where no run is done.
+    Raises UserError if no run is done.
     """
     if not results.run_ids:
-        raise UserError(f"no run of {results.name} is done: there is nothing to report yet")
+        raise UserError(f"no run of {results.name} is done: nothing to report yet")
     for frame, columns in READ.items():  # once, for the analysis and the figures
         results.frame(frame, columns)
     analysis = analyse(results)

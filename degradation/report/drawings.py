@@ -1,4 +1,4 @@
-"""The figures of a study -> SVG elements that can stand in one HTML page, and why those left out are."""
+"""The figures of a study -> SVG elements for one HTML page, and the reason for each missing figure."""
 
 import io
 import re
@@ -19,7 +19,7 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF = f"{{{XLINK}}}href"
 ORDER = ("curves", "depth", "gap", *(name for name in FIGURES if name not in ("curves", "depth")))
 SUMMARY = "answer"
-DECIMALS = 2  # of a path's coordinates, in points: a 7000th of an inch is not seen, and it is a third of the bytes
+DECIMALS = 2  # decimals of a path's coordinates, in points: 1/7000 inch is invisible, and saves two thirds of the bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Drawing:
     caption: Caption
     svg: str
     png: bytes = b""
-    """The same figure as a file, where the page's twin has no other file of it."""
+    """The same figure as a file, for the Markdown twin if it has no other file."""
 
 
 def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawing, ...], dict[str, str]]:
-    """Every figure that can be drawn, in order, and for each other one the line that says what it lacks."""
+    """Every figure that can be drawn, in order, and for each other one a line with what is missing."""
     drawn, missing = [], {}
     wanted = (*asked_for(results), "gap")
     for name in [each for each in ORDER if each in wanted]:
@@ -50,7 +50,7 @@ def drawings(results: Results, marks: Sequence[Mark] = ()) -> tuple[tuple[Drawin
 
 
 def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
-    """The figure beside the answer; None where no two depths can be compared."""
+    """The figure next to the answer; None if no two depths can be compared."""
     try:
         figure, _ = effects(estimates, tuple(results.study.arms))
     except UserError:
@@ -63,7 +63,7 @@ def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
 def inline(svg: bytes, *, prefix: str, alt: str) -> str:
     """An SVG file as an element of a page: named by ``alt``, each id that is referred to under ``prefix``.
 
-    Declarations, metadata, styles for the whole page and unused ids are left out; the size is the page's matter.
+    Declarations, metadata, styles for the whole page and unused ids are removed; the page sets the size.
     """
     root = ElementTree.parse(io.BytesIO(svg)).getroot()
     for parent in list(root.iter()):

@@ -1,4 +1,4 @@
-"""The estimates of a study -> the figure beside its answer: how far the deepest network is behind, with intervals."""
+"""The estimates of a study -> the figure next to its answer: the gap of the deepest network, with intervals."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from degradation.errors import UserError
 from degradation.figures import style
 
 GAP = "degradation-gap"
-WIDTH, ROW = 4.7, 0.3  # inches: as wide as a phone shows at its own size; a row for each network and arm
+WIDTH, ROW = 4.7, 0.3  # inches: the width of a phone; a row for each network and arm
 AROUND = 0.95  # inches of title and axis
 COLUMNS = ["arm", "network", "kind", "shallow", "deep", "gap", "low", "high", "seeds"]
 
@@ -32,7 +32,7 @@ def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Fi
     _points(axes, shown)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(axis="x", color="0.9")
-    # Of the figure, not of the axes: long names of arms leave these too narrow for a title.
+    # Title of the figure, not of the axes: long names of arms make the axes too narrow for it.
     figure.supxlabel("training error, deepest minus shallowest (points)", fontsize=9)
     figure.suptitle("How far the deepest network is behind", fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     return figure, pd.DataFrame([_row(each) for each in shown], columns=COLUMNS)
@@ -57,7 +57,7 @@ def _name(each: Estimate) -> str:
 
 
 def widest(estimates: Sequence[Estimate], arms: Sequence[str]) -> list[Estimate]:
-    """The gap of the deepest to the shallowest network of each arm and kind, in the order of ``arms``."""
+    """The gap between the deepest and shallowest network of each arm and kind, in the order of ``arms``."""
     gaps = [each for each in estimates if each.name == GAP and each.value is not None]
     found: dict[tuple[int, str, str], Estimate] = {}
     for each in sorted(gaps, key=lambda gap: (-int(gap.context["deep"]), int(gap.context["shallow"]))):

@@ -1,6 +1,6 @@
 """Gradient and response frames -> charts of every recorded step: lines in a drawing's own units, for page and slider.
 
-A page draws a chart at any step from the same numbers: the template at four steps, the slider at the one chosen.
+The page draws a chart at any step from the same numbers: the template at four steps, the slider at the chosen one.
 """
 
 import math
@@ -18,7 +18,12 @@ from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seed
 from degradation.study.results import Results
 
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # of the plot; the rest holds ticks, labels and the depth at a line's end
+LEFT, RIGHT, TOP, BOTTOM = (
+    46,
+    326,
+    12,
+    200,
+)  # size of the plot; the rest holds ticks, labels and the depth at a line's end
 SMALL_MULTIPLES = 4
 DASHES = {"none": "6 2", "A": "", "B": "9 2 2 2", "C": "2 2"}
 DOTTED = "1 3"  # a diverged run
@@ -26,7 +31,7 @@ DOTTED = "1 3"  # a diverged run
 
 @dataclass(frozen=True, kw_only=True)
 class ChartSpec:
-    """What a chart shows of a frame, and the words for it."""
+    """What a chart shows of a frame, and its texts."""
 
     slug: str
     frame: str
@@ -46,8 +51,8 @@ QUANTITIES = (
         logarithmic=True,
         heading="Gradient norm of each layer's weight",
         axis="gradient norm (logarithmic)",
-        see="A level line is a healthy gradient. At step 0 the deeper plain networks may rise toward layer 1; watch "
-        "whether that outlives the first steps.",
+        see="A level line is a healthy gradient. At step 0 deeper plain networks may rise toward layer 1: watch "
+        "whether they still do after the first steps.",
     ),
     ChartSpec(
         slug="responses",
@@ -56,14 +61,14 @@ QUANTITIES = (
         logarithmic=False,
         heading="Standard deviation of each layer's response",
         axis="std of the response",
-        see=f"Every response begins at 1, where batch norm puts it. Watch which networks leave it, {WHERE}",
+        see=f"Batch norm starts every response at 1. Watch which networks move away from it, {WHERE}",
     ),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChartLine:
-    """One network's line: x for each layer, and for each step the y of each layer; None where nothing is drawn."""
+    """One network's line: x for each layer, and for each step the y of each layer; None if nothing is drawn."""
 
     key: str
     name: str
@@ -82,7 +87,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """The lines of one kind of network, with the axes that all steps and all kinds of a quantity share."""
+    """The lines of one kind of network, with axes shared by all steps and kinds of a quantity."""
 
     title: str
     colour: str
@@ -102,7 +107,7 @@ class Evolution:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """What the slider draws from: the steps, and of each line its x, its y at every step."""
+        """Data of the slider: the steps, and for each line its x and its y at every step."""
         lines = {line.key: {"x": line.x, "y": line.y} for chart in self.charts for line in chart.lines}
         return {"steps": self.steps, "lines": lines}
 
@@ -114,17 +119,17 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
     for quantity in QUANTITIES:
         try:
             frame = measured(results, quantity.frame, quantity.slug)
-        except UserError:  # said with the figures that lack the same probe
+        except UserError:  # reported with the figures that need the same probe
             continue
         found.append(_evolution(results, _of_norms(quantity, norms), frame))
     return tuple(found)
 
 
 def _of_norms(quantity: ChartSpec, norms: Collection[str]) -> ChartSpec:
-    """The quantity with words that fit the networks: where responses begin is known of batch norm alone."""
+    """The quantity with a fitting text: only with batch norm is the first response known."""
     if quantity.frame != "responses" or norms == {"batch"}:
         return quantity
-    begins = "With batch norm every response begins at 1. " if "batch" in norms else ""
+    begins = "With batch norm every response starts at 1. " if "batch" in norms else ""
     return replace(quantity, see=f"{begins}Watch how the responses change, {WHERE}")
 
 
@@ -169,7 +174,7 @@ def _name(key: Series, results: Results) -> str:
 
 
 class _Axes:
-    """The scales of one quantity: layers to x, values (their logarithm where it asks) to y."""
+    """The scales of one quantity: layers to x, values (or their logarithm) to y."""
 
     def __init__(self, values: "np.ndarray[Any, Any]", layers: int, logarithmic: bool) -> None:
         self.layers, self.logarithmic = layers, logarithmic
@@ -194,7 +199,7 @@ class _Axes:
         return round(LEFT + (RIGHT - LEFT) * (layer - 1) / max(self.layers - 1, 1), 1)
 
     def y(self, value: float) -> float | None:
-        """The place of a value, None where it is missing or has no logarithm."""
+        """The position of a value, None if it is missing or has no logarithm."""
         if not math.isfinite(value) or (self.logarithmic and value <= 0):
             return None
         return self._place(math.log10(value) if self.logarithmic else value)
@@ -213,7 +218,7 @@ class _Axes:
 
 
 def path(line: ChartLine, step: int) -> str:
-    """The line at the step of that index as the ``d`` of an SVG path; a gap where nothing was measured."""
+    """The line at the step of that index as the ``d`` of an SVG path; with a gap where nothing was measured."""
     parts, drawing = [], False
     for x, y in zip(line.x, line.y[step], strict=True):
         if y is not None:
@@ -223,6 +228,6 @@ def path(line: ChartLine, step: int) -> str:
 
 
 def end(line: ChartLine, step: int) -> tuple[float, float] | None:
-    """Where the line ends at that step: the place of its label; None where it has no point."""
+    """The end of the line at that step, for its label; None if it has no point."""
     points = [(x, y) for x, y in zip(line.x, line.y[step], strict=True) if y is not None]
     return points[-1] if points else None

@@ -10,12 +10,12 @@ from degradation.store import FIGURES, Place, Store, store_at
 from degradation.study.results import Results
 
 PAGE, TWIN = "report.html", "report.md"
-LINKED = ("png", "svg")  # the formats that GitHub shows, the first that lies there
+LINKED = ("png", "svg")  # the formats that GitHub shows; the first existing one is used
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFiles:
-    """What was written: the page, its Markdown twin, and what both say."""
+    """The written files: the page and its Markdown twin, and their content."""
 
     page: Place
     twin: Place
@@ -25,8 +25,8 @@ class ReportFiles:
 def write(results: Results, out: str | Path, again: Sequence[str]) -> ReportFiles:
     """Write the page, its twin and the figure of the answer into ``out``.
 
-    ``again``: the words of the command that runs the study from nothing. The same frames, packages and files in
-    ``out/figures`` give the same bytes. Raises UserError where no run is done or a file cannot be written.
+    ``again``: the command that runs the study from the start. The same frames, packages and files in
+    ``out/figures`` give the same bytes. Raises UserError if no run is done or a file cannot be written.
     """
     it, store = contents(results, again), store_at(out)
     images = {drawing.name: link for drawing in it.drawings if (link := _link(store, drawing.name))}
@@ -39,6 +39,6 @@ def write(results: Results, out: str | Path, again: Sequence[str]) -> ReportFile
 
 
 def _link(store: Store, figure: str) -> str:
-    """The figure's file beside the report, in the folder of figures; empty where none lies there."""
+    """The figure's file in the folder of figures next to the report; empty if there is none."""
     links = [f"{FIGURES}/{figure}.{kind}" for kind in LINKED]
     return next((link for link in links if store.exists(link)), "")

@@ -11,27 +11,27 @@ from degradation.figures import layout, style
 from degradation.study.results import Results
 
 PANELS = {"train": "Clean training error (batch statistics)", "train_running": "Running training error (augmented)"}
-ROOM = 0.6  # of the span of the means above and below them: an early interval over few seeds is wider than any axis
+MARGIN = 0.6  # margin around the means, as a share of their span: early intervals over few seeds are very wide
 
 
 @style.in_style
 def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Error of the deepest minus that of the shallowest network at every step, in percentage points.
 
-    Raises UserError where no kind of network has two depths that finished.
+    Raises UserError if no kind of network has two depths that finished.
     """
     data = gap_curve(results).dropna(subset="gap").astype(dict.fromkeys(("gap", "low", "high"), float))
     if data.empty:
         raise UserError("figure gap needs finished runs of two depths of one kind of network")
     notes = [
         "Deepest minus shallowest depth, paired by seed: above zero the deeper network has the higher training error.",
-        "Line: mean over seeds; band: 95 % interval (Student's t), each step by itself, cut where it leaves the axes."
+        "Line: mean over seeds; band: 95 % interval (Student's t), separate for each step, cut at the axes."
         if data["low"].notna().any()
         else "No interval: one seed, or all seeds equal.",
         *layout.divergence_notes(results, "not drawn"),
     ]
     arms = list(dict.fromkeys(data["arm"]))
-    words = layout.Words(title="Degradation gap against step", notes=notes)
+    words = layout.Texts(title="Degradation gap against step", notes=notes)
     figure = layout.page(results, words, (9.0, 0.4 + 2.8 * len(arms)))
     grid = figure.subplots(len(arms), 2, sharey=True, squeeze=False)
     for row, arm in zip(grid, arms, strict=True):
@@ -41,7 +41,7 @@ def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
         row[0].set_ylabel("gap (percentage points)")
     span = float(data["gap"].max() - data["gap"].min()) or 1.0
     lowest, highest = min(0.0, float(data["gap"].min())), max(0.0, float(data["gap"].max()))
-    grid[0][0].set_ylim(lowest - ROOM * span, highest + ROOM * span)
+    grid[0][0].set_ylim(lowest - MARGIN * span, highest + MARGIN * span)
     return figure, data
 
 

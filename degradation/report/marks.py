@@ -1,4 +1,4 @@
-"""Published values that the measured ones may be compared with -> marks in the figures of errors."""
+"""Comparable published values -> marks in the figures of errors."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def marks(results: Results) -> tuple[Mark, ...]:
-    """The marks of a study; none, and no analysis, where the schedule is not the paper's or no run is done."""
+    """The marks of a study; none, and no analysis, if the schedule is not the paper's or no run is done."""
     papers = any(arm.recipe.steps == PAPER_STEPS for arm in results.study.each_arm.values())
     if not papers or not results.run_ids:
         return ()
-    from degradation.analysis import analyse  # a short schedule is drawn without the statistics packages
+    from degradation.analysis import analyse  # a short schedule is drawn without importing the statistics packages
 
     return marks_of(analyse(results).compared)
 

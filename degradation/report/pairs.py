@@ -1,4 +1,4 @@
-"""Done runs of a study -> the proof, number by number, that their matched pairs match."""
+"""Done runs of a study -> the proof, value by value, that their matched pairs match."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,12 +7,12 @@ from degradation.spec import RunSpec, flatten
 from degradation.study.pairs import Match, matches, sentence
 from degradation.study.results import Results
 
-THE_PAIR = ("network", "shortcut")  # what a plain run and its residual match may differ in, and nothing else
+THE_PAIR = ("network", "shortcut")  # the only fields in which a plain run and its residual match may differ
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """One matched pair of done runs; of every couple the plain run's value comes first."""
+    """One matched pair of done runs; in every couple of values the plain run's comes first."""
 
     arm: str
     """Empty in a study without arms."""
@@ -22,20 +22,20 @@ class PairRow:
     runs: tuple[str, str]
     parameters: tuple[int, int]
     weights: tuple[str, str]
-    """Hash of the tensors handed to the first step; of options B and C, of those that both runs have."""
+    """Hash of the tensors passed to the first step; for options B and C, of those that both runs have."""
     orders: tuple[str, str]
     """Checksum of the indices, crops and flips that the steps used."""
     fields: str
-    """The fields of the two runs that differ beside network and shortcut; empty where there are none."""
+    """The fields in which the two runs differ, other than network and shortcut; may be empty."""
     match: Match
 
     @property
-    def said_of_weights(self) -> str:
-        extra = f"; the residual run alone has {self.match.extra_weights}" if self.match.extra_weights else ""
+    def weights_text(self) -> str:
+        extra = f"; only the residual run has {self.match.extra_weights}" if self.match.extra_weights else ""
         return ("equal" if self.match.weights else "DIFFERENT") + extra
 
     @property
-    def said_of_orders(self) -> str:
+    def orders_text(self) -> str:
         if self.match.order is None:
             return "not comparable: one of them diverged"
         return "equal" if self.match.order else "DIFFERENT"
@@ -53,7 +53,7 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """All pairs, the fields of their specifications side by side, and what follows in one sentence."""
+    """All pairs, the fields of their specifications side by side, and the conclusion in one sentence."""
 
     sentence: str
     pairs: tuple[PairRow, ...]
@@ -65,7 +65,7 @@ class Proof:
 
 
 def proof(results: Results) -> Proof:
-    """The proof as the run folders give it; without a pair whose runs are both done, an empty one.
+    """The proof from the run folders; empty if no pair has both runs done.
 
     Weight hashes, order checksums and parameters are what the runs recorded, the fields what their folders hold.
     """
@@ -101,7 +101,7 @@ def _differing(one: RunSpec, other: RunSpec) -> list[str]:
 
 
 def _fields(pairs: list[tuple[RunSpec, RunSpec]]) -> tuple[Field, ...]:
-    """Each field once, with all values that the pairs have: ``same`` where it is equal within every pair."""
+    """Each field once, with all its values in the pairs: ``same`` if it is equal within every pair."""
     flat = [(flatten(plain), flatten(residual)) for plain, residual in pairs]
     names = dict.fromkeys(name for couple in flat for fields in couple for name in fields)
     return tuple(
@@ -116,7 +116,7 @@ def _fields(pairs: list[tuple[RunSpec, RunSpec]]) -> tuple[Field, ...]:
 
 
 def _values(values: list[Any]) -> str:
-    """The distinct values in words: a list as its items, nothing as ``not set``."""
+    """The distinct values as text: a list as its items, nothing as ``not set``."""
     return "; ".join(dict.fromkeys(map(_value, values)))
 
 

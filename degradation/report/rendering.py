@@ -1,4 +1,4 @@
-"""The contents of a report -> one HTML page, or the same in GitHub's Markdown."""
+"""The content of a report -> one HTML page, or the same in GitHub's Markdown."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ SECTIONS = {
     "pairs": "Do the pairs match?",
     "figures": "Figures",
     "evolution": "How gradients and responses evolve",
-    "published": "Beside published values",
+    "published": "Comparison with published values",
     "estimates": "Estimates",
     "again": "Run it again",
     "provenance": "Provenance",
@@ -28,7 +28,7 @@ SECTIONS = {
 
 
 def html(it: Contents) -> str:
-    """The page: one file that asks nothing of a network; every name in it is escaped."""
+    """The page: one file that loads nothing from the network; every name in it is escaped."""
     environment = _environment(autoescape=True)
     source = environment.loader.get_source if environment.loader else None
     assert source is not None
@@ -47,7 +47,7 @@ def html(it: Contents) -> str:
 
 
 def markdown(it: Contents, images: Mapping[str, str]) -> str:
-    """The page's words and tables; ``images``: name of a figure -> the link to its file, where there is one."""
+    """The same texts and tables in Markdown; ``images``: name of a figure -> the link to its file, if any."""
     environment = _environment(autoescape=False)
     environment.finalize = escaped
     environment.filters["verbatim"] = Verbatim
@@ -69,7 +69,7 @@ def _environment(*, autoescape: bool) -> Environment:
 
 
 def sentence(words: str) -> str:
-    """The words with a capital in front and a full stop behind."""
+    """The text with a capital letter at the start and a full stop at the end."""
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
@@ -95,11 +95,11 @@ def _shared(it: Contents) -> dict[str, Any]:
 
 
 class Verbatim(str):
-    """Text that Markdown gets as it is: inside a code block, or a link of ours."""
+    """Text that is not escaped for Markdown: inside a code block, or one of our links."""
 
 
 def escaped(value: Any) -> Any:
-    """A value as Markdown shows it literally: no markup of Markdown's or HTML's, no break of a table's row."""
+    """A value escaped for Markdown: no markup of Markdown or HTML, no line break in a table row."""
     if isinstance(value, Verbatim) or not isinstance(value, str):
         return value
     text = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

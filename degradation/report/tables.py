@@ -1,4 +1,4 @@
-"""The contents of a report -> rows of cells as text, the same for the page and for Markdown."""
+"""The content of a report -> rows of text cells, the same for the page and for Markdown."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,20 +21,20 @@ PAIRS = (
     "other fields that differ",
 )
 ESTIMATES = ("what", "estimate [95% interval]", "seeds", "each seed", "how")
-LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm", "censored")  # what the other cells say
-COMPARED = ("network", "error", "source", "published", "measured", "difference", "within what seeds explain")
+LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm", "censored")  # already in the other cells
+COMPARED = ("network", "error", "source", "published", "measured", "difference", "within seed variation")
 
 
 def pair_rows(proof: Proof) -> list[Row]:
-    """``PAIRS`` for each matched pair; equal values stand once, different ones both."""
+    """``PAIRS`` for each matched pair; an equal value is shown once, different ones both."""
     return [
         (
             style.in_arm(row.arm, f"depth {row.depth}, shortcut {row.shortcut}, seed {row.seed}"),
             _both(*(f"{count:,}" for count in row.parameters)),
             _both(*row.weights),
-            row.said_of_weights,
+            row.weights_text,
             _both(*row.orders),
-            row.said_of_orders,
+            row.orders_text,
             row.fields or "none",
         )
         for row in proof.pairs
@@ -46,30 +46,30 @@ def _both(plain: str, residual: str) -> str:
 
 
 def field_rows(proof: Proof) -> list[Row]:
-    """Name, plain, residual and whether they are equal within every pair, for each field."""
+    """Name, plain value, residual value and whether they are equal within every pair, for each field."""
     return [(field.name, field.plain, field.residual, _same(field)) for field in proof.fields]
 
 
 def _same(field: Field) -> str:
     if field.name in THE_PAIR:
-        return "differs, as it must"
+        return "differs, as intended"
     return "equal" if field.same else "DIFFERENT"
 
 
 def difference_sentence(proof: Proof) -> str:
-    """What the two specifications of a pair differ in, in one sentence."""
-    apart = sorted({row.fields for row in proof.pairs if row.fields})
-    return f"Differences in the specifications beside network and shortcut: {'; '.join(apart) or 'none'}."
+    """The differences between the two specifications of a pair, in one sentence."""
+    differing = sorted({row.fields for row in proof.pairs if row.fields})
+    return f"Differences in the specifications other than network and shortcut: {'; '.join(differing) or 'none'}."
 
 
 def tally(analysis: Analysis) -> list[tuple[str, int]]:
-    """Each verdict with how many claims have it."""
+    """Each verdict and its number of claims."""
     return [(word, sum(verdict.verdict == word for verdict in analysis.verdicts)) for word in VERDICTS]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateGroup:
-    """The estimates of one kind: what defines all of them, once, and a row for each."""
+    """The estimates of one kind: their shared definition once, and a row for each."""
 
     heading: str
     throughout: str
@@ -86,11 +86,11 @@ def _group(name: str, estimates: list[Estimate]) -> EstimateGroup:
     contexts = [{key: value for key, value in each.context.items() if key not in LABELLED} for each in estimates]
     shared = {key: value for key, value in contexts[0].items() if all(each.get(key) == value for each in contexts)}
     own = [_words({key: value for key, value in each.items() if key not in shared}) for each in contexts]
-    rows = [(*estimate_row(estimate), apart) for estimate, apart in zip(estimates, own, strict=True)]
+    rows = [(*estimate_row(estimate), differing) for estimate, differing in zip(estimates, own, strict=True)]
     some = any(own)
     return EstimateGroup(
         heading=name.replace("-", " ").capitalize(),
-        throughout=f"Throughout: {_words(shared)}",
+        throughout=f"For all rows: {_words(shared)}",
         headings=(*ESTIMATES, "of") if some else ESTIMATES,
         rows=rows if some else [row[:-1] for row in rows],
     )
@@ -104,20 +104,20 @@ def estimate_row(estimate: Estimate) -> Row:
     """``ESTIMATES`` of one."""
     unit, signed = estimate.unit, estimate.signed
     each = ", ".join(formatting.number(value, unit, signed=signed) for value in estimate.values)
-    told = estimate.note if estimate.value is not None else ""  # without a value, the note stands in its place
+    told = estimate.note if estimate.value is not None else ""  # without a value, the note takes its place
     how = "; ".join(part for part in (estimate.method, told) if part)
     return estimate.label, value_of(estimate), str(estimate.n), each or "none", how
 
 
 def value_of(estimate: Estimate) -> str:
-    """Value, unit and interval in words; why there is none where there is none."""
+    """Value, unit and interval as text, or why there is none."""
     if estimate.value is None:
         return estimate.note or "not defined"
     return formatting.measured(estimate.value, estimate.low, estimate.high, estimate.unit, estimate.signed)
 
 
 def compared_rows(compared: Iterable[Compared]) -> list[Row]:
-    """``COMPARED`` for each published value that may be compared with a measured one."""
+    """``COMPARED`` for each published value that is comparable with a measured one."""
     return list(_compared(row for row in compared if row.comparable))
 
 
@@ -140,10 +140,10 @@ def _compared(rows: Iterable[Compared]) -> Iterator[Row]:
 
 
 def incomparable(compared: Iterable[Compared]) -> list[str]:
-    """Why published values stand beside nothing: each reason once, with how many values it keeps away."""
+    """Why published values are not compared: each reason once, with its number of values."""
     rows = list(compared)
     if not rows:
-        return ["No published value speaks of these networks, or none of these runs ended."]
+        return ["No published value is of these networks, or none of these runs has ended."]
     reasons: dict[str, int] = {}
     for row in rows:
         if not row.comparable:

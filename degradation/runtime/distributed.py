@@ -1,4 +1,4 @@
-"""torchrun's environment variables -> which of how many processes this is, and what it may share with them."""
+"""torchrun's environment variables -> the rank and number of processes, and what they may share."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from degradation.spec import RunSpec
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""torchrun sets them all; a scheduler that sets some of them starts processes that know nothing of each other."""
+"""torchrun sets them all; a scheduler that sets only some of them starts unconnected processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Processes:
 
 
 def here(variables: Mapping[str, str] | None = None) -> Processes:
-    """What torchrun said to this process; one process alone where it did not start it."""
-    said = os.environ if variables is None else variables
-    if any(name not in said for name in VARIABLES):
+    """This process as torchrun describes it; a single process if torchrun did not start it."""
+    environment = os.environ if variables is None else variables
+    if any(name not in environment for name in VARIABLES):
         return Processes()
-    rank, count, local_rank, local_count = (int(said[name]) for name in VARIABLES[:4])
+    rank, count, local_rank, local_count = (int(environment[name]) for name in VARIABLES[:4])
     return Processes(rank=rank, count=count, local_rank=local_rank, local_count=local_count)
 
 
 def launching(processes: Processes) -> str:
-    """How the command was started: the words before its arguments."""
+    """How the command was started: everything before its arguments."""
     if not processes.several:
         return "degradation"
     one_machine = processes.count == processes.local_count
@@ -47,7 +47,7 @@ def launching(processes: Processes) -> str:
 
 
 def check_shares(run: "RunSpec", count: int, sync_batch_norm: bool) -> None:
-    """UserError where ``count`` processes cannot train the run without changing what it is."""
+    """UserError if ``count`` processes cannot train the run without changing what it is."""
     recipe = run.recipe
     if recipe.batch % count:
         raise UserError(f"{count} processes: recipe.batch {recipe.batch} cannot be divided evenly among them")
@@ -56,7 +56,7 @@ def check_shares(run: "RunSpec", count: int, sync_batch_norm: bool) -> None:
     if sync_batch_norm and recipe.ghost_batches > 1:
         raise UserError(
             f"--sync-batch-norm normalizes over the whole batch, and recipe.ghost_batches is {recipe.ghost_batches}: "
-            "leave one out"
+            "remove one"
         )
     if recipe.ghost_batches % count and not sync_batch_norm:
         raise UserError(

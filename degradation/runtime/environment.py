@@ -1,4 +1,4 @@
-"""Where and how a run is carried out: facts that are provenance, not identity. Imports torch only to ask it."""
+"""Where and how a run is executed: provenance, not identity. Imports torch only when it is needed."""
 
 import ctypes
 import os
@@ -25,16 +25,16 @@ LAUNCHERS: tuple[LauncherName, ...] = get_args(LauncherName)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user asks for; ``None`` and ``auto`` leave the choice to the machine."""
+    """The options of the user; ``None`` and ``auto`` leave the choice to the machine."""
 
     device: Device = "auto"
     threads: int | None = None
     """Processor threads of each run."""
     deterministic: bool = False
     capture: bool | None = None
-    """Whether the step is replayed as a CUDA graph; None: where there is CUDA."""
+    """Whether the step is replayed as a CUDA graph; None: on CUDA."""
     compile: bool = False
-    """Whether the blocks are compiled with torch.compile: other results, by rounding."""
+    """Whether the blocks are compiled with torch.compile; results differ by rounding."""
     sync_batch_norm: bool = False
     """Whether batch norm sees the images of all processes that share a batch."""
     jobs: int | None = None
@@ -44,7 +44,7 @@ class Options:
     data_dir: Path | None = None
     checkpoint_seconds: float = 60.0
     launcher: LauncherName = "local"
-    """What carries out the runs: this machine, or the nodes of a Ray cluster."""
+    """What executes the runs: this machine, or the nodes of a Ray cluster."""
     address: str | None = None
     """Of the Ray cluster: ``auto`` or HOST:PORT; None: Ray is started on this machine."""
     gpus_per_run: float | None = None
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What a run is carried out with, all choices made."""
+    """The environment of a run, all choices made."""
 
     device: str
     precision: str
@@ -62,12 +62,12 @@ class Environment:
     capture: bool = False
     compile: bool = False
     processes: int = 1
-    """That train one network together."""
+    """Number of processes that train one network."""
     backend: str = ""
-    """What they talk through: gloo, nccl; nothing for one process."""
+    """Their communication backend: gloo, nccl; empty for one process."""
     sync_batch_norm: bool = False
     workers: int | None = None
-    """Processes that decode images of a folder: they change nothing of what comes out."""
+    """Processes that decode images of a folder; their number does not change the results."""
 
     @property
     def torch_device(self) -> "torch.device":
@@ -91,15 +91,15 @@ class Environment:
         torch.use_deterministic_algorithms(self.deterministic)
 
     def as_facts(self) -> dict[str, Any]:
-        """The choices by name, but for those left open, and for those of several processes where there is one."""
+        """The choices by name, without unset ones, and without those of several processes if there is one."""
         kept = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: value for name, value in kept.items() if self.processes > 1 or name not in OF_SEVERAL}
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep memory that is freed, where it is glibc: a step asks for the same again.
+    """Let the C library keep memory that is freed, where it is glibc: the next step needs the same again.
 
-    By default it hands blocks of megabytes back to the system, which must clear them anew page by page: measured, up
+    By default it hands blocks of megabytes back to the system, which must clear them again page by page: measured, up
     to 18,000 pages and a tenth of the time of a step with probes.
     """
     if sys.platform != "linux":
@@ -114,7 +114,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def choose_device(device: Device) -> str:
-    """The device itself for ``auto``: CUDA, else Apple's MPS, else the CPU; UserError where it is not there."""
+    """The device; for ``auto`` CUDA, else Apple's MPS, else the CPU. UserError if this machine does not have it."""
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -158,11 +158,11 @@ BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 
 def _check_processes(started: processes.Processes, options: Options, device: str) -> None:
-    """UserError for what several processes on one network cannot do, or one alone need not."""
+    """UserError for options that several processes, or a single one, cannot take."""
     if options.sync_batch_norm and device != "cuda":
         raise UserError(
-            f"--sync-batch-norm: torch has a synchronized batch norm for CUDA only, not for device {device}: leave it "
-            "away, and the processes normalize their own images (recipe.ghost_batches)"
+            f"--sync-batch-norm: torch has synchronized batch norm on CUDA only, not on device {device}: remove it, "
+            "and each process normalizes its own images (recipe.ghost_batches)"
         )
     if not started.several:
         return
@@ -181,13 +181,13 @@ def _check_processes(started: processes.Processes, options: Options, device: str
 
 
 MOST_SHARED = 1024
-"""Processors that no node of a cluster has more of."""
+"""Most processors of a node of a cluster."""
 
 
 def most(launcher: LauncherName) -> tuple[int, str]:
-    """How many threads of a run, runs at a time or processes of a run there may be, and why no more.
+    """The most threads, parallel runs or processes of a run, and the reason.
 
-    Far more than help: but thousands of threads never end a step, and as many processes fill the memory.
+    Far above useful values; but thousands of threads never end a step, and as many processes fill the memory.
     """
     if launcher == "ray":
         return MOST_SHARED, "no node has as many processors"
@@ -200,16 +200,16 @@ COUNTED = {"threads": 1, "jobs": 1, "workers": 0}
 
 
 def check_counts(options: Options) -> None:
-    """UserError for a number of threads, runs or processes that cannot be meant."""
+    """UserError for an impossible number of threads, runs or processes."""
     for name, least in COUNTED.items():
         value, (bound, why) = getattr(options, name), most(options.launcher)
         if name == "jobs" and options.launcher == "ray":
-            continue  # as many as the cluster has room for are carried out, the others wait
+            continue  # as many as fit on the cluster run, the others wait
         if value is not None and (not isinstance(value, int) or not least <= value <= bound):
             raise UserError(f"--{name}: expected a whole number from {least} to {bound:,} ({why}), not {value!r}")
 
 
-CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 stay below: a guess, not measured
+CUDA_JOBS, CUDA_JOB_BYTES = 4, 4 * 2**30  # a context and ResNet-110 at batch 128 need less: a guess, not measured
 
 
 def choose_jobs(options: Options, runs: int) -> int:
@@ -219,7 +219,7 @@ def choose_jobs(options: Options, runs: int) -> int:
     """
     if processes.here().several:
         if options.jobs not in (None, 1):
-            raise UserError(f"--jobs {options.jobs}: all processes of torchrun train one run at a time: remove it")
+            raise UserError(f"--jobs {options.jobs}: torchrun's processes train one run at a time: remove it")
         return 1
     if options.jobs is not None:
         return max(1, min(options.jobs, runs))
@@ -240,7 +240,7 @@ def cores() -> int:
 
 
 def continued(environment: Environment, facts: dict[str, Any]) -> Environment:
-    """The environment with what bit equality rests on as it was at the run's first start."""
+    """The environment with the threads and flags of the run's first start, on which bit equality depends."""
     return replace(
         environment,
         threads=int(facts["threads"]),
@@ -250,7 +250,7 @@ def continued(environment: Environment, facts: dict[str, Any]) -> Environment:
 
 
 def provenance(environment: Environment) -> dict[str, Any]:
-    """Versions, commit and machine: what produced a result."""
+    """Versions, commit and machine that produced a result."""
     import torch
     import torchvision
 

@@ -1,4 +1,4 @@
-"""What a run says of itself while it works: small frozen messages that go from the work to whoever watches."""
+"""Progress of a run: small frozen messages from the training to a callback."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
 class Progress:
     """One message of one run, or of the study where ``run_id`` is empty.
 
-    ``loss`` and ``error`` are those of the last row, ``error`` a fraction; ``node`` is the machine that says it, empty
+    ``loss`` and ``error`` are those of the last row, ``error`` a fraction; ``node`` is the machine that sends it, empty
     for this one; ``unit`` is what is counted in ``step`` and ``steps``: an experiment on a trained network has parts.
     """
 

@@ -13,29 +13,29 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a signal asked to stop; ``status`` is the exit status it means, 0 before any."""
+    """Whether a signal asked to stop; ``status`` is its exit status, 0 before any."""
 
-    def __init__(self, heard: Callable[[], None] = lambda: None) -> None:
-        self.status, self._heard = 0, heard
+    def __init__(self, on_first_signal: Callable[[], None] = lambda: None) -> None:
+        self.status, self._on_first_signal = 0, on_first_signal
 
     def __call__(self) -> bool:
         return self.status != 0
 
     def receive(self, number: int, _frame: Any = None) -> None:
-        """The signal handler: SIGINT means 130, SIGTERM 143. The first is said to have been heard."""
+        """The signal handler: SIGINT means 130, SIGTERM 143. The first one calls ``on_first_signal``."""
         first, self.status = not self.status, 128 + number
         if first:
-            with suppress(RuntimeError):  # the signal came in the midst of a write to the same stream
-                self._heard()
+            with suppress(RuntimeError):  # the signal interrupted a write to the same stream
+                self._on_first_signal()
 
 
 @contextmanager
-def stop_requests(heard: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
-    """Collect SIGINT and SIGTERM as long as the block lasts; outside the main thread nothing can be collected.
+def stop_requests(on_first_signal: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
+    """Collect SIGINT and SIGTERM inside the block; only the main thread can collect them.
 
-    ``heard`` is called at the first. One that came in a block around this one, and has not ended it, counts.
+    ``on_first_signal`` is called at the first. One that an enclosing block has received counts, too.
     """
-    stop = StopRequest(heard)
+    stop = StopRequest(on_first_signal)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -50,21 +50,21 @@ def stop_requests(heard: Callable[[], None] = lambda: None) -> Iterator[StopRequ
 
 
 def _around() -> StopRequest | None:
-    """Who takes the signals now, if it is one of these."""
+    """The current signal handler, if it is one of these."""
     taker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return taker if isinstance(taker, StopRequest) else None
 
 
 class ImmediateStop(KeyboardInterrupt):
-    """The exception of a signal that is obeyed at once.
+    """The exception of a signal that stops immediately.
 
     Not KeyboardInterrupt itself: where that passes through an ``exec`` of text, as imports have it, CPython ends the
     process by SIGINT whatever status it exits with.
     """
 
 
-class Leaving(StopRequest):
-    """A request that is obeyed at once: the first signal ends what is under way, further ones wait for what it ends."""
+class ImmediateStopHandler(StopRequest):
+    """A request that stops immediately: the first signal ends the work, further ones wait until it has ended."""
 
     def receive(self, number: int, _frame: Any = None) -> None:
         if not self.status:
@@ -76,7 +76,7 @@ class Leaving(StopRequest):
 def interruptible() -> Iterator[None]:
     """Leave the block on SIGINT or SIGTERM, through every ``finally`` on the way, and raise Interrupted.
 
-    For work that has nothing to keep, and may have processes to end. Within another such block it only makes sure: an
+    For work without results to keep, but maybe with processes to end. Inside another such block it is a safeguard: an
     exception that a handler raises is lost where compiled code called back, as pydantic's does, or in a ``__del__``.
     """
     if (around := _around()) or threading.current_thread() is not threading.main_thread():
@@ -84,14 +84,14 @@ def interruptible() -> Iterator[None]:
         if around and around():
             raise Interrupted(around.status)
         return
-    leaving = Leaving()
+    leaving = ImmediateStopHandler()
     before = {number: signal.signal(number, leaving.receive) for number in SIGNALS}
     try:
-        with _unsaid_if_lost(leaving):
+        with _silence_lost_exception(leaving):
             yield
         if leaving():
             raise ImmediateStop
-    except BaseException as error:  # whatever others made of it
+    except BaseException as error:  # even if other code has changed it
         if leaving():
             raise Interrupted(leaving.status) from error
         raise
@@ -101,8 +101,8 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _unsaid_if_lost(leaving: Leaving) -> Iterator[None]:
-    """Keep Python from printing a traceback of the exception where it is lost: it is obeyed a little later."""
+def _silence_lost_exception(leaving: ImmediateStopHandler) -> Iterator[None]:
+    """Keep Python from printing a traceback of an exception that is lost: it is obeyed a little later."""
     before = sys.unraisablehook
 
     def say(lost: Any) -> None:
@@ -118,13 +118,13 @@ def _unsaid_if_lost(leaving: Leaving) -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back in this thread and in processes started meanwhile, where the system can."""
+    """Block SIGINT and SIGTERM in this thread and in processes started meanwhile, if the system can."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    # It comes with the first process that is spawned, and lets both signals through, whoever holds them back.
+    # Python starts its resource tracker with the first spawned process; it unblocks both signals.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -134,14 +134,14 @@ def signals_held() -> Iterator[None]:
 
 
 def release_signals() -> None:
-    """Deliver the signals that were held back when this process was started."""
+    """Deliver the signals that were blocked when this process was started."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def pass_over_interrupts() -> None:
-    """Let a SIGINT that nobody collects change nothing: the process ends for another reason, as its starter says.
+    """Ignore a SIGINT that is not collected: the process ends when its parent ends it.
 
-    Not SIG_IGN: that drops one which was held back until now.
+    Not SIG_IGN: that would drop a signal that was blocked until now.
     """
     signal.signal(signal.SIGINT, lambda _number, _frame: None)

@@ -17,7 +17,7 @@ ENDS_IN_NORM: tuple[Order, ...] = ("original", "relu-before-addition", "relu-onl
 
 
 class BlockSpec(Frozen):
-    """What a block is beside its shortcut option; the defaults are He et al. 2015, the others He et al. 2016.
+    """Fields of a block other than its shortcut option; the defaults are He et al. 2015, the others He et al. 2016.
 
     The 1x1 convolution of He et al. 2016 (arXiv:1603.05027, Table 1) is shortcut option C.
     """
@@ -69,7 +69,7 @@ class BlockSpec(Frozen):
         variants = {"constant scaling": scaled, "gate": self.gate != "none", "dropout": self.dropout > 0}
         chosen = [name for name, holds in variants.items() if holds]
         if len(chosen) > 1:
-            raise ValueError(f"expected one variant of the shortcut, not {' and '.join(chosen)}: take them apart")
+            raise ValueError(f"expected one variant of the shortcut, not {' and '.join(chosen)}: use separate arms")
         return self
 
     def fitting(self, norm: Norm) -> Self:

@@ -41,7 +41,7 @@ def depth_of(family: Family, depth: int) -> int:
 
 
 def has_plain(family: Family, depths: Iterable[int]) -> None:
-    """ValueError where the family has no plain network of one of the depths."""
+    """ValueError if the family has no plain network of one of the depths."""
     above = [depth for depth in depths if family == "imagenet" and depth > DEEPEST_PLAIN]
     if above:
         known = _listed(depth for depth in TABLE_1 if depth <= DEEPEST_PLAIN)
@@ -56,7 +56,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def builds(family: Family, *, norm: Norm, width: int, initialization: str, block: BlockSpec) -> None:
-    """ValueError, naming the field, where the family cannot be built so."""
+    """ValueError, naming the field, if the family cannot be built so."""
     if family == "cifar":
         if block.stride_on != "3x3":
             raise ValueError("stride_on is a bottleneck's: take family imagenet, or leave it out")

@@ -50,17 +50,17 @@ T = TypeVar("T")
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """The values, if there is at least one and none stands twice."""
+    """The values, if there is at least one and none occurs twice."""
     if not values:
         raise ValueError("at least one value is needed")
     repeated = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands twice")
+        raise ValueError(f"{', '.join(repeated)} is given twice")
     return values
 
 
 CONTROL = ("Cc", "Cs")  # of Unicode: control characters, halves of characters
-TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that reverse what stands around them
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that reverse the text around them
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A study -> its runs, each plain run beside its residual matches, and what they cost in closed form."""
+"""A study -> its runs, each plain run next to its residual matches, and what they cost in closed form."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def runs(study: StudySpec) -> tuple[RunSpec, ...]:
     """Every run of the study once, each plain run before its residual matches.
 
     By seed first, so that an unfinished study holds a whole grid early; then the deepest, which take longest;
-    the arms of a study beside each other.
+    the arms of a study next to each other.
     """
     return tuple(arms(study))
 
@@ -78,7 +78,7 @@ class Pair:
 
 
 def pairs(planned: Iterable[RunSpec]) -> tuple[Pair, ...]:
-    """The matched pairs among the runs; a plain run stands in one pair for each shortcut option."""
+    """The matched pairs among the runs; a plain run is in one pair for each shortcut option."""
     planned = tuple(planned)
     plain = {_twin_key(run): run for run in planned if run.network == "plain"}
     return tuple(
@@ -95,7 +95,7 @@ def _twin_key(run: RunSpec) -> RunSpec:
 def repeated(planned: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
     """The plain runs that train the network of an earlier one again, their blocks in another order of operations.
 
-    Orders differ in what stands on which side of the addition; where nothing is added they are one network, and end
+    Orders differ in the operations on either side of the addition; without an addition they are one network, and end
     with the same weights and errors, bit for bit. Responses are read where the residual match's are.
     """
     plain = [(run, _in_original_order(run)) for run in planned if run.network == "plain"]

@@ -50,7 +50,7 @@ class Recipe(Frozen):
         return self.steps // 2, 3 * self.steps // 4
 
     def changed_from(self, papers: "Recipe", *, ignoring: Collection[str] = ()) -> tuple[str, ...]:
-        """Fields that are not the paper's, beside the length of schedule and warm-up: ``batch 64``."""
+        """Fields that differ from the paper's, other than schedule length and warm-up: ``batch 64``."""
         names = [name for name in Recipe.model_fields if name not in ("steps", "warmup_steps", *ignoring)]
         return tuple(f"{name} {getattr(self, name)}" for name in names if getattr(self, name) != getattr(papers, name))
 
@@ -92,7 +92,7 @@ WARMUP_RULES: dict[str, Callable[[int, int], int]] = {
 }
 """Name of a rule -> the warm-up of a run, from its steps and its depth."""
 WARMUP_DEFAULT, WARMUP_DEFAULT_BEFORE = "half", "tenth"
-"""The rule that ``default`` stands for, and the one that it stood for in studies begun before version 0.2."""
+"""The rule of ``default``, and its rule in studies from before version 0.2."""
 
 
 class StudyRecipe(Recipe):
@@ -105,7 +105,7 @@ class StudyRecipe(Recipe):
     """A number, or by default the paper's 4 pixels of 32 in proportion to the size of the images."""
 
     def of_run(self, depth: int, padding: int) -> Recipe:
-        """The recipe of one run of so many layers; ``padding`` is what the default stands for with its images."""
+        """The recipe of one run of so many layers; ``padding`` is the default's value for its images."""
         fields = self.model_dump()
         if isinstance(self.warmup_steps, str):
             rule = WARMUP_DEFAULT if self.warmup_steps == "default" else self.warmup_steps

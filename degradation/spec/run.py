@@ -41,7 +41,7 @@ class Measure(Frozen):
     final_examples: int | None = Field(default=None, ge=1)
     """Examples of each split evaluated at the end (the first ones); None: all."""
     snapshots: tuple[Step, ...] = ()
-    """Steps at which the weights are kept beside the final ones."""
+    """Steps at which the weights are kept, in addition to the final ones."""
 
 
 class RunSpec(Frozen):
@@ -108,7 +108,7 @@ class RunSpec(Frozen):
 
 
 def fit_family(spec: "RunSpec | StudySpec") -> None:
-    """ValueError, naming the field, where networks or images of a run or study do not go together."""
+    """ValueError, naming the field, if networks or images of a run or study do not go together."""
     builds(spec.family, norm=spec.norm, width=spec.width, initialization=spec.initialization, block=spec.block)
     if spec.recipe.colour and spec.dataset.name != "folder":
         raise ValueError("colour is an augmentation of images of a folder: leave recipe.colour out")

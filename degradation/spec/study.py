@@ -141,17 +141,17 @@ class StudySpec(Frozen):
         base = cls.model_construct(**info.data).model_dump()
         studies = {name: _arm(base, name, changes) for name, changes in arms.items()}
         for one, other in combinations(studies, 2):
-            _tell_apart(studies, one, other)
+            _check_distinct(studies, one, other)
         return {name: _as_checked(studies[name], changes) for name, changes in arms.items()}
 
     @property
     def each_arm(self) -> dict[str, "StudySpec"]:
-        """Name of each arm -> its study, which has no arms itself; a study without arms stands under ``""``."""
+        """Name of each arm -> its study, which has no arms itself; a study without arms is under ``""``."""
         base = self.model_dump() | {"arms": {}}
         return {name: _arm(base, name, changes) for name, changes in self.arms.items()} or {"": self}
 
     def changes(self, arm: str) -> str:
-        """What an arm changes, in words: ``optimizer adam, learning_rate 0.001``, or ``as the study``."""
+        """What an arm changes, as text: ``optimizer adam, learning_rate 0.001``, or ``as the study``."""
         changed = [f"{field.split('.')[-1]} {value}" for field, value in leaves(self.arms[arm]).items()]
         return ", ".join(changed) or "as the study"
 
@@ -244,7 +244,7 @@ PAPERS = {name: StudySpec.model_fields[name].default for name in VARYING}
 
 
 def _arm(base: dict[str, Any], name: str, changes: dict[str, Any]) -> StudySpec:
-    """The study of one arm. Its errors stand where its fields stand: below its name."""
+    """The study of one arm. Its errors have the path of its fields: below its name."""
     if not re.fullmatch(r"[\w .,=+-]{1,40}", name):
         raise ValueError(f"arm {name!r}: expected a name of at most 40 letters, digits, spaces and . , = + - _")
     if name in MISSING:
@@ -268,7 +268,7 @@ def _as_checked(study: StudySpec, changes: dict[str, Any]) -> dict[str, Any]:
     return nest({field: checked[field] for field in leaves(changes)})
 
 
-def _tell_apart(studies: dict[str, StudySpec], one: str, other: str) -> None:
+def _check_distinct(studies: dict[str, StudySpec], one: str, other: str) -> None:
     for depth in studies[one].depths:
         if _distinctive(studies[one], depth) == _distinctive(studies[other], depth):
             raise ValueError(f"arms {one} and {other} are the same run at depth {depth}: leave one out")

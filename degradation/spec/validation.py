@@ -24,7 +24,7 @@ from degradation.spec import (
 
 Path = tuple[str, ...]
 Place = Callable[[Path, str], str]
-"""The names down to a field, and the message about it -> the words that stand before the message."""
+"""The names down to a field, and the message about it -> the text before the message."""
 
 MODELS: dict[str, type[BaseModel]] = {"": StudySpec, "recipe": StudyRecipe, "block": BlockSpec, "measure": Measure}
 DATASETS: dict[str, type[BaseModel]] = {"cifar10": Cifar10, "digits": Digits, "synthetic": Synthetic, "folder": Folder}
@@ -56,15 +56,15 @@ def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> U
     fields: dict[Path, list[Any]] = {}
     for entry in error.errors(include_url=False):
         fields.setdefault(_path(entry["loc"], given), []).append(entry)
-    said = []
+    lines = []
     for path, alike in fields.items():
         message = _unknown(path, given) if alike[0]["type"] == "extra_forbidden" else _refused(alike)
-        said.append(f"{place(path, message)}: {message}")
-    return UserError("; ".join(said))
+        lines.append(f"{place(path, message)}: {message}")
+    return UserError("; ".join(lines))
 
 
 def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """``; did you mean quickstart?``, or nothing where no known name is so near, as difflib measures it."""
+    """``; did you mean quickstart?``, or nothing if no known name is so near, as difflib measures it."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -135,7 +135,7 @@ def shown(value: Any) -> str:
 
 
 def check_kind(option: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
-    """UserError where what Python code gave is of another kind than ``words`` say."""
+    """UserError if what Python code gave is of another kind than ``words`` say."""
     if not isinstance(value, kind):
         raise UserError(f"{option}: expected {words}, not {shown(value)}")
 

@@ -1,4 +1,4 @@
-"""Where a study lives, on a disk or behind a URL, and the only room that knows a file name: bytes in, bytes out.
+"""Storage of studies, on a disk or behind a URL, and the only package that knows file names: bytes in, bytes out.
 
 ``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
 facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``

@@ -1,4 +1,4 @@
-"""A folder somewhere -> bytes under names like ``quickstart/plain-8-s0-1c2f9a7e/curves.parquet``."""
+"""A folder -> bytes under names like ``quickstart/plain-8-s0-1c2f9a7e/curves.parquet``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -8,28 +8,28 @@ from degradation.store.location import Place
 
 
 class Store(ABC):
-    """Bytes under names in a folder: what every kind of store can do."""
+    """Bytes under names in a folder: the interface of every store."""
 
     root: Place
     shared = True
-    """Whether other processes see what is in it."""
+    """Whether other processes see its content."""
 
     def attend(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:  # noqa: B027
-        """Say there what the store has to say of itself, and wait for nothing once ``stop()``; a disk does neither."""
+        """Set the output of the store's messages and the stop request that ends its waits; a disk has neither."""
 
     def place(self, name: str = "") -> str:
-        """Where a file or folder is, as printed."""
+        """The path of a file or folder, as printed."""
         return str(self.root / name if name else self.root)
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """The bytes of a file; FileNotFoundError where there is none."""
+        """The bytes of a file; FileNotFoundError if there is none."""
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
         """Replace a file in one step: a reader, or a start after a crash, sees the old bytes or the new ones.
 
-        Raises UserError where it cannot be written, LockLost where the folder's lock was held here and is no more.
+        Raises UserError if it cannot be written, LockLost if this process has lost the folder's lock.
         """
 
     @abstractmethod
@@ -38,15 +38,15 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, name: str = "") -> tuple[str, ...]:
-        """Names of the visible files and folders directly below ``name``, sorted; none where it does not exist."""
+        """Names of the visible files and folders directly below ``name``, sorted; none if it does not exist."""
 
     @abstractmethod
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
-        """The visible folders directly below ``name``, sorted, each with the names of what is in it."""
+        """The visible folders directly below ``name``, sorted, each with the names of its content."""
 
     @abstractmethod
     def below(self, name: str = "") -> Mapping[str, int]:
-        """Every file below a folder, hidden ones too: name from there on -> bytes; empty where there is no folder."""
+        """Every file below a folder, hidden ones too: relative name -> bytes; empty if there is no folder."""
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -54,15 +54,15 @@ class Store(ABC):
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Delete a file, or a folder with all that is in it; nothing where neither is there."""
+        """Delete a file, or a folder with its content; nothing happens if neither exists."""
 
     @abstractmethod
     def lock(self, name: str, timeout: float = 0) -> AbstractContextManager[bool]:
-        """Hold the lock of a folder; yields False where another process holds it after ``timeout`` seconds."""
+        """Hold the lock of a folder; yields False if another process still holds it after ``timeout`` seconds."""
 
     @abstractmethod
     def is_locked(self, name: str) -> bool:
-        """Whether somebody holds the lock of a folder; takes and makes nothing that would stay."""
+        """Whether any process holds the lock of a folder; takes no lock and creates no file."""
 
 
 def folders_of(files: Iterable[str]) -> dict[str, frozenset[str]]:

@@ -1,4 +1,4 @@
-"""What the files of a study are called."""
+"""Names of the files of a study."""
 
 import re
 
@@ -12,7 +12,7 @@ WRITING = ".writing-"
 RUN_ID = re.compile(r"(plain|residual-[ABC])-\d+-s\d+-[0-9a-f]{8}")
 FIGURES = "figures"
 EXPERIMENTS_FOLDER = "mechanisms"
-"""As version 0.1 called it: studies on disk have it."""
+"""The name of version 0.1: studies on disk have it."""
 EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
 """The experiments on trained networks: a folder below ``EXPERIMENTS_FOLDER`` and a frame of this name each."""
 LOGS = "logs"
@@ -29,5 +29,5 @@ def snapshot_file(step: int) -> str:
 
 
 def is_study_name(name: str) -> bool:
-    """Whether a study may be called so: letters, digits, ``-``, ``_`` and ``.``, the first neither ``-`` nor ``.``."""
+    """Whether a study can have this name: letters, digits, ``-``, ``_`` and ``.``, not ``-`` or ``.`` first."""
     return name[:1] not in ("", ".", "-") and all(letter.isalnum() or letter in "-_." for letter in name)

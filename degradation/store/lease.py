@@ -1,12 +1,12 @@
 """The lock of a folder in a store that has none: numbered objects with an expiry, each created once.
 
-``.lease-N`` says who holds the folder and until when. It is renewed while it is held; when it is released or has
-expired, whoever creates N+1 first holds it next, which the store itself decides. The highest number counts, and it is
-never deleted, so that numbers never begin again under a process that slept.
+``.lease-N`` names the holder of the folder and the expiry. It is renewed while it is held; when it is released or has
+expired, the first process to create N+1 holds it next, which the store itself decides. The highest number counts, and
+it is never deleted, so that numbers never restart under a process that slept.
 
-Clocks of machines that share a study must agree within a quarter of ``TTL`` (15 seconds): a holder believes in its
-lease for three quarters of it. Clocks further apart cost a run that is trained twice for a while, never a mixed one:
-who was overtaken finds that out at its next renewal and writes no more.
+Clocks of machines that share a study must agree within a quarter of ``TTL`` (15 seconds): a holder trusts its lease
+for three quarters of it. With larger differences a run may be trained twice for a while, but is never mixed: a holder
+that was overtaken detects it at its next renewal and stops writing.
 """
 
 import json
@@ -24,26 +24,26 @@ from degradation.store.filenames import LEASE
 from degradation.store.objects import CREATING, Objects
 
 TTL = 60.0  # seconds
-MARGIN = 0.25  # of TTL: for clocks that differ and requests under way
+MARGIN = 0.25  # of TTL: for clock differences and running requests
 RENEWALS = 4  # in TTL
 
-_proven: set[str] = set()  # roots whose store was seen to refuse a second creation
+_proven: set[str] = set()  # roots whose store has refused a second creation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What a lease object says. ``expires``: seconds since 1970, 0 where it was released."""
+class LeaseTerms:
+    """Content of a lease object. ``expires``: seconds since 1970, 0 if it was released."""
 
     holder: str
     host: str
     expires: float
 
 
-FREE = Terms(holder="", host="", expires=0.0)
+FREE = LeaseTerms(holder="", host="", expires=0.0)
 
 
 class Lease:
-    """The lease of one folder, held by this object or not. Its requests are not repeated: the caller does that."""
+    """The lease of one folder, held by this object or not. Its requests are not retried: the caller does that."""
 
     def __init__(self, objects: Objects, folder: str, clock: Callable[[], float] = time.time) -> None:
         self.objects, self.folder, self.clock, self.ttl = objects, folder, clock, TTL
@@ -55,15 +55,15 @@ class Lease:
         self._ended = threading.Event()
 
     def is_live(self) -> bool:
-        """Whether anybody holds the folder now."""
+        """Whether any process holds the folder now."""
         return self._terms(self._highest()).expires > self.clock()
 
     def take(self) -> bool:
-        """Hold the folder where nobody does; False where somebody does, or was faster."""
+        """Take the folder if it is free; False if another process holds it, or was faster."""
         if self.objects.protocol not in CREATING:
             raise UserError(
-                f"{self.objects.root}: {self.objects.protocol}:// can be read, but two processes cannot be kept apart "
-                f"there: expected a path, s3://, gs:// or az://"
+                f"{self.objects.root}: {self.objects.protocol}:// can be read, but has no locks between "
+                f"processes: expected a path, s3://, gs:// or az://"
             )
         number = self._highest()
         return self._is_ours(number) or (self._terms(number).expires <= self.clock() and self._advance(number + 1))
@@ -73,16 +73,16 @@ class Lease:
         threading.Thread(target=self._renew_until_ended, name=f"lease of {self.folder}", daemon=True).start()
 
     def confirm(self) -> None:
-        """Return while the folder is held; what could not be renewed in time is taken anew where nobody came between.
+        """Return while the folder is held; an expired lease is taken again if no other process took it meanwhile.
 
-        Raises LockLost where somebody did.
+        Raises LockLost if another process did.
         """
         with self._mutex:
             if self._lost or self.clock() >= self.believed:
                 self.renew()
 
     def renew(self) -> None:
-        """Prolong it. LockLost where another process has taken the folder, or deleted it."""
+        """Extend it. LockLost if another process has taken or deleted the folder."""
         with self._mutex:
             if self._lost or not self._is_ours(self._highest()):
                 self._lose()
@@ -92,7 +92,7 @@ class Lease:
                 self._lose()
 
     def release(self) -> None:
-        """Let the next one in at once; where the store cannot be reached now, the lease expires by itself."""
+        """Free the folder now; if the store cannot be reached, the lease expires on its own."""
         self._ended.set()
         with self._mutex, suppress(Exception):
             if not self._lost and self.clock() < self.believed:
@@ -100,7 +100,7 @@ class Lease:
 
     @property
     def believed(self) -> float:
-        """Until when nobody else can have taken it."""
+        """The time until which no other process can have taken it."""
         return self.expires - MARGIN * self.ttl
 
     def _renew_until_ended(self) -> None:
@@ -108,9 +108,9 @@ class Lease:
             try:
                 self.renew()
             except LockLost:
-                return  # the next write finds it out
+                return  # the next write detects it
             except Exception:
-                continue  # unreachable: tried again in a while, and before the next write
+                continue  # unreachable: retried later, and before the next write
 
     def _lose(self) -> None:
         self._lost = True
@@ -118,7 +118,7 @@ class Lease:
         raise LockLost(f"{place}: another process has taken over: this one did not renew its lease in time")
 
     def _is_ours(self, number: int) -> bool:
-        """Whether a lease is this object's: also one that was created though the answer got lost on its way."""
+        """Whether a lease belongs to this object, even if the answer to its creation was lost."""
         if number == 0 or self._terms(number).holder != self.holder:
             return False
         if number != self.number:
@@ -126,14 +126,14 @@ class Lease:
         return True
 
     def _advance(self, number: int) -> bool:
-        """Create the lease of this number; False where another has it or a higher one."""
+        """Create the lease of this number; False if another process has it or a higher one."""
         expires = self.clock() + self.ttl
-        data = self._said(expires)
+        data = self._content(expires)
         if not self.objects.create(self._name(number), data):
             return False
         self._prove(number, data)
         numbers = self._numbers()
-        if max(numbers, default=0) != number:  # one that slept since it looked: others have come and gone
+        if max(numbers, default=0) != number:  # it slept meanwhile: other processes have held and released the folder
             self.objects.delete(self._name(number))
             return False
         self.number, self.expires = number, expires
@@ -142,13 +142,13 @@ class Lease:
         return True
 
     def _prove(self, number: int, data: bytes) -> None:
-        """See once that the store refuses to create what is there: some servers do not look at the condition."""
+        """Check once that the store refuses to create an existing file: some servers ignore the condition."""
         if self.objects.root in _proven:
             return
         if self.objects.create(self._name(number), data):
             raise UserError(
-                f"{self.objects.root}: this store creates a file where there is one already (no If-None-Match): two "
-                f"processes cannot be kept apart there; take a newer server, or a path"
+                f"{self.objects.root}: this store overwrites existing files (no If-None-Match), so it has no "
+                f"locks between processes: use a newer server, or a path"
             )
         _proven.add(self.objects.root)
 
@@ -162,19 +162,19 @@ class Lease:
     def _name(self, number: int) -> str:
         return f"{self.folder}/{LEASE}{number}"
 
-    def _terms(self, number: int) -> Terms:
-        """What a lease says; none (0), or one that is gone or unreadable, has expired: the next number decides."""
+    def _terms(self, number: int) -> LeaseTerms:
+        """Content of a lease; none (0), or a missing or unreadable one, has expired: the next number decides."""
         if number == 0:
             return FREE
         try:
-            return Terms(**json.loads(self.objects.get(self._name(number))))
+            return LeaseTerms(**json.loads(self.objects.get(self._name(number))))
         except (FileNotFoundError, ValueError, TypeError):
             return FREE
 
-    def _said(self, expires: float) -> bytes:
+    def _content(self, expires: float) -> bytes:
         host = f"{socket.gethostname()}, process {os.getpid()}"
-        return json.dumps(asdict(Terms(holder=self.holder, host=host, expires=expires))).encode()
+        return json.dumps(asdict(LeaseTerms(holder=self.holder, host=host, expires=expires))).encode()
 
     def _write(self, expires: float) -> float:
-        self.objects.put(self._name(self.number), self._said(expires))
+        self.objects.put(self._name(self.number), self._content(expires))
         return expires

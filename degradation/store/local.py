@@ -1,4 +1,4 @@
-"""A folder on a disk of this machine, or one that it has mounted, as a store."""
+"""A folder on a local or mounted disk as a store."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from degradation.store.base import Store
 from degradation.store.filenames import LOCK, RUN_ID, SPEC, WRITING
 
 SMALL = 2**24
-"""Bytes of a file that is read without a look at its size."""
+"""Bytes of a file up to which its size is not checked before reading."""
 
 
 class LocalStore(Store):
@@ -29,7 +29,7 @@ class LocalStore(Store):
         self.root = root
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. DamagedError where something that is no file, or cannot be read, has its name."""
+        """The bytes of a file. DamagedError if something of its name is no file or cannot be read."""
         path = self.root / name
         try:
             with open(path, "rb", opener=_without_waiting) as file:
@@ -38,7 +38,7 @@ class LocalStore(Store):
                     raise DamagedError(f"{path} is no file: delete it")
                 if not _fits(file, path.suffix, about.st_size):
                     raise DamagedError(
-                        f"{path} is too large for what it holds ({about.st_size:,} bytes): restore it or delete it"
+                        f"{path} is larger than its content ({about.st_size:,} bytes): restore it or delete it"
                     )
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
@@ -72,7 +72,7 @@ class LocalStore(Store):
             raise UserError(f"{folder} cannot be read: {error.strerror}") from error
 
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
-        # What has a run's name and is no folder is listed too: its reader says so.
+        # A file with a run's name is listed too: its reader reports it.
         paths = map((self.root / name).joinpath, self.list(name))
         below = [path for path in paths if path.is_dir() or RUN_ID.fullmatch(path.name)]
         return {path.name: _children(path) for path in below}
@@ -119,11 +119,11 @@ class LocalStore(Store):
             with self.lock(name) as held:
                 return not held
         except UserError:
-            return False  # nobody works in a folder that cannot be written
+            return False  # no process can work in a folder that cannot be written
 
 
 def _children(folder: Path) -> frozenset[str]:
-    """The names in a folder. One that cannot be listed is taken for a run's, whose reader then says why it is none."""
+    """The names in a folder. One that cannot be listed is treated as a run's: its reader reports the reason."""
     try:
         return frozenset(child.name for child in folder.iterdir())
     except OSError:
@@ -131,7 +131,7 @@ def _children(folder: Path) -> frozenset[str]:
 
 
 def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
-    """Whether a file is as large as what it holds, before all of it is read: a few bytes of it say so."""
+    """Whether a file's size fits its content, checked from a few bytes before all of it is read."""
     if suffix == ".json":
         return size <= 2**26  # the description of a study with a million seeds is smaller
     if size <= SMALL:
@@ -153,17 +153,15 @@ def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a named pipe would be waited for until somebody writes to it."""
+    """Open a file without waiting: a named pipe would block until it has a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Say in one line what the operating system refuses: a full disk, a read-only folder."""
+    """Turn a refusal of the operating system into one line: a full disk, a read-only folder."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot write {path}: {reason}. What is done so far is kept; free or change it and run again."
-        ) from error
+        raise UserError(f"cannot write {path}: {reason}. Completed work is saved; fix it and run again.") from error

@@ -1,4 +1,4 @@
-"""What a user calls a place -> a Path, or a Url: text that `pathlib` would spoil (``s3://x`` becomes ``s3:/x``)."""
+"""A path or URL given by a user -> a Path or a Url: `pathlib` would turn ``s3://x`` into ``s3:/x``."""
 
 import re
 from pathlib import Path
@@ -16,12 +16,12 @@ class Url(str):
 
     @property
     def name(self) -> str:
-        """What stands behind the last slash."""
+        """The part after the last slash."""
         return self.rsplit("/", 1)[-1]
 
     @property
     def parent(self) -> "Url":
-        """What stands before it."""
+        """The part before the last slash."""
         above = self.rsplit("/", 1)[0]
         return Url(f"{above}/" if above.endswith("/") else above)
 
@@ -31,11 +31,11 @@ ON_DISK = ("file", "local")
 
 
 def as_place(place: str | Path) -> Place:
-    """A Url where there is ``://``, else a Path. UserError for a URL that has lost a slash.
+    """A Url if the text contains ``://``, else a Path. UserError for a URL that has lost a slash.
 
     Repeated slashes in a Url count as one, as they do in a Path.
     """
-    if lost := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a drive of Windows
+    if lost := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a Windows drive
         if isinstance(place, Path):
             raise UserError(f"{place} is a URL that went through pathlib: give it as text, with both slashes")
         protocol, rest = lost.groups()

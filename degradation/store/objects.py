@@ -1,4 +1,4 @@
-"""A URL -> single requests to the store behind it, through fsspec: nothing is cached, nothing tried twice."""
+"""A URL -> single requests to the store behind it, through fsspec: without cache and retries."""
 
 import threading
 from contextlib import nullcontext
@@ -9,10 +9,10 @@ from degradation.store.location import Url
 from degradation.store.remote_errors import is_missing, is_taken, reason
 
 CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Protocols whose library creates a file only where there is none, in one request that the server decides.
+"""Protocols whose library creates a file only if there is none, in one request that the server decides.
 
-S3: If-None-Match (s3fs 2024.12 and later), Google: ifGenerationMatch=0, Azure: If-None-Match. Elsewhere fsspec looks
-first and writes then, and two processes may both believe that they were the first.
+S3: If-None-Match (s3fs 2024.12 and later), Google: ifGenerationMatch=0, Azure: If-None-Match. Elsewhere fsspec checks
+first and writes then, so two processes may both believe that they were first.
 """
 EXTRAS = {
     "s3": "pip install 'degradation[cluster]'",
@@ -21,17 +21,17 @@ EXTRAS = {
     "gcs": "pip install gcsfs",
 }
 OPTIONS: dict[str, dict[str, Any]] = {protocol: {"max_concurrency": 1} for protocol in ("s3", "s3a")}
-"""Our files are small: with more, s3fs asks for the size of each before it reads it."""
+"""Our files are small: with a larger value, s3fs requests the size of each file before reading it."""
 PATTERN = "*?["
-"""In a path, they make fsspec's `rm` delete all that matches it; no other request here looks at them."""
+"""Characters with which fsspec's `rm` deletes all matches of a path; other requests here ignore them."""
 UNWRITABLE = ("http", "https")
 EXPECTED = "expected a path, s3://BUCKET/PATH or gs://BUCKET/PATH"
 
-_one_process = threading.Lock()  # memory:// looks and writes in two steps
+_one_process = threading.Lock()  # memory:// checks and writes in two steps
 
 
 class Objects:
-    """The files below a URL. Storage options come from where fsspec and the store's library look for them."""
+    """The files below a URL. Storage options come from the usual places of fsspec and the store's library."""
 
     def __init__(self, root: Url) -> None:
         self.root = root
@@ -39,7 +39,7 @@ class Objects:
         self.fs, self._base = _opened(root)
 
     def path(self, name: str) -> str:
-        """The name as fsspec knows it."""
+        """The name in fsspec's form."""
         return "/".join(part for part in (self._base, name) if part)
 
     def get(self, name: str) -> bytes:
@@ -49,7 +49,7 @@ class Objects:
         self.fs.pipe_file(self.path(name), data)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file where there is none; False where there is one. Of several at once exactly one succeeds."""
+        """Create a file; False if it exists. Of several attempts at once exactly one succeeds."""
         try:
             with _one_process if self.protocol == "memory" else nullcontext():
                 self.fs.pipe_file(self.path(name), data, mode="create")
@@ -60,11 +60,11 @@ class Objects:
         return True
 
     def info(self, name: str) -> dict[str, Any]:
-        """``type`` (file or directory) and ``size``; FileNotFoundError where there is neither."""
+        """``type`` (file or directory) and ``size``; FileNotFoundError if it does not exist."""
         return dict(self.fs.info(self.path(name)))
 
     def children(self, name: str) -> list[str]:
-        """Names of what is directly below, hidden ones too; a request for each 1,000."""
+        """Names directly below, hidden ones too; one request per 1,000."""
         try:
             found = self.fs.ls(self.path(name), detail=False)
         except FileNotFoundError as error:
@@ -74,14 +74,14 @@ class Objects:
         return [path.rstrip("/").rsplit("/", 1)[-1] for path in found if path.strip("/") != self.path(name).strip("/")]
 
     def below(self, name: str) -> dict[str, int]:
-        """Every file below a folder: its name from there on -> bytes; a request for each 1,000."""
+        """Every file below a folder: its relative name -> bytes; one request per 1,000."""
         start = self.path(name).strip("/") + "/"
         found = self.fs.find(self.path(name), detail=True)
         files = {path.lstrip("/"): info for path, info in found.items() if info["type"] == "file"}
         return {path[len(start) :]: info["size"] for path, info in files.items() if path.startswith(start)}
 
     def delete(self, name: str) -> None:
-        """Delete one file; nothing where there is none."""
+        """Delete one file; nothing happens if there is none."""
         try:
             self.fs.rm_file(self.path(name))
         except FileNotFoundError as error:
@@ -89,20 +89,20 @@ class Objects:
                 raise
 
     def delete_all(self, names: list[str]) -> None:
-        """Delete files; a request for each 1,000. What a server refuses of them must be looked for afterwards."""
+        """Delete files; one request per 1,000. The caller must check which ones the server refused."""
         paths = [self.path(name) for name in names]
         if not any(letter in path for path in paths for letter in PATTERN):
             self.fs.rm(paths)
             return
-        for name in names:  # `rm` would take a key for a pattern, and delete what is of another study
+        for name in names:  # `rm` would treat a key as a pattern, and delete files of another study
             self.delete(name)
 
 
 def _opened(root: Url) -> tuple[Any, str]:
-    """The file system and the path in it; UserError where it cannot be had, or can hold no study."""
+    """The file system and the path in it; UserError if it cannot be opened, or cannot hold a study."""
     protocol, _, place = root.partition("://")
     if protocol.rpartition("::")[2] in UNWRITABLE:
-        raise UserError(f"{root}: a web server cannot be written, so it holds no studies: {EXPECTED}")
+        raise UserError(f"{root}: a web server is read-only, so it cannot hold studies: {EXPECTED}")
     if protocol in CREATING and protocol != "memory" and place[:1] in ("", "/"):
         raise UserError(f"{root} names no bucket: {EXPECTED}")
     try:

@@ -1,4 +1,4 @@
-"""A path or a URL -> the store that is there."""
+"""A path or a URL -> its store."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from degradation.store.location import Url, as_place
 
 
 def store_at(root: str | Path) -> Store:
-    """The store of a folder. UserError where a package is missing, or where nobody knows the protocol."""
+    """The store of a folder. UserError if a package is missing or the protocol is unknown."""
     place = as_place(root)
     if not isinstance(place, Url):
         return LocalStore(place)

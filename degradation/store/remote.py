@@ -1,6 +1,6 @@
 """A folder behind a URL (``s3://bucket/runs``, ``gs://...``, any that fsspec knows) as a store.
 
-Endpoint and credentials come from the environment, as everywhere: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+Endpoint and credentials come from the environment, as usual: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
 ``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``; any other option of the library as
 ``FSSPEC_S3_ANON=true`` or in fsspec's configuration files. An object appears whole or not at all, so a file is written
 under its own name at once.
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 300.0  # seconds that a store may be unreachable
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between two tries; doubled from one to the next
-ASK_SECONDS = 0.5  # how often a lock that another holds is looked at
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between the first two attempts; doubled each time
+ASK_SECONDS = 0.5  # how often a lock held by another process is checked
 WAKE_SECONDS = 0.2  # how soon a stop request is seen while waiting
 
 
 class RemoteStore(Store):
-    """Bytes under names below a URL. UserError where a package is missing or the protocol is unknown."""
+    """Bytes under names below a URL. UserError if a package is missing or the protocol is unknown."""
 
     root: Url
 
@@ -89,7 +89,7 @@ class RemoteStore(Store):
 
     @contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
-        """A lease: it is renewed while the block lasts, and expires after its holder dies."""
+        """A lease: it is renewed inside the block, and expires after its holder dies."""
         lease = Lease(self.objects, name)
         deadline = time.monotonic() + timeout
         while not (held := self._patiently(name, lease.take)) and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ class RemoteStore(Store):
         return self._patiently(name, Lease(self.objects, name).is_live)
 
     def _change(self, name: str, act: Callable[[], None]) -> None:
-        """Write or delete, each try only while the lock that was taken here is still held."""
+        """Write or delete, each attempt only while this process still holds the lock."""
 
         def attempt() -> None:
             for folder, lease in self._leases.items():
@@ -125,7 +125,7 @@ class RemoteStore(Store):
     def _patiently(self, name: str, act: Callable[[], T]) -> T:
         """The request, repeated with growing waits while the store is unreachable.
 
-        Raises FileNotFoundError where the file is not there, LockLost, UserError in one line for all else.
+        Raises FileNotFoundError if the file does not exist, LockLost, UserError in one line for all else.
         """
         import tenacity
 
@@ -135,7 +135,7 @@ class RemoteStore(Store):
             wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
             stop=lambda state: self._stop() or too_long(state),
             sleep=self._sleep,
-            before_sleep=self._say_once,
+            before_sleep=self._report_once,
             reraise=True,
         )
         try:
@@ -148,9 +148,9 @@ class RemoteStore(Store):
             raise self._given_up(error) if is_transient(error) else refused(error, self.place(name)) from error
 
     def _given_up(self, error: Exception) -> UserError:
-        waited = "and a stop was asked for" if self._stop() else f"for {PATIENCE:.0f} seconds"
+        waited = "and a stop was requested" if self._stop() else f"for {PATIENCE:.0f} seconds"
         return UserError(
-            f"{self.root}: the store is unreachable {waited} ({reason(error)}). What is done so far is kept: run again."
+            f"{self.root}: the store is unreachable {waited} ({reason(error)}). Completed work is saved: run again."
         )
 
     def _sleep(self, seconds: float) -> None:
@@ -158,10 +158,10 @@ class RemoteStore(Store):
         while not self._stop() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, WAKE_SECONDS))
 
-    def _say_once(self, state: "RetryCallState") -> None:
+    def _report_once(self, state: "RetryCallState") -> None:
         if state.attempt_number == 1 and state.outcome and (error := state.outcome.exception()):
             since = time.strftime("%H:%M:%S")
-            self._say(f"{self.root}: the store is unreachable since {since}, trying on ({reason(error)})")
+            self._say(f"{self.root}: the store is unreachable since {since}, retrying ({reason(error)})")
 
 
 def _on_stderr(line: str) -> None:

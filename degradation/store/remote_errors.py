@@ -1,6 +1,6 @@
-"""What a store behind a URL answers -> try again, the file that is not there, or one line for the user.
+"""Errors of a store behind a URL -> retry, a missing file, or one line for the user.
 
-Every library has errors of its own and none may be imported unasked, so they are known by status, code and name.
+Each library has its own errors and may not be installed, so they are recognized by status, code and name.
 """
 
 import errno
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from degradation.errors import UserError
 
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: later it may succeed
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: a retry may succeed
 BUSY_CODES = ("SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling")
 DENIED = (401, 403)
 MOVED = (301, 307, 308)
@@ -20,12 +20,12 @@ NETWORK_ERRORS = (
     "TransportError",
 )  # fmt: skip
 """Classes of aiohttp, azure, botocore, fsspec, google.auth, http.client and requests."""
-CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # children of those; waiting mends no certificate
+CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # subclasses of those; waiting does not fix a certificate
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later: no connection, a timeout, a server that is busy or broken."""
+    """Whether a retry may succeed: no connection, a timeout, a busy or broken server."""
     if (status := _status(error)) is not None:
         return status in BUSY or _code(error) in BUSY_CODES
     names = _class_names(error)
@@ -36,31 +36,31 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_taken(error: BaseException) -> bool:
-    """Whether a file was not created because there is one: what S3, its imitators, Google and Azure say of it."""
+    """Whether a file was not created because it exists, in the errors of S3, compatible servers, Google and Azure."""
     return isinstance(error, FileExistsError) or _status(error) == 412 or _code(error) == "PreconditionFailed"
 
 
 def is_missing(error: BaseException) -> bool:
-    """Whether the file is not there, in a store that is."""
+    """Whether the file does not exist in a reachable store."""
     return isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket"
 
 
 def refused(error: Exception, place: str) -> UserError:
-    """What the store refuses, in one line that holds no part of a key."""
+    """The store's refusal in one line, without any part of a key."""
     code = _code(error) or _status(error) or ""
     denied = isinstance(error, PermissionError) or _status(error) in DENIED or str(error).startswith("Forbidden")
     if denied:
         why = f"access denied{f' ({code})' if code else ''}: check the credentials in the environment and their rights"
     elif any(name in NO_CREDENTIALS for name in _class_names(error)):
         why = "no credentials found: set those of the store in the environment, such as AWS_ACCESS_KEY_ID"
-    elif "ProfileNotFound" in _class_names(error):  # botocore's words name it
-        why = f"{str(error).rstrip('.')}: name another in AWS_PROFILE, or unset it"
+    elif "ProfileNotFound" in _class_names(error):  # botocore's message names it
+        why = f"{str(error).rstrip('.')}: set another in AWS_PROFILE, or unset it"
     elif str(error).startswith("Invalid endpoint"):
         why = f"{error}: expected an address with http:// or https:// in AWS_ENDPOINT_URL"
     elif any(isinstance(each, RecursionError) for each in _chain(error)) or _status(error) in MOVED:
-        why = "the server sends the request on without end (HTTP 301): set AWS_DEFAULT_REGION to the bucket's region"
+        why = "the server redirects the request (HTTP 301): set AWS_DEFAULT_REGION to the bucket's region"
     elif isinstance(error, FileNotFoundError):
-        why = "no such bucket: create it, or name another"
+        why = "no such bucket: create it, or choose another"
     else:
         why = reason(error)
     return UserError(f"{place}: {why}")
@@ -73,7 +73,7 @@ def reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
+    """The error and its causes."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -96,6 +96,6 @@ def _status(error: BaseException) -> int | None:
 
 
 def _code(error: BaseException) -> str:
-    """The word of S3 for an error: ``NoSuchBucket``."""
+    """S3's code of an error: ``NoSuchBucket``."""
     responses = [getattr(each, "response", None) for each in _chain(error)]
     return next((str(r["Error"].get("Code", "")) for r in responses if isinstance(r, dict) and "Error" in r), "")

@@ -16,7 +16,7 @@ CONTENT, DIGEST = "content", "sha256"
 ENDINGS = ("finished", "diverged")
 SHA_256 = re.compile("[0-9a-f]{64}")
 EMPTY = "0" * 64
-"""What stands in a safetensors header in place of the digest while that is computed."""
+"""Placeholder of the digest in a safetensors header while it is computed."""
 
 
 def sealed(fields: Mapping[str, Any]) -> bytes:
@@ -34,9 +34,9 @@ def is_sealed(data: bytes) -> bool:
 
 
 def unsealed(data: bytes, *, always: bool = False) -> dict[str, Any]:
-    """The fields that ``sealed`` was given; those of a file without a seal as they are, unless it ``always`` had one.
+    """The fields passed to ``sealed``; those of a file without a seal unchanged, unless it ``always`` has one.
 
-    Raises DamagedError where the data are no JSON object or the digest is not that of the content.
+    Raises DamagedError if the data are no JSON object or the digest is not that of the content.
     """
     try:
         fields = json.loads(data)
@@ -65,7 +65,7 @@ def seal_tensors(data: bytes) -> bytes:
 
 
 def check_tensors(data: bytes) -> Mapping[str, str]:
-    """The metadata of what ``seal_tensors`` made; DamagedError where a byte of it differs, header and all."""
+    """The metadata of what ``seal_tensors`` made; DamagedError if any byte differs, including the header."""
     metadata = metadata_of(data)
     found = metadata.get(DIGEST, "")
     if len(found) != len(EMPTY):
@@ -78,7 +78,7 @@ def check_tensors(data: bytes) -> Mapping[str, str]:
 
 
 def metadata_of(data: bytes) -> Mapping[str, str]:
-    """The metadata in a safetensors header; DamagedError where there is none."""
+    """The metadata in a safetensors header; DamagedError if there is none."""
     try:
         metadata = json.loads(data[8 : _header_end(data)])["__metadata__"]
         return {str(name): str(value) for name, value in metadata.items()}
@@ -91,7 +91,7 @@ def _header_end(data: bytes) -> int:
 
 
 def _place_of(data: bytes, digest: str) -> int:
-    """Where the digest stands in the header; DamagedError where it is not exactly once there."""
+    """Where the digest is in the header; DamagedError if it is not exactly once there."""
     header = data[: _header_end(data)]
     text = f'"{digest}"'.encode()
     if header.count(text) != 1:
@@ -99,7 +99,7 @@ def _place_of(data: bytes, digest: str) -> int:
     return header.index(text) + 1
 
 
-def says_how_it_ended(fields: Mapping[str, Any]) -> bool:
+def is_ending(fields: Mapping[str, Any]) -> bool:
     """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
     hashes = [fields.get("files"), fields.get("freed", {})]
     return (
@@ -110,7 +110,7 @@ def says_how_it_ended(fields: Mapping[str, Any]) -> bool:
 
 
 def is_entry(file: str, sha: object) -> bool:
-    """A name within the run's folder, whatever wrote it, and a hash: listed files are read, and may be deleted."""
+    """Whether it is a name inside the run's folder and a hash: listed files are read, and may be deleted."""
     return "/" not in file and "\\" not in file and SHA_256.fullmatch(str(sha)) is not None
 
 

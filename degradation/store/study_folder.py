@@ -1,4 +1,4 @@
-"""One study in a store: its spec, its runs, their files, and what makes a run done."""
+"""One study in a store: its spec, its runs, their files, and the commit of done runs."""
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -23,7 +23,7 @@ from degradation.store.filenames import (
 )
 from degradation.store.location import Place, as_place
 from degradation.store.open import store_at
-from degradation.store.seals import is_entry, says_how_it_ended, sealed, sha256, unsealed
+from degradation.store.seals import is_ending, is_entry, sealed, sha256, unsealed
 
 
 class StudyFolder:
@@ -55,7 +55,7 @@ class StudyFolder:
     # the study
 
     def study(self) -> dict[str, Any] | None:
-        """The fields of the StudySpec on disk; None where there is no such study."""
+        """The fields of the StudySpec on disk; None if there is no such study."""
         data = self._found(f"{self.name}/{STUDY}")
         return None if data is None else self._parsed(f"{self.name}/{STUDY}", data)
 
@@ -67,11 +67,11 @@ class StudyFolder:
         return self.store.lock(self.name, timeout)
 
     def leftovers(self) -> tuple[str, ...]:
-        """Temporary files of writes whose process was killed, by their names in the study's folder."""
+        """Temporary files of killed processes, by their names in the study's folder."""
         return tuple(file for file in self.store.below(self.name) if file.split("/")[-1].startswith(WRITING))
 
     def remove_half_written(self, run_id: str) -> None:
-        """Delete what a process that was killed had not written to the end; by the one who holds the run's lock."""
+        """Delete incomplete files of a killed process; only for the holder of the run's lock."""
         for file in self.store.below(f"{self.name}/{run_id}"):
             if file.startswith(WRITING):
                 self.store.remove(self._file(run_id, file))
@@ -80,7 +80,7 @@ class StudyFolder:
 
     def run_ids(self) -> tuple[str, ...]:
         """The runs on disk, done or not, sorted by name."""
-        # A done run whose spec.json was lost is still there: it is named as damaged, not trained over.
+        # A done run without spec.json still exists: it is reported as damaged, not overwritten.
         return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
 
     def spec(self, run_id: str) -> dict[str, Any]:
@@ -92,11 +92,11 @@ class StudyFolder:
         self.store.write(self._file(run_id, SPEC), sealed(fields))
 
     def lock(self, run_id: str) -> AbstractContextManager[bool]:
-        """The lock that the one process training this run holds; yields False where another holds it."""
+        """The lock of the one process training this run; yields False if another process holds it."""
         return self.store.lock(f"{self.name}/{run_id}")
 
     def is_locked(self, run_id: str) -> bool:
-        """Whether some process trains this run now."""
+        """Whether any process is training this run."""
         return self.store.is_locked(f"{self.name}/{run_id}")
 
     def is_done(self, run_id: str) -> bool:
@@ -105,12 +105,12 @@ class StudyFolder:
     def done(self, run_id: str) -> dict[str, Any]:
         """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``.
 
-        DamagedError where it says anything else, or knows of no spec.json.
+        DamagedError if it is anything else, or does not list spec.json.
         """
         name, remedy = self._file(run_id, DONE), self.restore(run_id)
         found = self._parsed(name, self._there(name, remedy), remedy)
-        if not says_how_it_ended(found):
-            raise DamagedError(f"{self.store.place(name)} does not say how the run ended: {self.restore(run_id)}")
+        if not is_ending(found):
+            raise DamagedError(f"{self.store.place(name)} does not hold how the run ended: {self.restore(run_id)}")
         if SPEC not in found["files"]:
             raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {self.restore(run_id)}")
         return found
@@ -118,16 +118,16 @@ class StudyFolder:
     def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
         """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``.
 
-        DamagedError, and no done.json, where spec.json or a file kept on the way is not there as it was written.
+        DamagedError, and no done.json, if spec.json or a file kept during the run is missing or damaged.
         """
         known = self._kept(run_id)
         kept = {file: expected for file, expected in known.items() if file not in parts}
         for file, expected in kept.items():
             if sha256(self._found(self._file(run_id, file)) or b"") != expected:
                 place = self.store.place(self._file(run_id, file))
-                raise DamagedError(f"{place} was changed or deleted while the run was under way: {self.remedy(run_id)}")
+                raise DamagedError(f"{place} was changed or deleted during the run: {self.remedy(run_id)}")
         there = {*self.store.list(f"{self.name}/{run_id}")}
-        if not there & {CHECKPOINT, PARTS}:  # they tell a run in the midst of this from one whose done.json was lost
+        if not there & {CHECKPOINT, PARTS}:  # they distinguish a run being committed from one that lost its done.json
             self.store.write(self._file(run_id, PARTS), sealed(known))
             there.add(PARTS)
         for file, data in files.items():
@@ -141,17 +141,17 @@ class StudyFolder:
                 self.store.remove(self._file(run_id, file))
 
     def keep(self, run_id: str, file: str, data: bytes) -> None:
-        """Write a file of a run that is not done yet, and its SHA-256 beside it; ``commit`` takes both in."""
+        """Write a file of a run that is not done yet, and its SHA-256 next to it; ``commit`` includes both."""
         self.store.write(self._file(run_id, file), data)
         self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: sha256(data)}))
 
     def kept(self, run_id: str, file: str) -> bytes | None:
-        """A file that ``keep`` wrote; None where there is none, or another than it wrote."""
+        """A file that ``keep`` wrote; None if it is missing or changed."""
         data = self._found(self._file(run_id, file))
         return data if data is not None and self._kept(run_id).get(file) == sha256(data) else None
 
     def _kept(self, run_id: str) -> dict[str, str]:
-        """File -> SHA-256 of what ``keep`` wrote; nothing where that cannot be told any more."""
+        """File -> SHA-256 of what ``keep`` wrote; empty if that is not known any more."""
         try:
             found = unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
         except DamagedError:
@@ -159,7 +159,7 @@ class StudyFolder:
         return {file: sha for file, sha in found.items() if is_entry(file, sha)}
 
     def free(self, run_id: str, file: str) -> None:
-        """Delete a file of a done run; its SHA-256 stays, so that what was measured on it is still known as such."""
+        """Delete a file of a done run; its SHA-256 stays, so that measurements on it can still be assigned to it."""
         done = self.done(run_id)
         files = dict(done["files"])
         freed = done.get("freed", {}) | {file: files.pop(file)}
@@ -167,17 +167,17 @@ class StudyFolder:
         self.store.remove(self._file(run_id, file))
 
     def weights(self, run_id: str) -> str | None:
-        """The SHA-256 of the weights that a done run ended with, there or freed; None where it kept none."""
+        """The SHA-256 of the final weights of a done run, present or freed; None if it kept none."""
         done = self.done(run_id)
         found: str | None = (done.get("freed", {}) | done["files"]).get(WEIGHTS)
         return found
 
     def file(self, run_id: str, file: str) -> bytes:
-        """A file of a done run, verified. DamagedError where it is not what was written, UserError where freed."""
+        """A file of a done run, verified. DamagedError if it is damaged, UserError if it was freed."""
         done, name = self.done(run_id), self._file(run_id, file)
         expected = done["files"].get(file)
         if file in done.get("freed", {}):
-            raise UserError(f"{self.store.place(name)} was deleted to free its space: train the run again to have it")
+            raise UserError(f"{self.store.place(name)} was deleted to free disk space: train the run again to get it")
         if expected is None:
             raise FileNotFoundError(name)
         data = self._found(name)
@@ -189,11 +189,11 @@ class StudyFolder:
         return data
 
     def restore(self, run_id: str) -> str:
-        """What can be done about a done run that is not what was written."""
+        """What to do about a damaged done run."""
         return f"restore it, or {self.remedy(run_id)}"
 
     def remedy(self, run_id: str) -> str:
-        """How to have it anew."""
+        """How to make it again."""
         return f"train the run again after `degradation clean {self.name} --run {run_id} --yes`"
 
     def verify(self, run_id: str) -> None:
@@ -202,7 +202,7 @@ class StudyFolder:
             self.file(run_id, file)
 
     def damage(self, run_id: str) -> str:
-        """What is not as it was written of a run that is done, in one line; empty where nothing is."""
+        """The damage of a done run in one line; empty if there is none."""
         try:
             if self.is_done(run_id):
                 self.verify(run_id)
@@ -211,7 +211,7 @@ class StudyFolder:
         return ""
 
     def facts(self, run_id: str) -> dict[str, Any]:
-        """What became known of a done run: parameters, weight hash, order checksum, seconds, provenance."""
+        """The facts of a done run: parameters, weight hash, order checksum, seconds, provenance."""
         if FACTS not in self.done(run_id)["files"]:
             raise DamagedError(f"{self.run_path(run_id) / DONE} does not list {FACTS}: {self.restore(run_id)}")
         return unsealed(self.file(run_id, FACTS))
@@ -219,14 +219,14 @@ class StudyFolder:
     # its checkpoint
 
     def checkpoint(self, run_id: str) -> bytes | None:
-        """The bytes of a run's checkpoint; None where it has none."""
+        """The bytes of a run's checkpoint; None if it has none."""
         return self._found(self._file(run_id, CHECKPOINT))
 
     def write_checkpoint(self, run_id: str, data: bytes) -> None:
         self.store.write(self._file(run_id, CHECKPOINT), data)
 
     def set_checkpoint_aside(self, run_id: str) -> bool:
-        """Keep a checkpoint that cannot be used under another name; False where there is no file to keep."""
+        """Rename an unusable checkpoint; False if there is no file."""
         data = None
         with suppress(DamagedError):
             data = self.checkpoint(run_id)
@@ -236,7 +236,7 @@ class StudyFolder:
         return data is not None
 
     def remove_run(self, run_id: str) -> None:
-        """Delete a run and all it holds: done.json first, so that a crash on the way leaves it undone."""
+        """Delete a run and its files: done.json first, so that it is not done after a crash in between."""
         self.store.remove(self._file(run_id, DONE))
         self.store.remove(f"{self.name}/{run_id}")
 
@@ -244,13 +244,13 @@ class StudyFolder:
         return f"{self.name}/{run_id}/{file}"
 
     def _found(self, name: str) -> bytes | None:
-        """A file, asked for once; None where there is none."""
+        """A file, requested once; None if there is none."""
         try:
             return self.store.read(name)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except MemoryError:
-            raise DamagedError(f"{self.store.place(name)} is too large for the memory here: restore it") from None
+            raise DamagedError(f"{self.store.place(name)} does not fit into memory: restore it") from None
 
     def _there(self, name: str, remedy: str = "restore it") -> bytes:
         if (data := self._found(name)) is None:
@@ -265,15 +265,15 @@ class StudyFolder:
 
 
 class ExperimentFolder(StudyFolder):
-    """One experiment on a study's runs: for each a folder under the run's id, whose spec says what was asked."""
+    """One experiment on a study's runs: a folder under each run's id, whose spec holds its settings."""
 
     def discard(self, run_id: str) -> None:
-        """Delete what is there of a run, done.json first; its lock stays with the holder."""
+        """Delete the files of a run, done.json first; its lock stays with the holder."""
         for file in (DONE, *self.store.list(f"{self.name}/{run_id}")):
             self.store.remove(self._file(run_id, file))
 
     def remedy(self, run_id: str) -> str:
-        """How to have it anew."""
+        """How to make it again."""
         return "let `degradation clean` delete it, and run `degradation experiment` again"
 
 

@@ -1,1 +1,1 @@
-"""A study on disk: what ships, what is done, pairs, results, logs, cleaning."""
+"""A study on disk: shipped studies, run statuses, pairs, results, logs, cleanup."""

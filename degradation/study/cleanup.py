@@ -1,4 +1,4 @@
-"""A study folder -> what can be deleted from it, with its size and what is lost, and its deletion."""
+"""A study folder -> items that can be deleted, with their size and the consequences, and their deletion."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from degradation.study.snapshot import HEAVY, Misplaced, StudySnapshot, damage, 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """Something that can be deleted: its name, why, its size in bytes, and how."""
+    """An item that can be deleted: its name, the reason, its size in bytes, and how."""
 
     name: str
     what: str
@@ -26,7 +26,7 @@ class Item:
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, unfinished or outdated experiments, temporary files, empty run folders, logs.
 
-    Of runs that no process works on.
+    Only of runs that no process is working on.
     """
     snapshot, half_written = StudySnapshot(folder), folder.leftovers()
     free = [run_id for run_id in snapshot.files if not snapshot.is_locked(run_id)]
@@ -55,7 +55,7 @@ def _why(snapshot: StudySnapshot, run_id: str) -> str:
 
 
 def _of_experiment(folder: StudySnapshot, place: StudySnapshot) -> Iterator[Item]:
-    """What was begun and not ended, is damaged, or was measured with weights that are there no more."""
+    """Experiments that are unfinished, damaged, or of weights that no longer exist."""
     half_written = place.leftovers() if place.files else ()
     for run_id in place.files:
         if place.is_locked(run_id):
@@ -68,20 +68,20 @@ def _of_experiment(folder: StudySnapshot, place: StudySnapshot) -> Iterator[Item
 
 
 def _unfit(folder: StudySnapshot, place: StudySnapshot, run_id: str) -> str:
-    """Why what an experiment left of a run can go; empty where it is whole and the run's."""
+    """Why an experiment's files of a run can be deleted; empty if they are complete and of the run."""
     try:
         if not place.is_done(run_id):
-            return "experiment not ended: starts again at its first part"
+            return "unfinished experiment: it starts again at its first part"
         place.verify(run_id)
         measured = place.spec(run_id)["weights"]
     except (UserError, KeyError):
         return "damaged experiment; it will be measured again"
     gone = not folder.is_done(run_id) or folder.weights(run_id) != measured
-    return "experiment on weights that are there no more" if gone else ""
+    return "experiment on weights that no longer exist" if gone else ""
 
 
 def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
-    """What workers said of these runs, as one item."""
+    """The worker logs of these runs, as one item."""
     if not run_ids:
         return ()
 
@@ -90,14 +90,14 @@ def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
             run_logs.remove(folder, run_id)
 
     size = sum(run_logs.size(folder, run_id) for run_id in run_ids)
-    what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: what their workers said"
+    what = f"logs of {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}: output of their workers"
     return (Item(name=f"{folder.name}/{LOGS}", what=what, size=size, remove=remove),)
 
 
 def _checkpoints(folder: StudySnapshot, run_id: str) -> tuple[Item, ...]:
     ended = folder.is_done(run_id)
-    lost = "checkpoint that a done run left" if ended else "checkpoint: without it the run starts again at step 0"
-    found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was set aside"}
+    lost = "old checkpoint of a done run" if ended else "checkpoint: without it the run starts again at step 0"
+    found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was renamed"}
     names = {file: f"{folder.name}/{run_id}/{file}" for file in found if file in folder.files[run_id]}
     return tuple(
         Item(name=run_id, what=found[file], size=folder.store.size(name), remove=partial(folder.store.remove, name))
@@ -106,12 +106,12 @@ def _checkpoints(folder: StudySnapshot, run_id: str) -> tuple[Item, ...]:
 
 
 def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) -> tuple[Item, ...]:
-    """Of the files half written, those in a run's folder, or in the study's own."""
+    """The incomplete files in a run's folder, or in the study's own."""
     names = [f"{folder.name}/{file}" for file in half_written if file.rpartition("/")[0] == run_id]
     return tuple(
         Item(
             name=run_id or folder.name,
-            what="file half written when its process was killed",
+            what="incomplete file of a killed process",
             size=folder.store.size(name),
             remove=partial(folder.store.remove, name),
         )
@@ -125,7 +125,7 @@ def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
 
 
 def weights(folder: StudyFolder) -> tuple[Item, ...]:
-    """The weights of done runs, final ones and snapshots, of each run together; frames stay."""
+    """The weights of done runs, final ones and snapshots, one item per run; frames stay."""
     snapshot = StudySnapshot(folder)
     free = [run_id for run_id in snapshot.ended() if not snapshot.is_locked(run_id)]
     held = {run_id: [file for file in snapshot.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
@@ -138,14 +138,16 @@ def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:
             folder.free(run_id, file)
 
     size = sum(folder.store.size(f"{folder.name}/{run_id}/{file}") for file in held)
-    return Item(name=run_id, what="weights: no experiment can be carried out without them", size=size, remove=remove)
+    return Item(name=run_id, what="weights: experiments need them", size=size, remove=remove)
 
 
 def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
-    """One run with all it holds. UserError where there is none, or while a process works on it."""
+    """One run with all its files. UserError if there is none, or while a process is working on it."""
     known = folder.run_ids()
     if run_id not in known:
-        raise UserError(f"--run: no run {run_id!r} in {folder.path}: {len(known)} are there{suggestion(run_id, known)}")
+        raise UserError(
+            f"--run: no run {run_id!r} in {folder.path}: it has {len(known)} runs{suggestion(run_id, known)}"
+        )
     if folder.is_locked(run_id):
         raise UserError(f"--run: {run_id} is being trained by another process: stop that first")
     whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
@@ -153,10 +155,10 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
-    """The study with everything in its folder. UserError while a process works on one of its runs."""
+    """The study with everything in its folder. UserError while a process is working on one of its runs."""
     folder = take_snapshot(folder)
     if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
         raise UserError(f"--all: {busy[0]} is being trained by another process: stop that first")
     size = folder.store.size(folder.name)
-    what = f"the whole study: {len(folder.run_ids())} runs, figures and all"
+    what = f"the whole study: {len(folder.run_ids())} runs, figures and reports"
     return (Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),)

@@ -1,4 +1,4 @@
-"""Study files, names and options -> a StudySpec, or one line that says what is wrong and where."""
+"""Study files, names and options -> a StudySpec, or one line with the error and its place."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ ROOT = "runs"
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """What a command is about: the study, and the name of its folder."""
+    """The study of a command, and the name of its folder."""
 
     name: str
     study: StudySpec
@@ -35,11 +35,11 @@ class Resolved:
 def with_images(
     study: StudySpec, folder: StudyFolder, path: Path | None, say: Callable[[str], None] = lambda line: None
 ) -> StudySpec:
-    """The study with what its folder of images holds: that at ``path``, else the one that the study was begun with.
+    """The study with the content of its folder of images: that at ``path``, else the folder it was started with.
 
-    Of other data sets, and of a study that knows its folder, the study itself. Raises UserError where the folder is not
-    named, not laid out as expected, or holds other images than those that the study was begun with. ``say`` is told in
-    one line which files of the folder are no images of it.
+    For other data sets, and a study that has this content already, the study itself. Raises UserError if the folder is
+    not given, not laid out as expected, or holds other images than at the start of the study. ``say`` gets one line
+    on files of the folder that are not used as images.
     """
     dataset = study.dataset
     if not isinstance(dataset, Folder):
@@ -56,24 +56,24 @@ def with_images(
     return StudySpec.model_validate(study.model_dump() | {"dataset": found.model_dump()})
 
 
-# What there is
+# Existing studies
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of every study that ships: those inside the package first, then those of the checkout."""
+    """Name -> file of every shipped study: those inside the package first, then those of the checkout."""
     folders = [*(place / "studies" for place in _checkout()), PACKAGE / "studies"]
     files = {file.stem: file for folder in folders for file in folder.glob("*.toml")}
     return dict(sorted(files.items()))
 
 
 def reported() -> dict[str, Path]:
-    """Name -> report of every study that ships with a result; a checkout holds them, an installed package does not."""
+    """Name -> report of every shipped study with a result; only a checkout has them, not an installed package."""
     found = {name: place / "reports" / name / "report.md" for place in _checkout() for name in shipped()}
     return {name: path for name, path in found.items() if path.is_file()}
 
 
 def _checkout() -> tuple[Path, ...]:
-    """The folder of the checkout that the package lies in; none where it was installed."""
+    """The checkout that contains the package; none if it was installed."""
     return (PACKAGE.parent,) if (PACKAGE.parent / "pyproject.toml").is_file() else ()
 
 
@@ -84,7 +84,7 @@ def on_disk(root: str | Path = ROOT) -> tuple[str, ...]:
 
 
 def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
-    """The folder of a study that was run: a name under ``root``, or a path. UserError where there is none."""
+    """The folder of a study on disk: a name under ``root``, or a path. UserError if there is none."""
     place = as_place(name)
     for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
         if store_at(folder).exists(STUDY):
@@ -93,7 +93,7 @@ def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
 
 
 def stored(folder: StudyFolder) -> StudySpec:
-    """The study on disk. DamagedError where its file does not hold one."""
+    """The study on disk. DamagedError if its file is damaged."""
     fields = folder.study()
     if fields is None:
         raise UserError(f"{folder.path} holds no study: expected a folder that `degradation run` made")
@@ -107,7 +107,7 @@ def stored(folder: StudyFolder) -> StudySpec:
 def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
     here = on_disk(root)
     found = f"under {root} {'are ' + ', '.join(here) if here else 'is none yet'}"
-    ships = f"those that ship are {', '.join(shipped())}; " if with_shipped else ""
+    ships = f"the shipped ones are {', '.join(shipped())}; " if with_shipped else ""
     return f"{ships}{found}{suggestion(wanted, [*here, *(shipped() if with_shipped else ())])}"
 
 
@@ -117,12 +117,12 @@ def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
 def read(path: str | Path) -> StudySpec:
     """The study in a TOML file whose first line is its question.
 
-    Raises UserError naming the file, and the line where it can: not readable, not TOML, not a study.
+    Raises UserError naming the file, and the line if known: not readable, not TOML, not a study.
     """
     text = _text(Path(path))
     try:
         fields = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+    except (ValueError, RecursionError) as error:  # ValueError: also a number with more digits than Python reads
         why = "nested too deeply" if isinstance(error, RecursionError) else TOO_LONG
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else why
         raise UserError(f"{path} is not TOML: {why}") from None
@@ -132,18 +132,18 @@ def read(path: str | Path) -> StudySpec:
     if not re.match(r"question\s*=", text):
         wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
     elif isinstance(asked := fields.get("question"), str) and not asked.strip():
-        wrong.append(f"{path} line 1: question: expected what the study asks, not {shown(asked)}")
+        wrong.append(f"{path} line 1: question: expected the question of the study, not {shown(asked)}")
     try:
         study = StudySpec.model_validate(fields)
     except ValidationError as error:
         wrong.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
     if wrong:
-        raise UserError("; ".join(wrong))  # all at once: a first file of one's own lacks more than one thing
+        raise UserError("; ".join(wrong))  # all at once: a user's first file often has several errors
     return study
 
 
 def question(path: str | Path) -> str:
-    """The question of a study file: what its first line says."""
+    """The question of a study file: its first line."""
     return read(path).question
 
 
@@ -168,7 +168,7 @@ def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[FieldPath, int]]:
-    """The names of each table and key with the line it stands on."""
+    """The names of each table and key with its line."""
     table: FieldPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[([^\[\]]+)\]", line):
@@ -182,7 +182,7 @@ def _names(dotted: str) -> FieldPath:
     return tuple(name.strip(" \"'") for name in dotted.split("."))
 
 
-# A file, a name or nothing, with options over it
+# A file, a name or nothing, with options that override it
 
 
 def resolve(
@@ -193,17 +193,16 @@ def resolve(
     root: str | Path = ROOT,
     name: str | None = None,
 ) -> Resolved:
-    """The study that a target and options mean.
+    """The study of a target and options.
 
-    ``target``: a path ending in ``.toml``, the name of a study that ships or lies under ``root``, or None
-    (the defaults of StudySpec; the study is then called after its data). ``options``: dotted field name ->
-    value, over the target's own; ``option_by_field``: the same names -> the option to blame. Raises UserError.
+    ``target``: a path ending in ``.toml``, the name of a shipped study or one under ``root``, or None
+    (the defaults of StudySpec; the study is then named after its data). ``options``: dotted field name ->
+    value, overriding the target's; ``option_by_field``: the same names -> the option to name. Raises UserError.
     """
     options = options or {}
     base = StudySpec() if target is None else _base(target, root)
-    if (
-        base.arms and (option_by_field or {}).get("arms") == "--vary" and target not in on_disk(root)
-    ):  # there a study grows by it
+    varied = (option_by_field or {}).get("arms") == "--vary"
+    if base.arms and varied and target not in on_disk(root):  # a study on disk grows by it
         raise UserError(
             f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
             "into a study file, or vary a study without arms"
@@ -215,11 +214,11 @@ def resolve(
 
 
 LONGEST = 255
-"""Bytes of a name of a folder, on most file systems."""
+"""Most bytes of a folder's name, on most file systems."""
 
 
 def check_name(name: object, option: str) -> None:
-    """UserError where a new study cannot be called so; ``option`` is where the name was given."""
+    """UserError if the name is not valid for a new study; ``option`` is the option that gives it."""
     check_kind(option, name, str, "a text")
     text = str(name)
     if not is_study_name(text):
@@ -242,24 +241,24 @@ def _base(target: str, root: str | Path) -> StudySpec:
 
 
 def override(study: StudySpec, options: Mapping[str, Any], option_by_field: Mapping[str, str]) -> StudySpec:
-    """The study with fields replaced, checked again. UserError blames the option that was ``option_by_field``."""
+    """The study with fields replaced, checked again. UserError names the option from ``option_by_field``."""
     fields = study.model_dump()
     if options.get("dataset.name", study.dataset.name) != study.dataset.name:
-        fields["dataset"] = {}  # the fields of one data set mean nothing to another
+        fields["dataset"] = {}  # the fields of one data set do not apply to another
     for field, value in options.items():
         _put(fields, field, value, option_by_field)
     asked = options.get("arms")
-    _say_if_no_arm_is_meant([*study.arms, *(asked if isinstance(asked, Mapping) else ())], option_by_field)
+    _refuse_unknown_arm([*study.arms, *(asked if isinstance(asked, Mapping) else ())], option_by_field)
     try:
         changed = StudySpec.model_validate(fields)
     except ValidationError as error:
         raise refusal(error, fields, lambda names, message: _blame(names, message, option_by_field)) from None
-    _say_if_an_arm_overrules(changed, option_by_field)
+    _refuse_overruled_option(changed, option_by_field)
     return changed
 
 
-def _say_if_no_arm_is_meant(known: Sequence[str], option_by_field: Mapping[str, str]) -> None:
-    """UserError where an option changes a field of an arm that there is not: it would begin one, and train it."""
+def _refuse_unknown_arm(known: Sequence[str], option_by_field: Mapping[str, str]) -> None:
+    """UserError if an option changes a field of an unknown arm: it would create and train that arm."""
     for field, option in option_by_field.items():
         table, _, rest = field.partition(".")
         if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
@@ -268,8 +267,8 @@ def _say_if_no_arm_is_meant(known: Sequence[str], option_by_field: Mapping[str, 
             raise UserError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
 
 
-def _say_if_an_arm_overrules(study: StudySpec, option_by_field: Mapping[str, str]) -> None:
-    """UserError where an option sets what an arm sets itself: the option would be without effect there."""
+def _refuse_overruled_option(study: StudySpec, option_by_field: Mapping[str, str]) -> None:
+    """UserError if an option sets a field that an arm sets itself: the option would have no effect there."""
     for arm, changes in study.arms.items():
         for field, value in leaves(changes).items():
             if field in option_by_field and f"arms.{arm}.{field}" not in option_by_field:
@@ -289,7 +288,7 @@ def _put(fields: dict[str, Any], field: str, value: Any, option_by_field: Mappin
 
 
 def _blame(names: FieldPath, message: str, option_by_field: Mapping[str, str]) -> str:
-    """The option behind a refused field; for a rule between fields, the options that its message mentions."""
+    """The option of a refused field; for a rule between fields, the options that its message mentions."""
     for length in range(len(names), 0, -1):
         if (above := ".".join(names[:length])) in option_by_field:
             own = above == "arms" and length < len(names)

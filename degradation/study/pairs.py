@@ -1,4 +1,4 @@
-"""Done runs -> the proof that their pairs match: equal initial weights, equal order, equal circumstances."""
+"""Done runs -> the proof that their pairs match: equal initial weights, equal order, equal environment."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +9,17 @@ from degradation.store import StudyFolder
 from degradation.study.snapshot import StudySnapshot, each, take_snapshot
 from degradation.study.status import ENDED, run_statuses
 
-# Facts that may differ between the runs of a pair without changing what they are: none of these enters the numbers.
+# Facts that may differ between the runs of a pair: they do not affect the results.
 INCIDENTAL = ("commit", "system", "python")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """What was measured of one matched pair of done runs.
+    """Measurements of one matched pair of done runs.
 
-    ``order`` is None where one of them diverged: its checksum is that of the steps until then. ``extra_weights``
+    ``order`` is None if one of them diverged: its checksum is that of the steps until then. ``extra_weights``
     names the weights that only the residual run has (options B and C); ``circumstances`` what else differed, as
-    ``threads 1, 2``: it can move results by rounding.
+    ``threads 1, 2``: results may differ by rounding.
     """
 
     plain: str
@@ -31,12 +31,12 @@ class Match:
 
     @property
     def holds(self) -> bool:
-        """Whether weights and, as far as it can be told, order are equal."""
+        """Whether weights and, as far as known, order are equal."""
         return self.weights and self.order is not False
 
 
 def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
-    """Every matched pair of the study of which both runs are done and were not found to be damaged.
+    """Every matched pair of the study with two done, undamaged runs.
 
     Of each run its specification and its facts are read; what is damaged of those that were looked at before is known.
     """
@@ -48,7 +48,7 @@ def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
 
 
 def _facts(snapshot: StudySnapshot, run_id: str) -> dict[str, Any]:
-    """The facts of a run; none of one that is damaged, which is named elsewhere."""
+    """The facts of a run; none of a damaged one, which is reported elsewhere."""
     try:
         return snapshot.facts(run_id)
     except DamagedError:
@@ -73,15 +73,15 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def sentence(found: tuple[Match, ...]) -> str:
-    """The proof in one sentence; empty where no pair is done."""
+    """The proof in one sentence; empty if no pair is done."""
     if not found:
         return ""
     broken = [f"{match.plain} and {match.residual}" for match in found if not match.holds]
     if broken:
         return f"NOT MATCHED, initial weights or order differ: {'; '.join(broken)}"
-    apart = [match.circumstances for match in found if match.circumstances]
-    note = f"; {len(apart)} with other circumstances ({apart[0]})" if apart else ""
+    differing = [match.circumstances for match in found if match.circumstances]
+    note = f"; {len(differing)} in different environments ({differing[0]})" if differing else ""
     early = sum(match.order is None for match in found)
-    ended = f" (as far as it can be told of {early} that diverged)" if early else ""
+    ended = f" (as far as known for {early} that diverged)" if early else ""
     pairs = f"{len(found)} matched pair{'s' * (len(found) > 1)}"
     return f"{pairs}: equal initial weights; equal order, crops and flips of every image{ended}{note}"

@@ -49,7 +49,7 @@ class Results(Mapping[str, pd.DataFrame]):
         self.name = folder.name
         self.study = study
         self.skipped = self._damaged() if skip_damaged else {}
-        """Damaged runs that are left out, and experiments as ``lesion/RUN_ID``; what is damaged of each."""
+        """Damaged runs that are skipped, and experiments as ``lesion/RUN_ID``; the damage of each."""
         self.run_ids = tuple(run_id for run_id in self.folder.ended() if run_id not in self.skipped)
         self.specs: dict[str, RunSpec] = dict(zip(self.run_ids, each(self._spec, self.run_ids), strict=True))
         self.planned = grid.arms(self.study)
@@ -59,7 +59,7 @@ class Results(Mapping[str, pd.DataFrame]):
         self._columns: dict[str, dict[str, pd.Series[Any]]] = {}
 
     def _damaged(self) -> dict[str, str]:
-        """Every done run that is not as it was written, but for its weights, and why."""
+        """Every done run with a damaged file other than its weights, and the damage."""
         ended = self.folder.ended()
         notes = dict(zip(ended, each(lambda run_id: damage(self.folder, run_id), ended), strict=True))
         found = {run_id: note for run_id, note in notes.items() if note}
@@ -75,7 +75,7 @@ class Results(Mapping[str, pd.DataFrame]):
         return run
 
     def __repr__(self) -> str:
-        left_out = f", {len(self.skipped)} left out" if self.skipped else ""
+        left_out = f", {len(self.skipped)} skipped" if self.skipped else ""
         return f"<Results of {self.name}: {len(self.run_ids)} of {len(self.planned)} runs done{left_out}>"
 
     def _repr_html_(self) -> str:
@@ -158,7 +158,7 @@ class Results(Mapping[str, pd.DataFrame]):
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
-        """Columns beside the keys that differ between runs: ``arm`` where there are any; fields like ``shortcut``."""
+        """Columns other than the keys that differ between runs: ``arm`` if there are arms; fields like ``shortcut``."""
         flat = self.fields.values()
         names = dict.fromkeys(name for fields in flat for name in fields)
         varied = {field for changes in self.study.arms.values() for field in leaves(changes)}
@@ -226,7 +226,7 @@ class Results(Mapping[str, pd.DataFrame]):
         return folder is self.folder or folder.spec(run_id).get("weights") == self.weights(run_id)
 
     def weights(self, run_id: str) -> str | None:
-        """The SHA-256 of a done run's final weights, deleted since or not; None where it kept none."""
+        """The SHA-256 of a done run's final weights, deleted since or not; None if it kept none."""
         return self.folder.weights(run_id)
 
     def _runs(self) -> pd.DataFrame:
@@ -249,8 +249,8 @@ def _checked(read: Callable[[], T], file: Place) -> T:
         return read()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        said = (str(file), ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))
-        raise DamagedError(f"{': '.join(filter(None, said))}: restore it, or read it with what wrote it") from None
+        parts = (str(file), ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))
+        raise DamagedError(f"{': '.join(filter(None, parts))}: restore it, or read it with what wrote it") from None
 
 
 def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:

@@ -1,4 +1,4 @@
-"""What the workers said of a run: one text for each attempt at it, in the study's store beside the runs' folders.
+"""Worker logs of a run: one text per attempt, in the study's store next to the runs' folders.
 
 ``NAME/logs/RUN_ID/ATTEMPT.txt``, and ``...-note.txt`` for what a command says of an attempt that it saw end: outside
 the folder of the run, which holds nothing but what ``done.json`` names.
@@ -31,7 +31,7 @@ def worker(attempt: str) -> tuple[str, int]:
 
 
 def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
-    """Replace the text of an attempt. Raises UserError where it cannot be written."""
+    """Replace the text of an attempt. Raises UserError if it cannot be written."""
     folder.store.write(f"{_place(folder, run_id)}/{attempt}.txt", text.encode())
 
 
@@ -43,14 +43,14 @@ def note(folder: StudyFolder, run_id: str, text: str) -> None:
 def attempts(texts: Mapping[str, str]) -> list[tuple[str, str]]:
     """The attempts of `read` with their texts, a note below that of the attempt that it ends.
 
-    A note that follows none, or another note, is of an attempt that ended before it said anything.
+    A note that follows none, or another note, is of an attempt that ended without output.
     """
     found: list[tuple[str, str]] = []
     ended = True
     for name, text in texts.items():
         if name.endswith(NOTE) and not ended:
-            attempt, said = found.pop()
-            found.append((attempt, f"{said.rstrip()}\n{text}"))
+            attempt, text_so_far = found.pop()
+            found.append((attempt, f"{text_so_far.rstrip()}\n{text}"))
         else:
             found.append((name, text))
         ended = name.endswith(NOTE)
@@ -60,8 +60,8 @@ def attempts(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 def read(folder: StudyFolder, run_id: str) -> dict[str, str]:
     """Attempt or note -> its text, the first first."""
     place = _place(folder, run_id)
-    said = {name: folder.store.read(f"{place}/{name}.txt") for name in names(folder, run_id)}
-    return {name: text.decode(errors="replace") for name, text in said.items()}
+    texts = {name: folder.store.read(f"{place}/{name}.txt") for name in names(folder, run_id)}
+    return {name: text.decode(errors="replace") for name, text in texts.items()}
 
 
 def names(folder: StudyFolder, run_id: str) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def remove(folder: StudyFolder, run_id: str) -> None:
 def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
     """The run that is meant: its id, its id without the hash, or the beginning of one that no other run has.
 
-    ``arms`` gives the planned runs by id, with the arm of each. Raises UserError where none or several are meant.
+    ``arms`` gives the planned runs by id, with the arm of each. Raises UserError if none or several are meant.
     """
     known = sorted({*arms, *logged(folder), *folder.run_ids()})
     exact = [run_id for run_id in known if asked in (run_id, run_id.rsplit("-", 1)[0])]

@@ -30,7 +30,7 @@ Made = TypeVar("Made")
 THREADS = 8
 """Reads at a time: hashing and arrow let go of Python's lock, and the answers of a far store overlap."""
 HEAVY = ".safetensors"
-"""How weights end, most of a study's bytes: they are hashed where they are read, or where they are asked for."""
+"""Suffix of weights, most of a study's bytes: they are hashed when read, or on request."""
 
 
 class Misplaced(DamagedError):
@@ -41,12 +41,12 @@ class StudySnapshot(StudyFolder):
     """A study folder as it was when it was looked at, for those who read many runs.
 
     The runs and the names of their files come from one listing. What a done run says in JSON is read once, and none
-    of its files is hashed twice: a done folder is never written again. A run that is not done is read anew each time.
+    of its files is hashed twice: a done folder is never written again. A run that is not done is read again each time.
     """
 
     def __init__(self, folder: StudyFolder, files: Mapping[str, frozenset[str]] | None = None) -> None:
         self.store, self.name, self._folder = folder.store, folder.name, folder
-        self._said: dict[tuple[str, str], dict[str, Any]] = {}
+        self._documents: dict[tuple[str, str], dict[str, Any]] = {}
         self._verified: set[tuple[str, str]] = set()
         self._experiments: dict[str, StudySnapshot] = {}
         self.damaged: dict[str, str] = {}
@@ -54,7 +54,7 @@ class StudySnapshot(StudyFolder):
         self.files = self.store.tree(self.name) if files is None else files
 
     def look_again(self) -> None:
-        """List the study anew, after something was written. What is known of done runs stays."""
+        """List the study again, after something was written. What is known of done runs stays."""
         self.files = self.store.tree(self.name)
         self._experiments.clear()
 
@@ -71,7 +71,7 @@ class StudySnapshot(StudyFolder):
         return DONE in files or (FACTS in files and not files & {CHECKPOINT, PARTS})
 
     def run(self, run_id: str) -> RunSpec:
-        """The specification of a run on disk. DamagedError where it is not that of the run whose name the folder has.
+        """The specification of a run on disk. DamagedError if it is not that of the run whose name the folder has.
 
         An id is a hash of the fields of its schema: of one that an older schema made the readable part is compared.
         """
@@ -110,9 +110,9 @@ class StudySnapshot(StudyFolder):
         return self._once(run_id, SPEC, super().spec)
 
     def _once(self, run_id: str, file: str, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
-        if (run_id, file) not in self._said:
-            self._said[run_id, file] = self._noted(run_id, read)
-        return self._said[run_id, file]
+        if (run_id, file) not in self._documents:
+            self._documents[run_id, file] = self._noted(run_id, read)
+        return self._documents[run_id, file]
 
     def _noted(self, run_id: str, read: Callable[[str], Made]) -> Made:
         """What was read of a run; one that is damaged is remembered. Raises DamagedRun."""
@@ -130,7 +130,7 @@ class StudySnapshot(StudyFolder):
         return data
 
     def require(self, run_id: str, run: RunSpec) -> None:
-        """DamagedRun where a done run does not list a file that such runs have: its rows would silently be missed."""
+        """DamagedRun if a done run does not list a file that such runs have: its rows would silently be missed."""
         wanted = [FACTS, *map(frame_file, ("curves", *run.measure.probes))]
         listed = self.done(run_id)["files"]
         if lost := next((file for file in wanted if file not in listed), None):
@@ -149,7 +149,7 @@ class StudySnapshot(StudyFolder):
     def sweep(self) -> None:
         """Delete what processes that were killed left in folders of done runs: half-written files, locks, leases.
 
-        Nobody takes the lock of a done run to write: whoever trains looks for done.json once it is held.
+        No process locks a done run to write: training checks for done.json once it holds the lock.
         """
         for run_id in self.ended():
             for file in self.files[run_id]:
@@ -157,7 +157,7 @@ class StudySnapshot(StudyFolder):
                     self.store.remove(self._file(run_id, file))
 
     def of_experiment(self, name: str) -> "StudySnapshot":
-        """The survey of one experiment on this study's runs; one that was never carried out is not listed."""
+        """The snapshot of one experiment on this study's runs; one that was never run is not listed."""
         if name not in self._experiments:
             there = name in self.files.get(EXPERIMENTS_FOLDER, ())
             self._experiments[name] = StudySnapshot(self._folder.experiment(name), None if there else {})
@@ -168,12 +168,12 @@ class StudySnapshot(StudyFolder):
 
 
 def take_snapshot(folder: StudyFolder) -> StudySnapshot:
-    """The survey of a study; one that is a survey already stays what it is."""
+    """The snapshot of a study; a snapshot is returned unchanged.""" ""
     return folder if isinstance(folder, StudySnapshot) else StudySnapshot(folder)
 
 
 def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
-    """What is wrong with a run on disk, in one line; empty where nothing is, or where there is no run.
+    """What is wrong with a run on disk, in one line; empty if nothing is, or where there is no run.
 
     A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
     """

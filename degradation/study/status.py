@@ -1,4 +1,4 @@
-"""A study folder -> how each planned run stands, its last row, and the final training errors. No torch."""
+"""A study folder -> the status of each planned run, its last row, and the final training errors. No torch."""
 
 import json
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ ENDED: tuple[State, ...] = ("done", "diverged")
 
 Row = dict[str, Any]
 
-# The row that stands for a run: the clean training error if there is one, else that of training batches.
+# The row that is shown for a run: the clean training error if there is one, else that of training batches.
 PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"))
 
 
@@ -51,7 +51,7 @@ def run_statuses(
 
 
 def strays(folder: StudyFolder, planned: Iterable[RunStatus]) -> dict[str, str]:
-    """Folders of runs that cannot be read and stand for no planned run -> why: copies and renamed ones."""
+    """Folders of runs that cannot be read and are no planned run -> why: copies and renamed ones."""
     snapshot = take_snapshot(folder)
     others = sorted(set(snapshot.run_ids()) - {run_status.run_id for run_status in planned})
     notes = each(lambda run_id: damage(snapshot, run_id, verify=False), others)
@@ -61,11 +61,11 @@ def strays(folder: StudyFolder, planned: Iterable[RunStatus]) -> dict[str, str]:
 def ids_by_spec(folder: StudyFolder) -> dict[RunSpec, str]:
     """The readable runs on disk by their spec: ids on disk are read, never computed again.
 
-    Where an unfinished run of an older schema was begun anew, the done one stands for both.
+    Where an unfinished run of an older schema was started again, the done one counts for both.
     """
     snapshot = take_snapshot(folder)
     ordered = sorted(snapshot.run_ids(), key=snapshot.is_done)
-    specs = each(lambda run_id: _readable(snapshot, run_id), ordered)  # a damaged one stands under its folder's name
+    specs = each(lambda run_id: _readable(snapshot, run_id), ordered)  # a damaged one is under its folder's name
     return {spec: run_id for spec, run_id in zip(specs, ordered, strict=True) if spec is not None}
 
 
@@ -114,7 +114,7 @@ def _last_row(snapshot: StudySnapshot, run_status: RunStatus) -> Row | None:
 
 
 def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
-    """The rows of the curves in a run's checkpoint; none where it has no readable one: the run starts anew."""
+    """The rows of the curves in a run's checkpoint; none if it has no readable one: the run starts again."""
     from safetensors.numpy import load  # the checkpoint's rows are read without torch
 
     try:

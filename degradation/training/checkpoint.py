@@ -18,7 +18,7 @@ ROWS, FACTS = "rows", "facts"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a run needs to continue exactly: ``facts`` holds the environment that it started in."""
+    """Everything a run needs to continue exactly: ``facts`` holds the environment that it started in."""
 
     tensors: dict[str, Tensor]
     rows: list[dict[str, Any]]
@@ -34,7 +34,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 
 def decode(data: bytes) -> Checkpoint:
-    """The checkpoint that ``encode`` wrote; DamagedError where a byte differs, be it of a name, a type or a shape."""
+    """The checkpoint that ``encode`` wrote; DamagedError if a byte differs, be it of a name, a type or a shape."""
     metadata = check_tensors(data)
     try:
         tensors = load(data)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def leading() -> Iterator[bool]:
     """Yields whether this process does the work inside; one that does not has taken part in it by then.
 
-    A process alone leads nobody. Raises ProcessGroupLost where the processes cannot go on together.
+    A single process needs no others. Raises ProcessGroupLost if the processes cannot go on together.
     """
     if not here().several:
         yield True
@@ -31,7 +31,7 @@ def leading() -> Iterator[bool]:
     try:
         yield True
     except ProcessGroupLost:
-        raise  # the others are in the midst of a step, or gone: they end as this process does
+        raise  # the others are during a step, or gone: they end as this process does
     except BaseException:
         team.hand_out(None)
         raise
@@ -47,6 +47,6 @@ def _taking_part(team: "ProcessGroup") -> None:
         except ProcessGroupLost:
             raise
         except Exception as error:
-            said = (str(error).strip().splitlines() or ["no message"])[0]
-            why = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
+            message = (str(error).strip().splitlines() or ["no message"])[0]
+            why = message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"
             raise ProcessGroupLost(f"process {team.rank} of {team.count} failed: {why}", own=True) from error

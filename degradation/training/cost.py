@@ -59,7 +59,7 @@ class Costs:
     def steps_within(self, study: StudySpec, seconds: float) -> int:
         """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
 
-        Raises UserError where that is fewer than 50, or than a warm-up of so many steps has.
+        Raises UserError if that is fewer than 50, or than a warm-up of so many steps has.
         """
         fewest, most = _fewest(study), study.recipe.steps
         needed = self.seconds(grid.runs(_with_steps(study, fewest)))

@@ -19,7 +19,7 @@ def cuda_graph(work: Work) -> Work:
     """``work`` as a CUDA graph: called a few times for real, then recorded, which runs nothing.
 
     The returned function replays it and returns the one tensor that ``work`` returned while it was recorded, with its
-    new content. Raises RuntimeError where something in it cannot be captured.
+    new content. Raises RuntimeError if something in it cannot be captured.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())

@@ -75,7 +75,7 @@ class Execution:
             return self._through(training, found is not None, save_seconds)
 
     def _through(self, training: Training, continued: bool, save_seconds: float) -> Ending:
-        self._tell("started", training, f"continued from step {training.position:,}" if continued else "")
+        self._report("started", training, f"continued from step {training.position:,}" if continued else "")
         host = RunCallbacks(
             should_stop=training.team.stop(self.should_stop),
             save=lambda: self._save(training),
@@ -90,7 +90,7 @@ class Execution:
         return self._commit(training)
 
     def _checkpoint(self) -> Checkpoint | None:
-        """The run's checkpoint; a damaged one is kept aside and the run begins anew, which loses nothing more."""
+        """The run's checkpoint; a damaged one is renamed and the run starts again."""
         try:
             data = self.folder.checkpoint(self.run_id)
             if data is None:
@@ -108,7 +108,7 @@ class Execution:
             return None
 
     def _check_snapshots(self, position: int) -> None:
-        """DamagedError where a snapshot from before step ``position`` is not there as it was written."""
+        """DamagedError if a snapshot from before step ``position`` is not there as it was written."""
         for step in self.run.measure.snapshots:
             if step < position and self.folder.kept(self.run_id, snapshot_file(step)) is None:
                 raise DamagedError(f"{snapshot_file(step)} was changed or deleted while the run was under way")
@@ -118,32 +118,32 @@ class Execution:
 
     def _commit(self, training: Training) -> Ending:
         facts = training.final_facts()
-        said = {"run_id": self.run_id, "run": self.run.model_dump(mode="json"), "provenance": facts["provenance"]}
-        files = {frame_file(name): schemas.to_parquet(frame, said) for name, frame in training.frames().items()}
+        metadata = {"run_id": self.run_id, "run": self.run.model_dump(mode="json"), "provenance": facts["provenance"]}
+        files = {frame_file(name): schemas.to_parquet(frame, metadata) for name, frame in training.frames().items()}
         files[WEIGHTS] = training.weights()
         files[FACTS] = (json.dumps(facts, indent=1) + "\n").encode()
         self._check_snapshots(training.position)
-        self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))  # somebody may have deleted the folder
+        self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))  # the folder may have been deleted
         ending: Literal["finished", "diverged"] = "finished" if training.diverged_step is None else "diverged"
         message = "" if ending == "finished" else f"the loss was not finite at step {training.diverged_step}"
         self.folder.commit(self.run_id, ending, files)
-        self._tell(ending, training, message)
+        self._report(ending, training, message)
         return ending
 
-    def _tell(self, phase: Literal["started", "finished", "diverged"], training: Training, message: str) -> None:
+    def _report(self, phase: Literal["started", "finished", "diverged"], training: Training, message: str) -> None:
         steps = self.run.recipe.steps
         step = min(training.position, steps)
         self.report(Progress(run_id=self.run_id, phase=phase, step=step, steps=steps, message=message))
 
 
 def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
-    """DamagedError where a checkpoint does not hold the state of this run as it is kept now: an older version's."""
+    """DamagedError if a checkpoint does not hold the state of this run as it is kept now: an older version's."""
     wanted = State(networks.for_run(run, init_weights=False), run.recipe, torch.device("cpu")).tensors()
     kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
     if found != kind:
         odd = next(name for name in kind if found.get(name) != kind[name])
-        raise DamagedError(f"the checkpoint holds another {odd} than this version keeps")
+        raise DamagedError(f"the checkpoint has different {odd} than this version")
 
 
 def execute(
@@ -156,8 +156,8 @@ def execute(
     data_dir: Path | None = None,
     save_seconds: float = 60.0,
 ) -> Ending:
-    """Carry out one run: ``finished`` or ``diverged`` when it is done, ``stopped`` with a checkpoint where asked to,
-    ``held`` where another process is training it, or has taken it over. Raises UserError where data or disk refuse.
+    """Execute one run: ``finished`` or ``diverged`` when it is done, ``stopped`` with a checkpoint where asked to,
+    ``held`` where another process is training it, or has taken it over. Raises UserError if data or disk refuse.
     """
     folder.store.attend(lambda line: report(Progress(run_id=run.run_id, phase="note", message=line)), should_stop)
     try:
@@ -171,13 +171,13 @@ def execute(
             images = images_of(run.dataset, data_dir)
             return Execution(run, folder, report, should_stop).train(environment, images, data_dir, save_seconds)
     except LockLost as error:
-        if environment.processes > 1:  # the others are left in the midst of a step
+        if environment.processes > 1:  # the others are left during a step
             raise ProcessGroupLost(f"{run.run_id}: {error}", own=True) from error
         return "held"
 
 
 def assist(team: ProcessGroup, should_stop: Callable[[], bool]) -> None:
-    """What all processes but the leader do: take part in run after run, write and say nothing; until dismissed."""
+    """The loop of all processes but rank 0: share run after run without output, until dismissed."""
     while (job := team.receive()) is not None:
         host = RunCallbacks(
             should_stop=team.stop(should_stop),

@@ -18,7 +18,7 @@ from degradation.training.process_group import ALONE, ProcessGroup
 class GhostBatches:
     """The parts of every batch of a run: ``count`` of all processes, of which ``team.count`` take equally many.
 
-    They are the run's ghost batches. Where batch norm does not tell parts apart (there is none, or it is
+    They are the run's ghost batches. If batch norm does not depend on the parts (there is none, or it is
     synchronized) and the run has too few, each process has one.
     """
 
@@ -53,8 +53,8 @@ class GhostBatches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """What the forward and backward of one part leave beside loss and gradients."""
+class PartResult:
+    """Results of the forward and backward of one part, other than loss and gradients."""
 
     logits: Tensor
     taps: Taps
@@ -63,7 +63,7 @@ class Pass:
 
 
 @dataclass(kw_only=True)
-class Sum:
+class PartSums:
     """Tensors that are added up over the parts of a batch, each to its like."""
 
     parts: GhostBatches

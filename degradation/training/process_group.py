@@ -29,7 +29,7 @@ class ProcessGroup:
     """The processes that share each batch, as one of them sees it.
 
     All of them call the same methods in the same order. Alone, and where it is not ``connected`` (one process's share
-    of the work, to time it), every method returns what it was given. Each raises ProcessGroupLost where
+    of the work, to time it), every method returns what it was given. Each raises ProcessGroupLost if
     another process is gone.
     """
 
@@ -46,7 +46,7 @@ class ProcessGroup:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that reads, writes and speaks."""
+        """Whether this process is rank 0: only rank 0 reads, writes and prints."""
         return self.rank == LEADER
 
     @torch.no_grad()
@@ -81,7 +81,7 @@ class ProcessGroup:
     def in_turn(self, found: Iterable[Tensor], number: int, nothing: Tensor) -> Iterable[Tensor]:
         """What the processes found in turn, this one of items rank, rank + count, ...: all ``number``, in order.
 
-        ``nothing`` stands for what a process with an item less than others has in the last turn.
+        ``nothing`` is the value of a process without an item in the last turn.
         """
         if not self.connected:
             return found
@@ -104,7 +104,7 @@ class ProcessGroup:
                     tensor.detach().copy_(value)
 
     def stop(self, own: ShouldStop) -> ShouldStop:
-        """``own`` as all have it together: where another process is asked to stop, this one gets the signal as well."""
+        """``own``, combined over all processes: if one is asked to stop, all stop."""
         if not self.connected:
             return own
 
@@ -135,7 +135,7 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def _together(team: ProcessGroup) -> Iterator[None]:
-    """Say in one line that another process is gone; torch's own message goes on as the cause."""
+    """Report in one line that another process is gone; torch's own error is the cause."""
     try:
         yield
     except RuntimeError as error:
@@ -171,7 +171,7 @@ def connect() -> ProcessGroup:
 
 
 def team_of(environment: Environment) -> ProcessGroup:
-    """Those that train in this environment: one alone, or all that are connected. RuntimeError where they are not."""
+    """Those that train in this environment: one alone, or all that are connected. RuntimeError if they are not."""
     if environment.processes == 1:
         return ALONE
     if not dist.is_initialized():

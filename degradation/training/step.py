@@ -15,7 +15,7 @@ from degradation.runtime.environment import Environment
 from degradation.spec import Recipe, RunSpec
 from degradation.training.compiled_blocks import compiled
 from degradation.training.cuda_graph import Capture, Log
-from degradation.training.ghost_batches import GhostBatches, Pass, RunningStatistics, Sum, share_of_loss
+from degradation.training.ghost_batches import GhostBatches, PartResult, PartSums, RunningStatistics, share_of_loss
 from degradation.training.lr_schedule import LearningRate
 from degradation.training.optimizers import OPTIMIZERS
 
@@ -66,7 +66,7 @@ class State:
 
 
 class Stepper:
-    """Carries out the steps of one run, with or without its probes.
+    """Executes the steps of one run, with or without its probes.
 
     Where the environment captures, each of the two kinds of step is one CUDA graph; ``say`` is told in one line where
     that is not possible, and the same function is called instead.
@@ -118,19 +118,19 @@ class Stepper:
 
     def _passes(
         self, images: Tensor, labels: Tensor, probes: Sequence[Probe]
-    ) -> tuple[list[Pass], Tensor, list[Tensor], list[Tensor]]:
+    ) -> tuple[list[PartResult], Tensor, list[Tensor], list[Tensor]]:
         """Forward and backward of this process's parts of the batch.
 
         Returns what each of them left, and of the whole batch the mean loss, its gradients, and the sum of the running
         statistics that its parts left.
         """
-        total = Sum(parts=self.parts)
+        total = PartSums(parts=self.parts)
         passes = [self._pass(part, probes, total) for part in self.parts.split(images, labels)]
         loss, *summed = total.of_all()
         count = len(self.state.weights)
         return passes, loss, summed[:count], summed[count:]
 
-    def _pass(self, part: tuple[int, Tensor, Tensor], probes: Sequence[Probe], total: Sum) -> Pass:
+    def _pass(self, part: tuple[int, Tensor, Tensor], probes: Sequence[Probe], total: PartSums) -> PartResult:
         first, images, labels = part
         if not self.parts.one:
             self.state.row.fill_(first)
@@ -138,7 +138,7 @@ class Stepper:
             loss, logits, taps = self._forward(images, labels, probes)
             gradients, output_gradients = self._backward(loss, taps, probes)
         total.add([loss.detach(), *gradients, *statistics])
-        return Pass(logits=logits.detach(), taps=taps, output_gradients=output_gradients)
+        return PartResult(logits=logits.detach(), taps=taps, output_gradients=output_gradients)
 
     def _forward(self, images: Tensor, labels: Tensor, probes: Sequence[Probe]) -> tuple[Tensor, Tensor, Taps]:
         """Share of the mean loss, logits, and what the probes need of the layers' outputs."""
@@ -160,7 +160,7 @@ class Stepper:
     def _read(
         self,
         probes: Sequence[Probe],
-        passes: Sequence[Pass],
+        passes: Sequence[PartResult],
         gradients: list[Tensor],
         updates: list[Tensor] | None,
     ) -> Tensor:

@@ -34,30 +34,30 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RunCallbacks:
-    """What a run asks of whoever carries it out."""
+    """Callbacks of the training of a run."""
 
     should_stop: Callable[[], bool]
     save: Callable[[], None]
     """Keep the run's checkpoint."""
     keep_snapshot: Callable[[int], None]
-    """Keep the weights of this step beside the final ones."""
+    """Keep the weights of this step, in addition to the final ones."""
     save_seconds: float
 
     def watch(self) -> None:
-        """Raise Stopped where the run shall stop."""
+        """Raise Stopped if the run shall stop."""
         if self.should_stop():
             raise Stopped
 
 
 class Throughput:
-    """Images per second since the last restart, and when it is time to say so again."""
+    """Images per second since the last restart, and when the next report is due."""
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.restart()
 
     def restart(self) -> None:
-        """Begin to count anew, after work that is not training."""
+        """Restart the count, after work that is not training."""
         self.steps, self.started = 0, time.monotonic()
         self.told = self.started
 
@@ -96,8 +96,8 @@ class Training:
         self.state = State(network, run.recipe, environment.torch_device)
         parts = GhostBatches.of(run, team)
         self.batches = training_batches(images, run, environment, parts.rows)
-        self.stepper = Stepper(self.state, self.batches, run, environment, self._say, parts)
-        self.evaluate = Evaluator(self.state.network, environment, self._say, team)
+        self.stepper = Stepper(self.state, self.batches, run, environment, self._note, parts)
+        self.evaluate = Evaluator(self.state.network, environment, self._note, team)
         self.clean = clean_batches(images, self.batches.mean, run.recipe.normalized_together, environment)
         self.classes = images.classes
         self.curves: list[dict[str, Any]] = []
@@ -142,8 +142,8 @@ class Training:
         self.position, self.previous_row = facts.pop("position"), facts.pop("previous_row")
         facts.pop("environment"), facts.pop("run")
         if (count := self.environment.processes) != facts["provenance"].get("processes", 1):
-            said = f"by {count} process{'es' * (count > 1)} from step {self.position}"
-            facts["provenance"] = facts["provenance"] | {"continued": said}
+            continued = f"by {count} process{'es' * (count > 1)} from step {self.position}"
+            facts["provenance"] = facts["provenance"] | {"continued": continued}
         self.facts = facts
         self.curves = checkpoint.rows
         self.state.restore(checkpoint.tensors)
@@ -152,7 +152,7 @@ class Training:
     # training
 
     def train(self, host: RunCallbacks) -> None:
-        """Take every step that is left, saving on the host's schedule. Raises Stopped where asked to stop."""
+        """Take every step that is left, saving on the host's schedule. Raises Stopped if asked to stop."""
         self.team.same(self.state.tensors().values())
         saved = last = time.monotonic()
         while self.position <= self.run.recipe.steps and self.diverged_step is None:
@@ -191,7 +191,7 @@ class Training:
         if reading is not None:
             self.readings.add(step, reading)
         if self._clock.tick():
-            self._tell("train")
+            self._report_phase("train")
 
     # rows of the curves
 
@@ -204,7 +204,7 @@ class Training:
             return
         rows = [self._running_row()] if step > self.previous_row else []
         if step in self.eval_steps:
-            self._tell("evaluate")
+            self._report_phase("evaluate")
             rows += self._evaluation_rows(host)
             self._clock.restart()
         self.curves += rows
@@ -229,14 +229,14 @@ class Training:
         return rows
 
     def _watching_evaluation(self, host: RunCallbacks, whole: int) -> Callable[[], None]:
-        """What is called at each of the ``whole`` batches of an evaluation: may end it, and says how far it is."""
+        """The callback for each of the ``whole`` batches of an evaluation: reports progress and may end it."""
         done, told = 0, time.monotonic()
 
         def watch() -> None:
             nonlocal done, told
             host.watch()
             if (now := time.monotonic()) - told >= REPORT_SECONDS:
-                self._tell("evaluating", (done * self.team.count, whole))
+                self._report_phase("evaluating", (done * self.team.count, whole))
                 told = now
             done += 1
 
@@ -257,7 +257,7 @@ class Training:
 
     # what it says and what it leaves
 
-    def _tell(self, phase: Any, part: tuple[int, int] | None = None) -> None:
+    def _report_phase(self, phase: Any, part: tuple[int, int] | None = None) -> None:
         last = self.curves[-1] if self.curves else {}
         self.report(
             Progress(
@@ -272,8 +272,8 @@ class Training:
             )
         )
 
-    def _say(self, message: str) -> None:
-        """One line for the user, and for the run's provenance: what the environment asked for and did not get."""
+    def _note(self, message: str) -> None:
+        """One line for the user and the run's provenance on a request of the environment that was not met."""
         self.facts["provenance"]["capture"] = message
         self.report(Progress(run_id=self.run.run_id, phase="note", message=message))
 
