@@ -26,4 +26,4 @@ def experiment_named(name: str) -> "Experiment":
     return found
 
 
-__all__ = ["REGISTRY", "named"]
+__all__ = ["REGISTRY", "experiment_named"]

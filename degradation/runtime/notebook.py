@@ -25,7 +25,7 @@ class NotebookProgress:
     """A report that shows a study's progress in the cell that runs it.
 
     The output is one, and every change replaces it: a notebook that is saved holds the last line alone. It needs no
-    package beside the kernel's own.
+    package besides the kernel's own.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ def frames() -> Iterator[str]:
         yield from _columns(columns, notes | comments(source.split(f'"{name}": {{')[1].split("}")[0]))
     yield "## Frames of experiments\n"
     yield f"They have the columns {keys} as well.\n"
-    for experiment in map(experiments.named, experiments.REGISTRY):
+    for experiment in map(experiments.experiment_named, experiments.REGISTRY):
         yield f"### {experiment.name}\n"
         yield f"{experiment.question}\n"
         own = comments(inspect.getsource(inspect.getmodule(experiment.measure) or evaluate))
