@@ -58,6 +58,17 @@ def test_hundreds_of_messages_are_one_output_that_is_drawn_twice_a_second(
     assert "<progress" in cell.outputs[0][-1]
 
 
+def test_the_time_left_is_judged_by_what_was_done_here(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    report = notebook.NotebookProgress({RUNS[0].run_id: RUNS[0]})
+    for seconds, step in ((0, 50), (1, 50), (10, 60)):  # continued from step 50 on
+        now[0] = seconds
+        report(message(0, "train", step))
+    assert "0 of 1 runs done after 0:00:01; " in cell.outputs[0][-2]
+    assert "0 of 1 runs done after 0:00:10, about 0:00:41 left; " in cell.outputs[0][-1]
+
+
 def test_at_the_end_one_line_is_left_that_names_what_diverged(cell: Cell) -> None:
     report = notebook.NotebookProgress({run.run_id: run for run in RUNS[:2]})
     report(message(0, "diverged", 7))

@@ -15,6 +15,9 @@ from degradation.spec import RunSpec
 EVERY_SECONDS = 0.5
 """At most so often a cell is drawn anew, but for the end of a run."""
 
+SURE = 0.01
+"""Before this share of the work is done, nothing is said of the time that is left."""
+
 
 def in_notebook() -> bool:
     """Whether this is the kernel of a notebook."""
@@ -75,10 +78,12 @@ class NotebookProgress:
 
     def _times(self) -> str:
         """How long it has taken, and about how long the rest takes at that speed."""
-        seconds, done = time.monotonic() - self._began, self._share.completed
-        if self._share.ended == self._runs:
+        seconds, share = time.monotonic() - self._began, self._share
+        if share.ended == self._runs:
             return f" in {_clock(seconds)}"
-        left = f", about {_clock(seconds * (self._share.whole / done - 1))} left" if done else ""
+        left = ""
+        if share.gained >= SURE * share.whole:
+            left = f", about {_clock(seconds * (share.whole - share.completed) / share.gained)} left"
         return f" after {_clock(seconds)}{left}"
 
 

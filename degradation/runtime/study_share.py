@@ -20,6 +20,7 @@ class StudyShare:
         self.whole = sum(self.weights.values())
         self.ended = 0
         self._parts: dict[str, float] = {}
+        self._before: dict[str, float] = {}
 
     def add(self, progress: Progress) -> None:
         """Take in what a run says."""
@@ -30,8 +31,14 @@ class StudyShare:
         elif progress.steps and not progress.message:
             # The last evaluation counts as one step more: nothing is at 100 % before it has ended.
             self._parts[progress.run_id] = weight * progress.step / (progress.steps + 1)
+            self._before.setdefault(progress.run_id, self._parts[progress.run_id])
 
     @property
     def completed(self) -> float:
         """The work that is done, in the unit of ``whole``."""
         return sum(self._parts.values())
+
+    @property
+    def gained(self) -> float:
+        """What was done of it here: without what a run that is continued had done before."""
+        return self.completed - sum(self._before.values())
