@@ -12,7 +12,7 @@ from typing import Any
 from degradation.launchers import launcher
 from degradation.launchers.attempts import Execute, LaunchContext, ShouldStop, execute_run
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import Measure, RunSpec, StudyRecipe, StudySpec, Synthetic, grid
 from degradation.store import StudyFolder
 from degradation.training.execute import Ending
@@ -75,7 +75,7 @@ def study(runs: int, steps: int, *, depth: int = 8, size: int = 8, examples: int
     )
 
 
-def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
+def nothing(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """A run that does nothing but say that it has ended, and so leaves a log of three lines."""
     report(Progress(run_id=run.run_id, phase="finished"))
     return "finished"

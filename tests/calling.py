@@ -12,7 +12,7 @@ from degradation.cli import main
 from degradation.launchers import runner
 from degradation.launchers.runner import Outcome
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec, StudySpec, grid
 from degradation.store import StudyFolder
 from tests.made_frames import write_run
@@ -76,7 +76,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     """Training replaced by made-up rows: the list holds the options of each time that it was asked for."""
     asked: list[Options] = []
 
-    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
+    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: OnProgress) -> Outcome:
         asked.append(options)
         todo = runner.pending(folder, study)
         folder.write_study(study.begun().model_dump(mode="json"))
@@ -95,7 +95,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
 
 
 def outcome_of(monkeypatch: pytest.MonkeyPatch, outcome: Outcome | Exception) -> None:
-    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
+    def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: OnProgress) -> Outcome:
         folder.write_study(study.begun().model_dump(mode="json"))
         if isinstance(outcome, Exception):
             raise outcome

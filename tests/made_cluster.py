@@ -13,7 +13,7 @@ import torch
 
 from degradation.launchers.attempts import LaunchContext, ShouldStop, execute_run
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec, StudySpec
 from degradation.store import StudyFolder
 from degradation.training.execute import Ending
@@ -78,7 +78,7 @@ def pretended(root: Path, execute: Any, study: StudySpec | None = None, **option
 # What tasks execute: functions of a module that the nodes can import
 
 
-def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
+def unhurried(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """A training that is still under way when a test has heard of it."""
 
     def slowly(progress: Progress) -> None:
@@ -101,9 +101,7 @@ def notes(root: Path) -> dict[str, list[str]]:
     return {file.name: file.read_text().splitlines() for file in (root / "notes").iterdir()}
 
 
-def fails_if_plain(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
-) -> Ending:
+def fails_if_plain(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """A plain run always fails, each time elsewhere in it."""
     if run.network == "plain":
         raise RuntimeError(f"attempt {note(folder, run, 'plain')} has failed")
@@ -111,9 +109,7 @@ def fails_if_plain(
     return "finished"
 
 
-def finds_no_data(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
-) -> Ending:
+def finds_no_data(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     from degradation.errors import UserError
 
     note(folder, run, "asked")
@@ -121,7 +117,7 @@ def finds_no_data(
 
 
 def finds_no_data_on_a_sick_node(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop
 ) -> Ending:
     from degradation.errors import UserError
 
@@ -134,9 +130,7 @@ def finds_no_data_on_a_sick_node(
     return "finished"
 
 
-def full_memory(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
-) -> Ending:
+def full_memory(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """The memory of a GPU is enough for one run, and not for two."""
     import ray
 
@@ -149,19 +143,19 @@ def full_memory(
 
 
 def never_enough_memory(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop
 ) -> Ending:
     note(folder, run, "asked")
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
 
 
-def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
+def held_twice(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """Another holder's lease has not expired the first two times."""
     return "held" if note(folder, run, "asked") < 3 else "finished"
 
 
 def hears_nothing_if_residual(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
+    run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop
 ) -> Ending:
     """A residual run stands still, as one whose worker has begun without a head."""
     if run.network == "plain":
@@ -172,7 +166,7 @@ def hears_nothing_if_residual(
     return "stopped"
 
 
-def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
+def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """Print, warn, and write to stderr below Python."""
     import warnings
 
@@ -184,7 +178,7 @@ def says_hello(run: RunSpec, folder: StudyFolder, options: Options, report: Repo
     return "finished"
 
 
-def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop) -> Ending:
+def crashes(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """The worker dies the first time."""
     import signal
 

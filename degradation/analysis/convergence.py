@@ -46,9 +46,8 @@ def lacks(spec: RunSpec, status: str, rows: pd.DataFrame) -> str:
         if math.isnan(moved):
             return f"too few rows of the {name} quarter of its steps"
         if abs(moved) >= SHARE:
-            return (
-                f"its loss changed by {100 * abs(moved):.1f} % of that of guessing in the {name} quarter of the steps"
-            )
+            change = f"its loss changed by {100 * abs(moved):.1f} % of that of guessing"
+            return f"{change} in the {name} quarter of the steps"
     return ""
 
 

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Column
 
 from degradation.cli.formatting import percent, short
-from degradation.runtime.progress import LASTING, Phase, Progress, ReportProgress, line
+from degradation.runtime.progress import LASTING, OnProgress, Phase, Progress, line
 from degradation.runtime.study_share import StudyShare
 from degradation.spec import RunSpec
 
@@ -19,9 +19,7 @@ ETA_SECONDS = 300.0  # speed of the last minutes only: deep runs come after shal
 
 
 @contextmanager
-def watching(
-    out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None
-) -> Iterator[ReportProgress]:
+def watching(out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None) -> Iterator[OnProgress]:
     """The progress callback for these run ids; ``arms`` names the arm of each.
 
     A closed stdout ends nothing.

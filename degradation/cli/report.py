@@ -29,9 +29,7 @@ def report(
     folder = library.locate(name, root)
     where = as_place(out or folder.path)
     if show and isinstance(where, Url):
-        raise UserError(
-            f"--open: a browser cannot open {where}: remove the option, or write the page here with --out DIR"
-        )
+        raise UserError(f"--open: a browser cannot open {where}: remove it, or write the page here with --out DIR")
 
     from degradation.cli.console import console, say_error
     from degradation.cli.json_output import print_json

@@ -65,9 +65,7 @@ def _within_budget(folder: StudyFolder, study: StudySpec, budget: float, options
 
     own = [name for name, arm in study.arms.items() if "steps" in arm.get("recipe", {})]
     if own:
-        raise UserError(
-            f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: remove the option"
-        )
+        raise UserError(f"--budget: it chooses the steps of all runs, and arm {own[0]} gives its own: remove it")
     if folder.study() is not None:
         steps = library.stored(folder).recipe.steps
         out.print(f"--budget is ignored: {folder.name} is on disk with {steps:,} steps and keeps them")

@@ -17,7 +17,7 @@ from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, Options, choose_environment, provenance
-from degradation.runtime.progress import Phase, Progress, ReportProgress, silent
+from degradation.runtime.progress import OnProgress, Phase, Progress, silent
 from degradation.runtime.signals import stop_requests
 from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, frame_file
 from degradation.study.results import Results
@@ -92,7 +92,7 @@ def _check_reach(results: Results) -> None:
         )
 
 
-def run_experiment(work: "ExperimentTask", report: ReportProgress = silent) -> ExperimentOutcome:
+def run_experiment(work: "ExperimentTask", report: OnProgress = silent) -> ExperimentOutcome:
     """Measure every run that is not measured yet. Done parts are kept: a later call continues.
 
     Raises Interrupted after SIGINT or SIGTERM.
@@ -161,7 +161,7 @@ class ExperimentTask:
         """Whether the run was measured, and as asked."""
         return self.place.is_done(run_id) and self.place.spec(run_id) == self.asked(run_id)
 
-    def attempt(self, run_id: str, report: ReportProgress, stop: ShouldStop) -> str:
+    def attempt(self, run_id: str, report: OnProgress, stop: ShouldStop) -> str:
         """Measure a run until ``stop``, before any part; the line that says why it failed, empty if it did not."""
         try:
             with self.place.lock(run_id) as held:
@@ -175,7 +175,7 @@ class ExperimentTask:
             return str(error)
         return ""
 
-    def _measure(self, run_id: str, report: ReportProgress, stop: ShouldStop) -> None:
+    def _measure(self, run_id: str, report: OnProgress, stop: ShouldStop) -> None:
         if not self._is_begun(run_id):
             self.place.discard(run_id)
             self.place.write_spec(run_id, self.asked(run_id))
@@ -246,7 +246,7 @@ class ExperimentTask:
         return data
 
     def _report(
-        self, report: ReportProgress, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
+        self, report: OnProgress, run_id: str, phase: Phase, done: tuple[int, int] = (0, 0), message: str = ""
     ) -> None:
         report(Progress(run_id=run_id, phase=phase, step=done[0], steps=done[1], unit="part", message=message))
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from degradation.runtime.environment import Options
-from degradation.runtime.progress import ReportProgress
+from degradation.runtime.progress import OnProgress
 from degradation.spec import RunSpec, StudySpec
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Launcher(Protocol):
         """Time real steps where the runs will be executed."""
 
     def launch(
-        self, work: "LaunchContext", runs: Sequence[RunSpec], report: ReportProgress, stop: "ShouldStop"
+        self, work: "LaunchContext", runs: Sequence[RunSpec], report: OnProgress, stop: "ShouldStop"
     ) -> dict[str, str]:
         """Execute the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
 

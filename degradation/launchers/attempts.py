@@ -11,7 +11,7 @@ from degradation.errors import ProcessGroupLost, UserError
 from degradation.launchers.worker_log import CaptureOutput, Transcript, captured_warnings, indented
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, choose_environment
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec
 from degradation.store import StudyFolder, Url
 from degradation.study import run_logs
@@ -23,7 +23,7 @@ ENDED: tuple[Literal["finished", "diverged"], ...] = ("finished", "diverged")
 BY_ANOTHER = "trained by another process"
 
 ShouldStop = Callable[[], bool]
-Execute = Callable[[RunSpec, StudyFolder, Options, ReportProgress, ShouldStop], Ending]
+Execute = Callable[[RunSpec, StudyFolder, Options, OnProgress, ShouldStop], Ending]
 Cause = Literal["", "use", "memory", "error", "died"]
 
 
@@ -40,9 +40,7 @@ class Attempt:
     """Ray's id of the node that it was made on."""
 
 
-def execute_run(
-    run: RunSpec, folder: StudyFolder, options: Options, report: ReportProgress, stop: ShouldStop
-) -> Ending:
+def execute_run(run: RunSpec, folder: StudyFolder, options: Options, report: OnProgress, stop: ShouldStop) -> Ending:
     """Execute a run with what this machine has of what the options ask for."""
     environment = choose_environment(options, run.precision, options.jobs or 1)
     return execute(
@@ -65,7 +63,7 @@ class LaunchContext:
         return StudyFolder(self.root, self.study)
 
     def attempt(
-        self, run: RunSpec, report: ReportProgress, stop: ShouldStop, capture: CaptureOutput = captured_warnings
+        self, run: RunSpec, report: OnProgress, stop: ShouldStop, capture: CaptureOutput = captured_warnings
     ) -> Attempt:
         """Execute one run and keep its log, with the output of the process from ``capture``."""
         try:
@@ -88,7 +86,7 @@ class LaunchContext:
             raise ProcessGroupLost(f"{run.run_id} failed: {found.why}", own=True)
         return found
 
-    def _tried(self, run: RunSpec, folder: StudyFolder, report: ReportProgress, stop: ShouldStop) -> Attempt:
+    def _tried(self, run: RunSpec, folder: StudyFolder, report: OnProgress, stop: ShouldStop) -> Attempt:
         try:
             return Attempt(ending=self.execute(run, folder, self.options, report, stop))
         except ProcessGroupLost:
@@ -120,7 +118,7 @@ def _out_of_device_memory(error: Exception) -> bool:
 class RetryTracker:
     """Failed runs with reasons, runs held by another process, and the number of attempts."""
 
-    def __init__(self, folder: StudyFolder, report: ReportProgress, retries: int = 0) -> None:
+    def __init__(self, folder: StudyFolder, report: OnProgress, retries: int = 0) -> None:
         self.folder, self.report, self.retries = folder, report, retries
         self.failed: dict[str, str] = {}
         self._tried: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from degradation.errors import UserError
 from degradation.launchers.attempts import HELD_SECONDS, Attempt, LaunchContext, RetryTracker, ShouldStop
 from degradation.launchers.worker_log import captured, last_words
 from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.runtime.signals import pass_over_interrupts, release_signals, signals_held, stop_requests
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import time_costs
@@ -38,7 +38,7 @@ def check(work: LaunchContext, study: StudySpec) -> None:
     choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
-def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
+def launch(work: LaunchContext, runs: Sequence[RunSpec], report: OnProgress, stop: ShouldStop) -> dict[str, str]:
     """Execute the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
     todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     if jobs > 1 and not work.folder.store.shared:
@@ -55,7 +55,7 @@ def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress,
 class WorkerPool:
     """Executes runs in this process or in workers of it."""
 
-    def __init__(self, work: LaunchContext, report: ReportProgress, stop: ShouldStop) -> None:
+    def __init__(self, work: LaunchContext, report: OnProgress, stop: ShouldStop) -> None:
         self.work, self.stop = work, stop
         self.retries = RetryTracker(work.folder, report)
 

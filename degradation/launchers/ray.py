@@ -13,7 +13,7 @@ from degradation.launchers.ray_cluster import Head, address_of, alive, connected
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.distributed import here
 from degradation.runtime.environment import Options, cores
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import Costs
 
@@ -132,7 +132,7 @@ def _fits(share: Share, options: Options) -> None:
     )
 
 
-def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress, stop: ShouldStop) -> dict[str, str]:
+def launch(work: LaunchContext, runs: Sequence[RunSpec], report: OnProgress, stop: ShouldStop) -> dict[str, str]:
     """Execute the runs on the cluster; returns the failed ones with their line.
 
     Ends early, with checkpoints, once ``stop()``. Raises UserError if a node cannot take part at all: another
@@ -149,7 +149,7 @@ def launch(work: LaunchContext, runs: Sequence[RunSpec], report: ReportProgress,
     return dispatch.retries.failed
 
 
-def _report_shares(root: str, share: Share, report: ReportProgress) -> None:
+def _report_shares(root: str, share: Share, report: OnProgress) -> None:
     hosts = {node["NodeManagerHostname"] for node in alive()}
     if len(hosts) > 1 and "://" not in root:
         message = f"{len(hosts)} hosts write to {root}: it must be the same folder on each (NFS)"

@@ -18,7 +18,7 @@ from degradation.launchers.board import Board
 from degradation.launchers.ray_cluster import ClusterError, Head, alive, on_node, resources, task
 from degradation.launchers.ray_resources import Share
 from degradation.launchers.worker_log import last_words
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec, grid
 from degradation.study import run_logs
 
@@ -59,7 +59,7 @@ class RunningTask:
 class Dispatch:
     """Keeps the cluster busy with the longest runs that wait, and the books."""
 
-    def __init__(self, work: LaunchContext, share: Share, report: ReportProgress, stop: ShouldStop) -> None:
+    def __init__(self, work: LaunchContext, share: Share, report: OnProgress, stop: ShouldStop) -> None:
         self.work, self.share, self.stop = work, share, stop
         self.retries = RetryTracker(work.folder, report, RETRIES)
         self.todo: list[PendingRun] = []

@@ -12,7 +12,7 @@ from degradation.errors import Interrupted, UserError
 from degradation.launchers import launcher
 from degradation.runtime.distributed import check_shares, here
 from degradation.runtime.environment import Options, check_counts
-from degradation.runtime.progress import Progress, ReportProgress, silent
+from degradation.runtime.progress import OnProgress, Progress, silent
 from degradation.runtime.signals import interruptible, stop_requests
 from degradation.spec import GROWING, RunSpec, StudySpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, refusal
@@ -104,7 +104,7 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
         return launcher(options).time_costs(study, options)
 
 
-def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: ReportProgress) -> Outcome:
+def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: OnProgress) -> Outcome:
     """Train every pending run of the study, several at a time where the options say so.
 
     Raises UserError before any training where data, device or disk are not there; Interrupted after SIGINT or
@@ -183,7 +183,7 @@ def run(
     name: str,
     root: str | Path = "runs",
     options: Options | None = None,
-    report: ReportProgress | None = None,
+    report: OnProgress | None = None,
 ) -> "Results":
     """Train the runs of a study that are not done yet, and return its frames.
 
@@ -244,7 +244,7 @@ def run(
     return Results(folder)
 
 
-def _report_here(folder: StudyFolder, study: StudySpec) -> ReportProgress:
+def _report_here(folder: StudyFolder, study: StudySpec) -> OnProgress:
     """A bar in the cell of a notebook; silence elsewhere."""
     from degradation.runtime.notebook import NotebookProgress, in_notebook
 

@@ -10,15 +10,7 @@ import torch
 from degradation import networks
 from degradation.errors import UserError
 from degradation.networks.cifar import CifarNetwork
-from degradation.networks.recognition import (
-    NetworkShape,
-    held,
-    layers_of,
-    looks,
-    of_another_family,
-    weight_of,
-    without_norms,
-)
+from degradation.networks.recognition import Sizes, held, layers_of, looks, of_another_family, weight_of, without_norms
 from degradation.networks.state_dicts import Matched, fill, listed, matched, misfits
 from degradation.networks.weight_files import Weights, shown
 from degradation.spec import Network, Shortcut, valid_depth
@@ -109,7 +101,7 @@ def _resolve_network(weights: Weights, asked: dict[str, Any]) -> tuple[str, int,
     return meant["network"], meant["depth"], meant.get("shortcut", "A"), built
 
 
-def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: NetworkShape | None) -> None:
+def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: Sizes | None) -> None:
     """UserError if the network meant is another than the file says, or shows."""
     if any(meant[name] != value for name, value in says.items()):
         options = [f"--{name} {shown(str(value))[:20]}" for name, value in says.items() if value != "none"]

@@ -103,7 +103,7 @@ def _paired(convolutions: list[str], norms: list[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkShape:
+class Sizes:
     """What network tensors look like; ``shortcut`` A where nothing is projected: a plain network has the same."""
 
     depth: int
@@ -116,7 +116,7 @@ class NetworkShape:
         return f"--depth {self.depth} --network residual --shortcut {self.shortcut}{also}"
 
 
-def looks(tensors: Mapping[str, Tensor]) -> NetworkShape | None:
+def looks(tensors: Mapping[str, Tensor]) -> Sizes | None:
     """What network of 6n+2 layers has as many convolutions of 3x3, and of 1x1; None if none has."""
     found = layers_of(tensors)
     blocks, rest = divmod(len(found.convolutions) - 1, 2)
@@ -127,7 +127,7 @@ def looks(tensors: Mapping[str, Tensor]) -> NetworkShape | None:
     if (shortcut := options.get(len(projections))) is None:
         return None
     width = min(weight_of(tensors, name).shape[0] for name in found.convolutions) // filters(1)[0]
-    return NetworkShape(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
+    return Sizes(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
 
 
 def weight_of(tensors: Mapping[str, Tensor], module: str) -> Tensor:

@@ -18,12 +18,7 @@ from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seed
 from degradation.study.results import Results
 
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = (
-    46,
-    326,
-    12,
-    200,
-)  # size of the plot; the rest holds ticks, labels and the depth at a line's end
+LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # the plot; the rest holds ticks, labels and the depth at a line's end
 SMALL_MULTIPLES = 4
 DASHES = {"none": "6 2", "A": "", "B": "9 2 2 2", "C": "2 2"}
 DOTTED = "1 3"  # a diverged run

@@ -34,7 +34,7 @@ class Progress:
     """Of an evaluation under way: batches done, and all of them."""
 
 
-ReportProgress = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:

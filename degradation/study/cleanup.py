@@ -145,9 +145,7 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     """One run with all its files. UserError if there is none, or while a process is working on it."""
     known = folder.run_ids()
     if run_id not in known:
-        raise UserError(
-            f"--run: no run {run_id!r} in {folder.path}: it has {len(known)} runs{suggestion(run_id, known)}"
-        )
+        raise UserError(f"--run: no run {run_id!r} among {len(known)} in {folder.path}{suggestion(run_id, known)}")
     if folder.is_locked(run_id):
         raise UserError(f"--run: {run_id} is being trained by another process: stop that first")
     whole = _whole_run(folder, run_id, "the whole run; it will be trained again")

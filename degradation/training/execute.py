@@ -19,7 +19,7 @@ from degradation.data import AnyImages, load_images
 from degradation.errors import DamagedError, LockLost, ProcessGroupLost
 from degradation.frames import schemas
 from degradation.runtime.environment import Environment, continued
-from degradation.runtime.progress import Progress, ReportProgress, silent
+from degradation.runtime.progress import OnProgress, Progress, silent
 from degradation.spec import Dataset, RunSpec, canonical
 from degradation.store import DAMAGED, FACTS, WEIGHTS, StudyFolder, frame_file, snapshot_file
 from degradation.training.checkpoint import Checkpoint, decode, encode
@@ -45,7 +45,7 @@ class Job:
     checkpoint: Checkpoint | None
     data_dir: Path | None
 
-    def training(self, images: AnyImages, report: ReportProgress, team: ProcessGroup) -> Training:
+    def training(self, images: AnyImages, report: OnProgress, team: ProcessGroup) -> Training:
         """The run's training, from its start or from the checkpoint."""
         training = Training(self.run, images, self.environment, report, team)
         if self.checkpoint is not None:
@@ -56,9 +56,7 @@ class Job:
 class Execution:
     """One run in its folder, between the training that knows no disk and the store that knows no training."""
 
-    def __init__(
-        self, run: RunSpec, folder: StudyFolder, report: ReportProgress, should_stop: Callable[[], bool]
-    ) -> None:
+    def __init__(self, run: RunSpec, folder: StudyFolder, report: OnProgress, should_stop: Callable[[], bool]) -> None:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
         self.run_id = run.run_id
 
@@ -150,7 +148,7 @@ def execute(
     run: RunSpec,
     folder: StudyFolder,
     environment: Environment,
-    report: ReportProgress,
+    report: OnProgress,
     should_stop: Callable[[], bool] = lambda: False,
     *,
     data_dir: Path | None = None,

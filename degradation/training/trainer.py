@@ -14,7 +14,7 @@ from degradation.frames import schemas
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Readings
 from degradation.runtime.environment import Environment, provenance
-from degradation.runtime.progress import Progress, ReportProgress
+from degradation.runtime.progress import OnProgress, Progress
 from degradation.spec import RunSpec, canonical, schedules
 from degradation.training.checkpoint import Checkpoint, encode_weights
 from degradation.training.evaluation import EvalSplit, Evaluator
@@ -81,12 +81,7 @@ class Training:
     """
 
     def __init__(
-        self,
-        run: RunSpec,
-        images: AnyImages,
-        environment: Environment,
-        report: ReportProgress,
-        team: ProcessGroup = ALONE,
+        self, run: RunSpec, images: AnyImages, environment: Environment, report: OnProgress, team: ProcessGroup = ALONE
     ) -> None:
         environment.enter()
         self.run, self.environment, self.report, self.team = run, environment, report, team
