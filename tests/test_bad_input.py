@@ -402,7 +402,7 @@ def test_a_study_whose_json_was_deleted_keeps_its_done_runs(
     command: Command, done: tuple[str, str], undisturbed: Results
 ) -> None:
     (STUDY_PATH / STUDY).unlink()
-    assert "every run is done" in assert_completed(command, undisturbed).out
+    assert "all runs are done" in assert_completed(command, undisturbed).out
 
 
 @pytest.mark.slow

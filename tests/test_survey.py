@@ -119,7 +119,7 @@ def test_a_run_with_nothing_pending_hashes_each_file_once_and_no_weights(
 ) -> None:
     said = command("run", "many", "--root", str(folder.store.root), "--format", "png")
     assert said.status == 0, said.err
-    assert "every run is done" in said.out
+    assert "all runs are done" in said.out
     assert set(hashed.values()) == {1}
     assert {file for _, file in hashed} == {SPEC, FACTS, *map(frame_file, ("curves", *STUDY.measure.probes))}
 
