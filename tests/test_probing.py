@@ -15,9 +15,11 @@ from degradation import networks
 from degradation.cli.probe import NORMALIZATIONS, channels_of
 from degradation.data.synthetic import make
 from degradation.errors import UserError
+from degradation.launchers import runner
 from degradation.spec import Synthetic
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
+from tests.made import study_spec
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +127,20 @@ def test_what_was_probed_is_not_written_over_by_other_weights_or_options(command
         assert refused.status == 2
         assert "probes/plain-8-s1 holds results of other weights or other options" in refused.err
     assert probed("plain-8-s1/final.safetensors", "--batch", "64", "--out", "probes/plain-8-s1").status == 0
+
+
+def test_weights_of_a_run_on_digits_are_probed_on_digits(command, tmp_path):  # noqa: F811
+    spec = study_spec(dataset={"name": "digits"}, networks=("plain",), recipe={"steps": 20})
+    results = runner.run(spec, name="s", root=tmp_path)
+    [run_id] = results.run_ids
+    weights = str(tmp_path / "s" / run_id / "final.safetensors")
+    asked = [*PROBE[:2], "digits", "--device", "cpu", "--weights", weights, "--out", "out", "--format", "csv"]
+    found = command(*asked)
+    assert found.status == 0, found.err
+    last = results["curves"].query("step == 20 and split == 'test' and statistics == 'running'")
+    curves = pd.read_csv("out/curves.csv").query("split == 'test' and statistics == 'running'")
+    assert list(curves["error"]) == pytest.approx(list(last["error"]))
+    assert list(curves["examples"]) == [297]
 
 
 def test_a_study_s_final_weights_are_probed_with_their_own_mean_image(command, tmp_path):  # noqa: F811

@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from degradation import spec
 from degradation.cli.overrides import arms, setting
 from degradation.cli.parser import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.cli.validators import MOST, one_of, positive, ray_options
@@ -16,7 +17,7 @@ from degradation.spec import NETWORKS, PROBES, Family
 from degradation.spec.validation import suggestion
 from degradation.study import library
 
-DATASETS = ("cifar10", "digits", "synthetic")
+DATASETS = tuple(name for name in spec.DATASETS if name != "folder")
 FOLDER, PLACE = "folder:", "PATH"  # the prefix of a path to a folder of images, and the path
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -82,7 +83,10 @@ class StudyOptions:
         list[str] | None,
         typer.Option(metavar="KEY=A,B", help="One arm for each value: norm=batch,none.", rich_help_panel=GRID),
     ] = None
-    family: Annotated[str | None, _choice(get_args(Family), "Networks of section 4.2 or of Table 1.", GRID)] = None
+    family: Annotated[
+        str | None,
+        _choice(get_args(Family), "cifar: section 4.2 of the paper; imagenet: its Table 1.", GRID),
+    ] = None
     dataset: Annotated[str | None, _choice((*DATASETS, FOLDER + PLACE), "Data set.", GRID)] = None
     steps: Annotated[
         str | None,
@@ -116,7 +120,11 @@ class StudyOptions:
     ] = None
     eval_examples: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Images evaluated of each split, also at the end.", rich_help_panel=MEASURE),
+        typer.Option(
+            metavar="N",
+            help="Images of each split to evaluate, also at the end (default: all).",
+            rich_help_panel=MEASURE,
+        ),
     ] = None
 
     @property

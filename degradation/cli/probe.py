@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from degradation import spec
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import DATASETS
 from degradation.cli.validators import positive
@@ -82,7 +83,6 @@ def probe(
     from degradation.networks.reading import RequestedFields, network_of
     from degradation.networks.weight_files import read_weights
     from degradation.runtime.environment import choose_environment, provenance
-    from degradation.spec import Cifar10, Synthetic
     from degradation.store import store_at
 
     read = read_weights(weights)
@@ -97,7 +97,7 @@ def probe(
     _can_be_written(folder, format)
     environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
     environment.enter()
-    images = resident(load_images(Cifar10() if dataset == "cifar10" else Synthetic(), data_dir))
+    images = resident(load_images(spec.DATASETS[dataset](), data_dir))
     normal = normalization(read.channels or channels, images, read, environment.torch_device)
     probing = Prober(
         images=images,

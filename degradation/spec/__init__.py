@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "false")
 
 from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
-from degradation.spec.datasets import LISTED, Cifar10, Dataset, Digits, Folder, Synthetic, default_padding
+from degradation.spec.datasets import DATASETS, LISTED, Cifar10, Dataset, Digits, Folder, Synthetic, default_padding
 from degradation.spec.family import EXPANSION, IMAGENET_FILTERS, TABLE_1, Family, Table1, depth_of, has_plain
 from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, nest, valid_depth
 from degradation.spec.recipe import PAPER_STEPS, PAPERS_RECIPES, Optimizer, Recipe, StudyRecipe
@@ -26,6 +26,7 @@ from degradation.spec.run import (
 from degradation.spec.study import GROWING, SYNTHETIC_LABEL, VARYING, StudySpec, nest_arms, upgrade_study
 
 __all__ = [
+    "DATASETS",
     "EXPANSION",
     "GROWING",
     "IMAGENET_FILTERS",

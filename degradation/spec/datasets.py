@@ -149,16 +149,21 @@ class Folder(Frozen):
         return self
 
 
-KINDS = (Cifar10, Digits, Synthetic, Folder)
+DATASETS: dict[str, type[Cifar10 | Digits | Synthetic | Folder]] = {
+    "cifar10": Cifar10,
+    "digits": Digits,
+    "synthetic": Synthetic,
+    "folder": Folder,
+}
 
 
 def no_lone_name(value: Any) -> Any:
     """What is a table of fields, or made of one; ValueError for a name alone, which says how it is written."""
     if isinstance(value, Mapping | Frozen):
         return value
-    kind = next((kind for kind in KINDS if value == kind().name or value is kind), None)
-    calls = " or ".join(f"{each.__name__}()" for each in ([kind] if kind else KINDS))
-    name = (kind or KINDS[0])().name
+    kind = next((kind for name, kind in DATASETS.items() if value == name or value is kind), None)
+    calls = " or ".join(f"{each.__name__}()" for each in ([kind] if kind else DATASETS.values()))
+    name = (kind or Cifar10)().name
     raise ValueError(f'expected a table such as {{name = "{name}"}}, in Python {calls}, not {value!r:.40}')
 
 

@@ -10,15 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from degradation.errors import UserError
 from degradation.spec import (
+    DATASETS,
     VARYING,
     BlockSpec,
-    Cifar10,
-    Digits,
-    Folder,
     Measure,
     StudyRecipe,
     StudySpec,
-    Synthetic,
     nest_arms,
 )
 
@@ -27,7 +24,6 @@ Place = Callable[[Path, str], str]
 """The names down to a field, and the message about it -> the text before the message."""
 
 MODELS: dict[str, type[BaseModel]] = {"": StudySpec, "recipe": StudyRecipe, "block": BlockSpec, "measure": Measure}
-DATASETS: dict[str, type[BaseModel]] = {"cifar10": Cifar10, "digits": Digits, "synthetic": Synthetic, "folder": Folder}
 
 # What pydantic calls a bound -> the words for it; the bound itself is in the error's context.
 BOUNDS = {
