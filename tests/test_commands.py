@@ -62,7 +62,7 @@ command = calling.command
         ("plot made nothing", "nothing"),
         ("export nothing", "no study 'nothing' on disk"),
         ("export made --format xls", "--format: expected csv or parquet, not 'xls'"),
-        ("clean made --run plain", "--run: no run 'plain' in runs/made"),
+        ("clean made --run plain", "--run: no run 'plain' among 2 in runs/made"),
         ("clean made --run plain --all", "--run and --all"),
         ("run made --depths 8 --steps 641", "recipe.steps"),
         ("clean", "NAME"),

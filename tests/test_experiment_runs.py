@@ -236,7 +236,7 @@ def test_chosen_runs_are_measured_alone_and_the_rest_by_the_next_call(folder, co
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        (("--depths", "8"), "--depths: no run of tiny that is done has depth 8: expected 14"),
+        (("--depths", "8"), "--depths: no done run of tiny has depth 8: expected 14"),
         (("--seeds", "3"), "has seed 3: expected 0"),
         (("--seeds", "0", "--anew"), "remove the choice of runs"),
     ],

@@ -127,7 +127,7 @@ def broken_link(root):
         (without_val, ("(or valid, or test in place of val)", "found holdout, train")),
         (flat, ("train: expected two class folders at least, found nothing and 5 files outside of any",)),
         (class_missing, ("val: expected the 3 classes of train; it lacks bee",)),
-        (class_unknown, ("val: expected the 3 classes of train; it has dog beside them",)),
+        (class_unknown, ("val: expected the 3 classes of train; it also has dog",)),
         (class_empty, ("cat: expected images (.jpg,", "found none")),
         (empty, ("found nothing",)),
         (broken_link, ("9.png is a link to", "nowhere, which does not exist")),

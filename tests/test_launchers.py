@@ -201,13 +201,13 @@ def test_what_repeats_for_certain_is_not_tried_again(tmp_path):
     assert kept.ended(other, failure("the memory is full", "memory")) is None
 
 
-@pytest.mark.parametrize("heard", [True, False])
-def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once(tmp_path, on_progress):
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_worker_that_died_behind_its_run_has_not_failed_and_the_run_ended_once(tmp_path, reported):
     folder = make_study(tmp_path, depths=(8,), seeds=(0,))
     run = RunSpec.model_validate(folder.spec(folder.run_ids()[0]))
     said: list[Progress] = []
     kept = RetryTracker(folder, said.append, 3)
-    if on_progress:
+    if reported:
         kept.on_progress(Progress(run_id=run.run_id, phase="finished"))
     assert kept.ended(run, failure("its node died", "died")) is None
     assert ([progress.phase for progress in said], kept.failed) == (["finished"], {})

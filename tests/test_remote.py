@@ -68,7 +68,7 @@ def test_every_command_that_reads_takes_a_url(command: Command, s3_root, local):
     assert f"{s3_root}/s/report.html" in said.out
     page = store_at(s3_root).read("s/report.html")
     assert page[:9].lower() == b"<!doctype"
-    assert "not read" in command("report", "s", "--root", s3_root, "--open").err
+    assert "cannot open" in command("report", "s", "--root", s3_root, "--open").err
     assert f"{s3_root}/s/export/curves.csv" in command("export", "s", "--root", s3_root).out
     assert f"a: {s3_root}/s" in command("compare", "s", f"{s3_root}/s", "--root", s3_root).out
     assert command("export", f"{s3_root}/s", "--out", "here").out.startswith("here/")

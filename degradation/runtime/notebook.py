@@ -16,7 +16,7 @@ EVERY_SECONDS = 0.5
 """At most so often a cell is drawn anew, but for the end of a run."""
 
 SURE = 0.01
-"""Before this share of the work is done, nothing is said of the time that is left."""
+"""Before this share of the work is done, no time left is shown."""
 
 
 def in_notebook() -> bool:
