@@ -152,13 +152,13 @@ def test_a_second_ctrl_c_at_the_end_of_a_worker_is_no_traceback(tmp_path):
 import signal
 from degradation.runtime.environment import Options
 from degradation.launchers.local import work_loop
-from degradation.launchers.attempts import Work
+from degradation.launchers.attempts import LaunchContext
 
 class Closed:
     def recv(self):
         raise EOFError
 
-work_loop(Closed(), Work(root={str(tmp_path)!r}, study="s", options=Options()))
+work_loop(Closed(), LaunchContext(root={str(tmp_path)!r}, study="s", options=Options()))
 signal.raise_signal(signal.SIGINT)
 print("ended")
 """)
