@@ -14,7 +14,7 @@ from degradation.study.results import Results
 
 COLUMNS = ("claim", "statement", "verdict", "why", "threshold", "source")
 SHOWN = ("statement", "verdict", "why")
-OPEN = "not measured"
+UNMEASURED = "not measured"
 
 
 class Verdicts(Sequence[Verdict]):
@@ -55,25 +55,25 @@ class Verdicts(Sequence[Verdict]):
 
     def __str__(self) -> str:
         judged = [f"{each.verdict}: {each.statement} ({each.why})" for each in self._judged()]
-        return "\n".join([*self.answer, "", *judged, f"{OPEN}: {len(self) - len(judged)} claims"])
+        return "\n".join([*self.answer, "", *judged, f"{UNMEASURED}: {len(self) - len(judged)} claims"])
 
     def __repr__(self) -> str:
         return f"<Verdicts on {self.name}: {len(self._judged())} of {len(self)} claims measured>"
 
     def _repr_html_(self) -> str:
         judged = [[getattr(each, column) for column in SHOWN] for each in self._judged()]
-        left = [each.statement for each in self._all if each.verdict == OPEN]
+        left = [each.statement for each in self._all if each.verdict == UNMEASURED]
         parts = [
             notebook_html.heading(f"Verdicts on {self.name}", f": {len(judged)} of {len(self)} claims measured"),
             notebook_html.lines(self.answer),
             notebook_html.table(SHOWN, judged) if judged else "",
             notebook_html.lines([self._holm]),
-            notebook_html.folded(f"{len(left)} {OPEN}", notebook_html.lines(left)) if left else "",
+            notebook_html.folded(f"{len(left)} {UNMEASURED}", notebook_html.lines(left)) if left else "",
         ]
         return "".join(parts)
 
     def _judged(self) -> list[Verdict]:
-        return [each for each in self._all if each.verdict != OPEN]
+        return [each for each in self._all if each.verdict != UNMEASURED]
 
 
 def verdicts(results: Results) -> Verdicts:

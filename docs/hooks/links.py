@@ -16,6 +16,7 @@ PAGES = {
     "SECURITY.md": "developing/security.md",
 }
 """Files at the top of the repository -> their pages. Files of other folders keep their paths."""
+SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#|//)([^)\s#]+)(#[^)\s]*)?(?=\))")
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -26,9 +27,11 @@ def on_files(files: Files, config: Any) -> Files:
     waiting = [*PAGES, *sources]
     while waiting:
         source = waiting.pop()
-        if source not in sources and (ROOT / source).is_file():
+        if not (ROOT / source).is_file():  # a generated page, or a folder
+            continue
+        if source not in sources:
             sources[source] = _added(source, files, config)
-        if source.endswith(".md") and (ROOT / source).is_file():
+        if source.endswith(".md"):
             waiting += [target for target in linked(source) if target not in sources]
     return files
 
@@ -61,9 +64,8 @@ def site_path(source: str) -> str:
 
 def _in_repository(uri: str) -> str:
     """The file of the repository that a page of the site is made from."""
-    named = {page: source for source, page in PAGES.items()}
     elsewhere = (ROOT / uri).is_file() and not (ROOT / "docs" / uri).is_file()
-    return named.get(uri) or (uri if elsewhere else f"docs/{uri}")
+    return SOURCES.get(uri) or (uri if elsewhere else f"docs/{uri}")
 
 
 def _led(source: str, uri: str, target: str, anchor: str | None) -> str:

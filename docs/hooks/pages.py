@@ -16,8 +16,6 @@ from degradation.cli.app import app
 from degradation.experiments import evaluate
 from degradation.study import library
 
-ROOT = Path(__file__).parents[2]
-
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
@@ -46,12 +44,12 @@ def command_line() -> Iterator[str]:
     for name, command in group.commands.items():
         yield f"## {name}\n"
         yield f"{plain(command.help)}\n"
-        rows = [(_code(_names(each)), plain(each.help or ""), _default(each)) for each in command.params]
+        rows = [(_code(_names(each)), plain(each.help), _default(each)) for each in command.params]
         yield from table(("option", "what it is", "default"), *rows)
         yield ""
 
 
-def plain(text: str) -> str:
+def plain(text: str | None) -> str:
     """Help without the parser's colours, its line breaks and its control characters; blank lines stay."""
     text = re.sub(r"\[/?[a-z ]+\]|\x08", "", inspect.cleandoc(text or ""))
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
@@ -148,14 +146,14 @@ def gallery() -> Iterator[str]:
     """Each study with a report: its question, the answer's first sentences and the answer's figure."""
     yield "# Gallery of studies\n"
     yield "Every study that ships. Those with a figure were run here; the sentences are the first of their answers.\n"
+    reported = library.reported()
     for name, path in library.shipped().items():
         yield f"## {name}\n"
         yield f"**{library.question(path)}**\n"
-        report = ROOT / "reports" / name / "report.md"
-        if not report.is_file():
+        if name not in reported:
             yield f"No report here yet: `degradation run {name}`, then `degradation report {name}`.\n"
             continue
-        yield f"{first_sentences(report.read_text())}\n"
+        yield f"{first_sentences(reported[name].read_text())}\n"
         yield f"[![The answer of the study {name}](../reports/{name}/answer.png)](../reports/{name}/report.md)\n"
         yield f"[Its report](../reports/{name}/report.md)\n"
 
