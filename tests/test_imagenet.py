@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from degradation.networks import network
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
-from degradation.probes import PROBES, Measurement, Readings, Taps
+from degradation.probes import PROBE_REGISTRY, Measurement, Readings, Taps
 
 # FACTS, made exact: parameters of the common implementation; of the paper's multiply-adds (stride on the 1x1
 # convolution) the billions that Table 1 prints.
@@ -187,7 +187,7 @@ def test_a_matched_pair_has_the_same_initial_weights(depth):
 
 @pytest.mark.parametrize(("kind", "depth"), [("plain", 18), ("residual", 18), ("residual", 50)])
 def test_the_probes_measure_it(kind, depth):
-    net, probes = imagenet(kind, depth, seed=0), tuple(PROBES.values())
+    net, probes = imagenet(kind, depth, seed=0), tuple(PROBE_REGISTRY.values())
     names = list(dict.fromkeys(name for probe in probes for name in probe.needs(net.layout)))
     weights = [net.get_submodule(layer.name).weight for layer in net.layout.layers]
     with Taps(net, names) as taps:

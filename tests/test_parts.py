@@ -10,7 +10,7 @@ from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import UserError
 from degradation.networks.variants import kept
-from degradation.probes import PROBES, Measurement, Taps
+from degradation.probes import PROBE_REGISTRY, Measurement, Taps
 from degradation.runtime.distributed import Processes, check_shares, here, launching
 from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
 from degradation.runtime.progress import silent
@@ -88,15 +88,15 @@ def test_clean_errors_are_evaluated_in_batches_of_what_batch_norm_saw_in_trainin
 
 
 def outputs_of(images, network):
-    names = [name for probe in PROBES.values() for name in probe.needs(network.layout)]
+    names = [name for probe in PROBE_REGISTRY.values() for name in probe.needs(network.layout)]
     with Taps(network, names) as taps:
         loss = F.cross_entropy(network(images), torch.zeros(len(images), dtype=torch.int64))
-    wanted = PROBES["gradients"].needs(network.layout)
+    wanted = PROBE_REGISTRY["gradients"].needs(network.layout)
     found = torch.autograd.grad(loss / 3, [taps.outputs[name] for name in wanted])
     return {name: output.detach() for name, output in taps.outputs.items()}, dict(zip(wanted, found, strict=True))
 
 
-@pytest.mark.parametrize("probe", PROBES.values(), ids=lambda probe: probe.frame)
+@pytest.mark.parametrize("probe", PROBE_REGISTRY.values(), ids=lambda probe: probe.frame)
 def test_readings_of_parts_are_pooled_to_those_of_all_their_values(probe):
     network = networks.network("residual", 8).eval()  # in training mode every part would come out with the same std
     weights = tuple(network.get_submodule(layer.name).weight.detach() for layer in network.layout.layers)

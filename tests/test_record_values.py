@@ -10,7 +10,7 @@ from torch import nn
 
 import degradation
 from degradation.networks.layout import Layer, Layout, Normalized
-from degradation.probes import PROBES, Measurement, Readings, magnitudes
+from degradation.probes import PROBE_REGISTRY, Measurement, Readings, magnitudes
 from degradation.recording import backward_hooks
 
 FROZEN = [torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]
@@ -213,7 +213,7 @@ def test_no_number_is_waited_for_on_a_device():
         weight_gradients=tuple(values),
         updates=tuple(values),
     )
-    probes = [PROBES[name] for name in ("gradients", "responses")]
+    probes = [PROBE_REGISTRY[name] for name in ("gradients", "responses")]
     assert Readings.read(probes, seen).shape == (3 * 5 + 3 * 3,)
     assert Readings.read_parts(probes, [seen, seen], lambda parts: parts).dtype == torch.float32
 

@@ -8,7 +8,7 @@ from degradation.analysis import formatting
 from degradation.analysis.errors import CLAIMED
 from degradation.analysis.estimates import Caveat, Estimate
 from degradation.analysis.runs import Run, Runs
-from degradation.spec import PROBES
+from degradation.spec import PROBE_NAMES
 from degradation.study.pairs import sentence
 from degradation.study.results import Results
 from degradation.study.status import ENDED, run_statuses
@@ -83,7 +83,7 @@ def _completeness(results: Results, runs: Runs) -> Iterator[Caveat]:
     broken = tuple(match for match in runs.matched if not match.holds)
     if broken:
         yield Caveat(kind="not-matched", text=f"{sentence(broken)}; they are excluded from plain minus residual.")
-    for probe in PROBES:
+    for probe in PROBE_NAMES:
         if runs.every and probe not in results.study.measure.probes:
             yield Caveat(kind="no-probe", text=f"The probe '{probe}' was not recorded.")
 

@@ -13,7 +13,7 @@ from degradation.cli.parser import FORMATS, NO_PROBE, SHORTCUTS, is_integer
 from degradation.cli.validators import MOST, one_of, positive, ray_options
 from degradation.errors import UserError
 from degradation.runtime.environment import DEVICES, LAUNCHERS, Options, most
-from degradation.spec import NETWORKS, PROBES, Family
+from degradation.spec import NETWORKS, PROBE_NAMES, Family
 from degradation.spec.validation import suggestion
 from degradation.study import library
 
@@ -110,7 +110,7 @@ class StudyOptions:
     ] = None
     precision: Annotated[str | None, _choice(PRECISIONS, "Arithmetic.", RECIPE)] = None
     probes: Annotated[
-        list[str] | None, _choice((*PROBES, NO_PROBE), "What to record inside", MEASURE, several=True)
+        list[str] | None, _choice((*PROBE_NAMES, NO_PROBE), "What to record inside", MEASURE, several=True)
     ] = None
     probe_every: Annotated[
         str | None, typer.Option(metavar="N", help="Steps between probe rows.", rich_help_panel=MEASURE)

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from typer.core import TyperCommand
 
 from degradation.errors import UserError
-from degradation.spec import NETWORKS, PROBES, Shortcut
+from degradation.spec import NETWORKS, PROBE_NAMES, Shortcut
 
 SHORTCUTS = get_args(Shortcut)[1:]
 FORMATS = ("png", "svg", "pdf")
@@ -27,7 +27,7 @@ MULTI_VALUE: dict[str, Callable[[str], bool]] = {
     "--seeds": is_integer,
     "--networks": NETWORKS.__contains__,
     "--shortcuts": SHORTCUTS.__contains__,
-    "--probes": (*PROBES, NO_PROBE).__contains__,
+    "--probes": (*PROBE_NAMES, NO_PROBE).__contains__,
     "--format": FORMATS.__contains__,
 }
 """Option -> whether a token can be a further value of it."""

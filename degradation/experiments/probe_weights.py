@@ -22,7 +22,7 @@ from degradation.training.evaluation import EvalSplit, Evaluator
 from degradation.training.step import STATISTICS, forward, use_statistics
 
 Channels = tuple[float, float, float]
-PROBES = (GRADIENTS, RESPONSES)
+WEIGHT_PROBES = (GRADIENTS, RESPONSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Prober:
         images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))
         with use_statistics(network, statistics):
             numbers = _read(network, images, labels, self.environment)
-        readings = Readings(PROBES, network.layout)
+        readings = Readings(WEIGHT_PROBES, network.layout)
         readings.add(self.step, numbers)
         return readings.frames({"split": "train", "statistics": statistics, "examples": len(labels)})
 
@@ -154,4 +154,4 @@ def _read(network: CifarNetwork, images: Tensor, labels: Tensor, environment: En
         updates=None,
     )
     with torch.no_grad():
-        return Readings.read(PROBES, seen)
+        return Readings.read(WEIGHT_PROBES, seen)

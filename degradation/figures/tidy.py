@@ -8,7 +8,7 @@ import pandas as pd
 
 from degradation.errors import UserError
 from degradation.frames.concat import spread
-from degradation.spec import PROBES
+from degradation.spec import PROBE_NAMES
 from degradation.store import EXPERIMENTS
 from degradation.study.results import Results
 
@@ -76,7 +76,7 @@ def missing(results: Results, frame: str) -> str:
     """What a frame without a row needs, as the end of a sentence."""
     if not results.run_ids:
         return f"needs a run that is done, and the study {results.name} has none yet: run it first"
-    if frame in PROBES and frame not in results.study.measure.probes:
+    if frame in PROBE_NAMES and frame not in results.study.measure.probes:
         return f"needs the probe '{frame}', which this study did not record"
     if frame in EXPERIMENTS:
         return f"needs the experiment '{frame}': run `degradation experiment {results.name} {frame}` first"

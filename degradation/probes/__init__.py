@@ -7,6 +7,6 @@ from degradation.probes.probe import Measurement, Probe
 from degradation.probes.readings import Readings
 from degradation.probes.responses import RESPONSES
 
-PROBES: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
+PROBE_REGISTRY: dict[str, Probe] = {"gradients": GRADIENTS, "responses": RESPONSES, "branches": BRANCHES}
 
-__all__ = ["GRADIENTS", "PROBES", "RESPONSES", "Measurement", "Probe", "Readings", "Taps"]
+__all__ = ["GRADIENTS", "PROBE_REGISTRY", "RESPONSES", "Measurement", "Probe", "Readings", "Taps"]

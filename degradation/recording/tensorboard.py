@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from degradation.errors import UserError
-from degradation.probes import PROBES
+from degradation.probes import PROBE_REGISTRY
 
 
 def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> None:
@@ -20,7 +20,7 @@ def write_scalars(frames: Mapping[str, pd.DataFrame], folder: str | Path) -> Non
         raise UserError(f"TensorBoard is needed to write its scalars ({error}): pip install tensorboard") from error
     with SummaryWriter(str(folder)) as writer:
         for name, frame in frames.items():
-            for column in PROBES[name].columns:
+            for column in PROBE_REGISTRY[name].columns:
                 for row in frame[["step", "name", column]].dropna().itertuples(index=False):
                     writer.add_scalar(f"{name}/{column}/{row[1]}", row[2], row[0])
 

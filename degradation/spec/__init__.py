@@ -12,7 +12,7 @@ from degradation.spec.fields import Frozen, canonical, digest, flatten, leaves, 
 from degradation.spec.recipe import PAPER_STEPS, PAPERS_RECIPES, Optimizer, Recipe, StudyRecipe
 from degradation.spec.run import (
     NETWORKS,
-    PROBES,
+    PROBE_NAMES,
     SCHEMA,
     Initialization,
     Measure,
@@ -34,7 +34,7 @@ __all__ = [
     "NETWORKS",
     "PAPERS_RECIPES",
     "PAPER_STEPS",
-    "PROBES",
+    "PROBE_NAMES",
     "SCHEMA",
     "SYNTHETIC_LABEL",
     "TABLE_1",

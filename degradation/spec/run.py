@@ -23,7 +23,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Probe = Literal["gradients", "responses", "branches"]
 
 NETWORKS: tuple[Network, ...] = get_args(Network)
-PROBES: tuple[Probe, ...] = get_args(Probe)
+PROBE_NAMES: tuple[Probe, ...] = get_args(Probe)
 
 
 class Measure(Frozen):
@@ -31,7 +31,7 @@ class Measure(Frozen):
 
     IMPLIED: ClassVar = {"final_examples": None}
 
-    probes: tuple[Probe, ...] = PROBES
+    probes: tuple[Probe, ...] = PROBE_NAMES
     probe_every: int | None = Field(default=None, ge=1)
     """Steps between probe rows; None: log-spaced to 1,000 steps, then every steps/64."""
     eval_every: int | None = Field(default=None, ge=1)

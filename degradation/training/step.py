@@ -10,7 +10,7 @@ from degradation.data.batches import CHECKSUM_FACTOR
 from degradation.data.loaders import TrainingBatches
 from degradation.networks import AnyNetwork
 from degradation.networks.layout import norms, weight_of
-from degradation.probes import PROBES, Measurement, Probe, Readings, Taps
+from degradation.probes import PROBE_REGISTRY, Measurement, Probe, Readings, Taps
 from degradation.runtime.environment import Environment
 from degradation.spec import Recipe, RunSpec
 from degradation.training.compiled_blocks import compiled
@@ -85,7 +85,7 @@ class Stepper:
         self.parts = parts or GhostBatches.of(run)
         self._statistics = RunningStatistics(state.network, self.parts, environment.sync_batch_norm)
         self.layout = state.network.layout
-        self.probes = tuple(PROBES[name] for name in run.measure.probes)
+        self.probes = tuple(PROBE_REGISTRY[name] for name in run.measure.probes)
         self._rate = LearningRate(run.recipe, environment.torch_device)
         self._layers = tuple(weight_of(state.network, layer) for layer in self.layout.layers)
         places = {id(weight): place for place, weight in enumerate(state.weights)}
