@@ -1,4 +1,4 @@
-"""The probes: what hooks saw in one measured step -> one device tensor -> the frame that each probe fills."""
+"""Probes: outputs that hooks collected in one measured step -> one device tensor -> the frame that each probe fills."""
 
 from degradation.probes.branches import BRANCHES
 from degradation.probes.gradients import GRADIENTS

@@ -19,8 +19,8 @@ def measure(seen: Measurement) -> Tensor:
     names = needs(seen.layout)
     if not names:
         return torch.zeros(0, 5, device=seen.weights[0].device)
-    found = moments(seen, names).reshape(-1, 2, 2)
-    return _columns(found[..., 1], found[..., 0])
+    means, stds = moments(seen, names).reshape(-1, 2, 2).unbind(-1)
+    return _columns(stds, means)
 
 
 def pool(parts: Tensor) -> Tensor:

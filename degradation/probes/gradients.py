@@ -23,16 +23,15 @@ def measure(seen: Measurement) -> Tensor:
     updates = missing if seen.updates is None else norms(seen.updates).float()
     response_gradients, rms = missing.clone(), missing.clone()
     gradients = [seen.output_gradients[name] for name in needs(seen.layout)]
-    found = norms(gradients).float()
     count = len(gradients)  # the layers without a response come last
-    response_gradients[:count] = found
+    response_gradients[:count] = norms(gradients).float()
     roots = [math.sqrt(gradient.numel()) for gradient in gradients]
-    rms[:count] = torch.stack(torch._foreach_div(list(found.unbind()), roots))
+    rms[:count] = torch.stack(torch._foreach_div(list(response_gradients[:count].unbind()), roots))
     return torch.stack([weight_gradients, weights, updates, response_gradients, rms], dim=1)
 
 
 def pool(parts: Tensor) -> Tensor:
-    """Weights, their gradients and updates are those of the whole batch in every part; responses are each part's."""
+    """Pool the readings: weights, their gradients and updates are equal in all parts, responses differ by part."""
     norms, rms = parts[..., 3], parts[..., 4]
     responses = torch.stack([norms.square().sum(0).sqrt(), rms.square().mean(0).sqrt()], dim=1)
     return torch.cat([parts[0, :, :3], responses], dim=1)

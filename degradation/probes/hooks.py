@@ -1,4 +1,4 @@
-"""Forward hooks that keep the outputs of named modules during one forward, and are gone after it."""
+"""Forward hooks that keep the outputs of named modules during one forward, and are removed after it."""
 
 from collections.abc import Iterable
 from typing import Any, Self
@@ -9,10 +9,10 @@ from degradation.networks.layout import Normalized, normalized
 
 
 class Taps:
-    """``with Taps(network, names) as taps: network(x)`` leaves the outputs in ``taps.outputs`` by module name.
+    """Outputs by module name: ``with Taps(network, names) as taps: network(x)`` fills ``taps.outputs``.
 
-    ``taps.normalized`` holds, for outputs of batch norm with batch statistics, what made them. The hooks exist only
-    inside the block: an unmeasured step has none.
+    For outputs of batch norm with batch statistics, ``taps.normalized`` holds their parts. The hooks exist only inside
+    the block: an unmeasured step has none.
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
@@ -32,7 +32,7 @@ class Taps:
     def _keep(self, name: str) -> Any:
         def hook(module: nn.Module, _inputs: Any, output: Tensor) -> None:
             self.outputs[name] = output
-            if (known := normalized(module, output)) is not None:
-                self.normalized[name] = known
+            if (parts := normalized(module, output)) is not None:
+                self.normalized[name] = parts
 
         return hook

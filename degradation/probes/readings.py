@@ -1,4 +1,4 @@
-"""What the probes measured, one flat tensor a step -> frames."""
+"""Readings of the probes, one flat tensor per measured step -> frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Gather = Callable[[Tensor], Tensor]
 
 
 class Readings:
-    """The numbers of every measured step of a run. They stay numbers until the run ends: a row of each is 4 bytes."""
+    """The numbers of every measured step of a run, kept as float32 until the run ends."""
 
     def __init__(self, probes: Sequence[Probe], layout: Layout) -> None:
         self.probes, self.layout = tuple(probes), layout
@@ -27,12 +27,12 @@ class Readings:
 
     @staticmethod
     def read(probes: Sequence[Probe], seen: Measurement) -> Tensor:
-        """What the probes make of a measurement, end to end in one float32 tensor on its device."""
+        """The probes' readings of a measurement, concatenated in one float32 tensor on its device."""
         return torch.cat([probe.measure(seen)[:, : len(probe.columns)].reshape(-1) for probe in probes]).float()
 
     @staticmethod
     def read_parts(probes: Sequence[Probe], seen: Sequence[Measurement], gather: Gather) -> Tensor:
-        """The same of a batch measured in equal parts; ``gather`` adds those of other processes, (parts, ...) each."""
+        """The readings of a batch measured in equal parts; ``gather`` adds the parts of other processes."""
 
         def read(probe: Probe) -> Tensor:
             parts = gather(torch.stack([probe.measure(part) for part in seen]))
@@ -43,30 +43,30 @@ class Readings:
         return torch.cat([read(probe) for probe in probes]).float()
 
     def add(self, step: int, numbers: Tensor) -> None:
-        """Keep what ``read`` returned: the one transfer of a measured step to the host."""
+        """Keep the result of ``read``: the only transfer of a measured step to the host."""
         self._steps.append(step)
         self._numbers.append(numbers.cpu().clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: the steps, and (steps, numbers)."""
+        """Tensors for a checkpoint: the steps, and (steps, numbers)."""
         numbers = torch.stack(self._numbers) if self._numbers else torch.zeros(0, 0)
         return {"readings.steps": torch.tensor(self._steps, dtype=torch.int64), "readings.numbers": numbers}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what ``tensors`` gave."""
+        """Restore the result of ``tensors``."""
         self._steps = tensors["readings.steps"].tolist()
         self._numbers = list(tensors["readings.numbers"].unbind())
 
     def frames(self, constants: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-        """The frame of each probe, by step and in it by entry; ``constants`` fill further columns."""
-        numbers = torch.stack(self._numbers).numpy() if self._numbers else np.zeros((0, 0), dtype=np.float32)
-        made, first = {}, 0
+        """The frame of each probe, ordered by step and entry; ``constants`` fill further columns."""
+        numbers = self.tensors()["readings.numbers"].numpy()
+        frames, first = {}, 0
         for probe in self.probes:
             width = len(self._entries[probe.frame]) * len(probe.columns)
             part = numbers[:, first : first + width].reshape(-1, len(probe.columns))
-            made[probe.frame] = self._frame(probe, part, constants)
+            frames[probe.frame] = self._frame(probe, part, constants)
             first += width
-        return made
+        return frames
 
     def _frame(self, probe: Probe, numbers: np.ndarray, constants: Mapping[str, Any]) -> pd.DataFrame:
         entries, schema = self._entries[probe.frame], schemas.SCHEMAS[probe.frame]

@@ -18,15 +18,15 @@ def measure(seen: Measurement) -> Tensor:
 
 
 def _zero_fractions(responses: list[Tensor]) -> Tensor:
-    """Share of values <= 0 of each, compared into its own type: as booleans they take three times as long to sum."""
+    """Share of values <= 0 of each. Comparisons are stored in its own type: booleans take three times longer to sum."""
     scratch: dict[torch.Size, Tensor] = {}
-    found = []
+    shares = []
     for response in responses:
         if response.shape not in scratch:
             scratch[response.shape] = torch.empty_like(response)
         at_most_zero = torch.le(response, 0, out=scratch[response.shape])
-        found.append(at_most_zero.sum(dtype=torch.float32) / response.numel())
-    return torch.stack(found)
+        shares.append(at_most_zero.sum(dtype=torch.float32) / response.numel())
+    return torch.stack(shares)
 
 
 def pool(parts: Tensor) -> Tensor:

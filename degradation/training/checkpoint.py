@@ -18,7 +18,7 @@ ROWS, FACTS = "rows", "facts"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything a run needs to continue exactly: ``facts`` holds the environment that it started in."""
+    """Everything a run needs to continue exactly; ``facts`` holds the environment that it started in."""
 
     tensors: dict[str, Tensor]
     rows: list[dict[str, Any]]
@@ -26,7 +26,7 @@ class Checkpoint:
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """Safetensors: the tensors, the rows as UTF-8 JSON in a tensor of bytes, the facts and a digest as metadata."""
+    """The checkpoint as safetensors: the rows are UTF-8 JSON in a tensor of bytes, facts and a digest are metadata."""
     rows = bytearray(json.dumps(checkpoint.rows).encode())
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in checkpoint.tensors.items()}
     tensors[ROWS] = torch.frombuffer(rows, dtype=torch.uint8)
@@ -34,7 +34,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 
 def decode(data: bytes) -> Checkpoint:
-    """The checkpoint that ``encode`` wrote; DamagedError if a byte differs, be it of a name, a type or a shape."""
+    """The checkpoint that ``encode`` wrote; DamagedError if any byte differs, also of a name, a type or a shape."""
     metadata = check_tensors(data)
     try:
         tensors = load(data)
@@ -45,9 +45,9 @@ def decode(data: bytes) -> Checkpoint:
 
 
 def encode_weights(network_state: Mapping[str, Tensor], mean_image: Tensor, facts: Mapping[str, Any]) -> bytes:
-    """Final weights: fp32 weights, batch-norm buffers and the mean image (H, W, 3), with facts as metadata.
+    """Final weights as safetensors: fp32 weights, batch-norm buffers and the mean image (H, W, 3); facts as metadata.
 
-    One metadata entry: safetensors does not keep several in order, and equal weights shall be equal bytes.
+    Only one metadata entry: safetensors does not keep the order of several, and equal weights must give equal bytes.
     """
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in network_state.items()}
     metadata = {"degradation": json.dumps(facts, sort_keys=True)}

@@ -9,7 +9,7 @@ import torch
 
 from degradation.networks import AnyNetwork
 
-VARIETIES = 64  # of shape, stride, precision and variant that one process meets; each is compiled once at any depth
+VARIETIES = 64  # combinations of shape, stride, precision and variant in a process; each is compiled once at any depth
 
 
 @cache
@@ -20,7 +20,7 @@ def _compiled_forward(own: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def compiled(network: AnyNetwork) -> Iterator[None]:
-    """Every block's forward compiled: its pointwise operations fused. Results differ from the eager ones by rounding.
+    """Compile every block's forward: its pointwise operations are fused. Results differ from eager ones by rounding.
 
     Blocks of one shape share one compilation, so a deep network takes no longer to compile than a shallow one.
     """

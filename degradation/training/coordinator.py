@@ -1,4 +1,4 @@
-"""The processes that torchrun started -> one that leads the work and others that take part in it until it ends."""
+"""The processes that torchrun started -> one leader, and others that take part in its work until it ends."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def leading() -> Iterator[bool]:
-    """Yields whether this process does the work inside; one that does not has taken part in it by then.
+    """Yield whether this process does the work inside; any other process has finished its part before the yield.
 
-    A single process needs no others. Raises ProcessGroupLost if the processes cannot go on together.
+    Raises ProcessGroupLost if the processes cannot continue together.
     """
     if not here().several:
         yield True
         return
-    from degradation.training.process_group import connect  # torch comes in here, not with a process that is alone
+    from degradation.training.process_group import connect  # a single process does not import torch here
 
     team = connect()
     if not team.leads:
@@ -31,7 +31,7 @@ def leading() -> Iterator[bool]:
     try:
         yield True
     except ProcessGroupLost:
-        raise  # the others are during a step, or gone: they end as this process does
+        raise  # the others are in the middle of a step, or gone: they end like this process
     except BaseException:
         team.hand_out(None)
         raise

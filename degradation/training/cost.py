@@ -1,9 +1,10 @@
-"""What a study will take: real steps timed at its least and greatest depth -> seconds of every run."""
+"""Cost of a study: real steps timed at its least and greatest depth -> seconds of every run."""
 
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -24,17 +25,13 @@ START_SECONDS = 3.0  # a process that imports torch and reads the data
 
 @dataclass(frozen=True, kw_only=True)
 class LinearCost:
-    """Seconds = fixed + per_multiply_add * multiply-adds: two timed depths make it, every depth reads it."""
+    """Seconds = fixed + per_multiply_add * multiply-adds, fitted at two depths and used at all."""
 
     fixed: float
     per_multiply_add: float
 
     def __call__(self, run: RunSpec) -> float:
-        return self.fixed + self.per_multiply_add * _multiply_adds(run)
-
-
-def _multiply_adds(run: RunSpec) -> int:
-    return grid.multiply_adds_of(run)
+        return self.fixed + self.per_multiply_add * grid.multiply_adds_of(run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +42,20 @@ class Costs:
     evaluation: LinearCost
     jobs: int
     processes: int = 1
-    """That share the batches of each run."""
+    """Number of processes that share the batches of each run."""
 
     def seconds(self, runs: Iterable[RunSpec]) -> float:
         """Wall seconds for the runs: their sum shared by the jobs, but no less than the longest."""
-        each = [self._run_seconds(run) for run in runs]
+        each = [
+            run.recipe.steps * self.step(run) + evaluated_batches(run) / self.processes * self.evaluation(run)
+            for run in runs
+        ]
         return START_SECONDS + max(sum(each) / self.jobs, max(each)) if each else 0.0
 
-    def _run_seconds(self, run: RunSpec) -> float:
-        evaluated = evaluated_batches(run) / self.processes
-        return run.recipe.steps * self.step(run) + evaluated * self.evaluation(run)
-
     def steps_within(self, study: StudySpec, seconds: float) -> int:
-        """The steps with which the whole study ends in ``seconds``: its own, or fewer, rounded down to tens.
+        """The number of steps with which the whole study takes ``seconds``: its own, or fewer, rounded down to tens.
 
-        Raises UserError if that is fewer than 50, or than a warm-up of so many steps has.
+        Raises UserError if that is fewer than 50, or fewer than the steps of a warm-up.
         """
         fewest, most = _fewest(study), study.recipe.steps
         needed = self.seconds(grid.runs(_with_steps(study, fewest)))
@@ -91,54 +87,54 @@ def _with_steps(study: StudySpec, steps: int) -> StudySpec:
 
 
 def evaluated_batches(run: RunSpec) -> int:
-    """Batches that the run evaluates: each split, with both statistics, on the way and at the end."""
+    """Number of batches that the run evaluates: each split, with both statistics, during training and at the end."""
     measure, batch = run.measure, run.recipe.normalized_together
-    on_the_way = len(schedules.evaluations(measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
+    before_end = len(schedules.evaluations(measure.eval_every, run.recipe.steps, run.epoch_steps)) - 1
     sizes = [size for size in (run.dataset.train_examples, run.dataset.validation, run.dataset.test_examples) if size]
     part, end = (
         sum(-(-min(size, examples or size) // batch) for size in sizes)
         for examples in (measure.eval_examples, measure.final_examples)
     )
-    return 2 * (on_the_way * part + end)
+    return 2 * (before_end * part + end)
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
     """Time real steps of the study's least and greatest depth on this machine; takes a few seconds."""
     from degradation.training.execute import images_of
 
-    planned = sorted(grid.runs(study), key=_multiply_adds)
+    planned = sorted(grid.runs(study), key=grid.multiply_adds_of)
     jobs = choose_jobs(options, len(planned))
     environment = choose_environment(options, study.precision, jobs)
     images = images_of(study.dataset, options.data_dir)
     least, greatest = planned[0], planned[-1]
     low = _time(least, images, environment)
-    high = low if _multiply_adds(least) == _multiply_adds(greatest) else _time(greatest, images, environment)
+    equal = grid.multiply_adds_of(least) == grid.multiply_adds_of(greatest)
+    high = low if equal else _time(greatest, images, environment)
     step, evaluation = (line_through(least, greatest, a, b) for a, b in zip(low, high, strict=True))
     return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
 
 
 def line_through(least: RunSpec, greatest: RunSpec, low: float, high: float) -> LinearCost:
-    """The line through the seconds of two runs; level where they are equally large, or the greater was not slower."""
-    span = _multiply_adds(greatest) - _multiply_adds(least)
+    """The line through the seconds of two runs; level if they are equally large or the greater was not slower."""
+    start = grid.multiply_adds_of(least)
+    span = grid.multiply_adds_of(greatest) - start
     if span == 0 or high <= low:
         return LinearCost(fixed=max(low, high), per_multiply_add=0.0)
     slope = (high - low) / span
-    return LinearCost(fixed=low - slope * _multiply_adds(least), per_multiply_add=slope)
+    return LinearCost(fixed=low - slope * start, per_multiply_add=slope)
 
 
 def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tuple[float, float]:
-    """Seconds of a training step, or of decoding its batch where that takes longer; of one batch evaluated.
+    """Seconds of a training step, or of decoding its batch if that takes longer; and of evaluating one batch.
 
-    Of several processes, of one's share alone.
+    If several processes share a batch, only the share of one is timed.
     """
     from degradation.training.evaluation import EvalSplit
     from degradation.training.process_group import ProcessGroup
     from degradation.training.trainer import Training
 
     check_shares(run, environment.processes, environment.sync_batch_norm)
-    share = ProcessGroup(
-        processes=here()
-    )  # not connected: the others are not asked, and what messages take is not in it
+    share = ProcessGroup(processes=here())  # not connected: the other processes and their messages are not timed
     with closing(Training(run, images, replace(environment, sync_batch_norm=False), silent, share)) as training:
         part = EvalSplit(batches=training.clean["test"], examples=run.recipe.normalized_together)
         steps = count()
@@ -151,18 +147,16 @@ def _time(run: RunSpec, images: "AnyImages", environment: "Environment") -> tupl
             training.stepper.train()
             int(training.state.first_nonfinite)  # wait for the device
 
-        def evaluation() -> None:
-            training.evaluate(part, "batch")
-
+        evaluation = partial(training.evaluate, part, "batch")
         for work in (step, evaluation):
-            work()  # the first call of each pays for set-up
+            work()  # the first call of each includes set-up
         trained = _seconds(step)
         for _ in range(training.batches.ahead):
-            batch()  # what was decoded while others were trained on
+            batch()  # was decoded during the steps above
         return max(trained, _seconds(batch)), _seconds(evaluation)
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     for _ in range(TIMED_STEPS):
         work()

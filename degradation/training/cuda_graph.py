@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,14 +13,14 @@ from degradation.runtime.environment import Environment
 Work = Callable[[], Tensor]
 Log = Callable[[str], None]
 
-REHEARSALS = 3  # calls before a capture: libraries choose their kernels and allocate what they keep
+REHEARSALS = 3  # calls before a capture: libraries choose their kernels and allocate their buffers
 
 
 def cuda_graph(work: Work) -> Work:
-    """``work`` as a CUDA graph: called a few times for real, then recorded, which runs nothing.
+    """Capture ``work`` as a CUDA graph, after a few real calls; the capture itself runs nothing.
 
-    The returned function replays it and returns the one tensor that ``work`` returned while it was recorded, with its
-    new content. Raises RuntimeError if something in it cannot be captured.
+    The returned function replays the graph and returns the tensor of the capture with its new content. Raises
+    RuntimeError if a part of ``work`` cannot be captured.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -28,7 +29,7 @@ def cuda_graph(work: Work) -> Work:
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may use the device meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # another thread may use the device
         result = work()
 
     def replay() -> Tensor:
@@ -40,10 +41,10 @@ def cuda_graph(work: Work) -> Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """Wraps functions for an environment: to be captured at their first call, or left as they are.
+    """Wraps functions for an environment: they are captured at their first call, or left unchanged.
 
-    ``rehearsal`` is entered around the calls that a capture needs, and puts back what they change; ``say`` is told
-    where a function cannot be captured.
+    ``rehearsal`` is entered around the calls that a capture needs, and reverts their changes; ``say`` gets a line if a
+    function cannot be captured.
     """
 
     environment: Environment
@@ -51,23 +52,17 @@ class Capture:
     say: Log
 
     def __call__(self, work: Work) -> Work:
-        """``work``, captured where the environment says so."""
+        """``work``, captured if the environment captures."""
         if not self.environment.capture:
             return work
-        ready: list[Work] = []
+        captured = cache(lambda: self._captured(work))
+        return lambda: captured()()
 
-        def captured() -> Tensor:
-            if not ready:
-                ready.append(self._recorded(work))
-            return ready[0]()
-
-        return captured
-
-    def _recorded(self, work: Work) -> Work:
+    def _captured(self, work: Work) -> Work:
         try:
             with self.rehearsal():
                 return cuda_graph(work)
         except RuntimeError as error:
-            why = str(error).strip().splitlines() or ["no reason given"]
-            self.say(f"no CUDA graph ({why[0]}): every step is launched kernel by kernel, with the same results")
+            why = (str(error).strip().splitlines() or ["no reason given"])[0]
+            self.say(f"no CUDA graph ({why}): every step is launched kernel by kernel, with the same results")
             return work

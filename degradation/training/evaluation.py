@@ -28,9 +28,9 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSplit:
-    """The stated part of a split; ``watch`` is called at every batch and may raise to end the evaluation.
+    """The first ``examples`` of a split, or all; ``watch`` is called at every batch and may raise to end it.
 
-    Processes that evaluate together call it equally often, whatever batches they have.
+    Processes that evaluate together call it equally often, even if they have different numbers of batches.
     """
 
     batches: Clean
@@ -39,7 +39,7 @@ class EvalSplit:
 
     @property
     def number(self) -> int:
-        """Of batches."""
+        """Number of batches."""
         return self.batches.count(self.examples)
 
     def share(self, team: ProcessGroup) -> Iterator[tuple[Tensor, Tensor]]:
@@ -56,34 +56,30 @@ def loss_and_wrong(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Evaluator:
-    """Evaluates one network, in index order and in the batches that it is given, and leaves it exactly as it was.
+    """Evaluates one network in index order, in the given batches, and leaves it unchanged.
 
-    Several processes take batches in turn; what they find is added in the order of the batches, as by one.
+    Several processes take batches in turn; their results are added in the order of the batches, as in one process.
     """
 
     def __init__(self, network: nn.Module, environment: Environment, say: Log, team: ProcessGroup = ALONE) -> None:
         self.network, self.environment, self.team = network, environment, team
-        # A forward in either mode changes nothing, so a capture needs nothing put back.
+        # A forward in either mode changes nothing, so there is nothing to revert after a capture.
         self._capture = Capture(environment=environment, rehearsal=nullcontext, say=say)
         self._forwards: dict[str, Callable[[Tensor], Tensor]] = {}
 
     @torch.inference_mode()
     def __call__(self, part: EvalSplit, statistics: str) -> Evaluation:
-        """``statistics``: running (evaluation mode) or batch (every batch normalized by itself, buffers untouched)."""
+        """Evaluate with ``running`` statistics or those of each ``batch``; buffers stay unchanged."""
+        batches, sums = part.batches, torch.zeros(3, device=part.batches.mean.device)
         with use_statistics(self.network, statistics), local_batch_statistics(self.network):
-            return self._totals(part, statistics)
-
-    def _totals(self, part: EvalSplit, statistics: str) -> Evaluation:
-        device = part.batches.mean.device
-        sums = torch.zeros(3, device=device)
-        own = (self._sums(images, labels, statistics, part.batches.batch) for images, labels in part.share(self.team))
-        for found in self.team.in_turn(own, part.number, nothing=sums.clone()):
-            sums += found
+            own = (self._sums(images, labels, statistics, batches.batch) for images, labels in part.share(self.team))
+            for of_batch in self.team.in_turn(own, part.number, nothing=sums.clone()):
+                sums += of_batch
         loss, errors, examples = sums.tolist()
         return Evaluation(loss=loss / examples, error=errors / examples, examples=int(examples))
 
     def _sums(self, images: Tensor, labels: Tensor, statistics: str, full: int) -> Tensor:
-        """Of one batch: loss, wrong answers, examples; counts are exact in float32 to 16 million."""
+        """Loss, wrong answers and examples of one batch; counts are exact in float32 to 16 million."""
         logits = self._forward(images, statistics, full=len(images) == full)
         loss, wrong = loss_and_wrong(logits, labels)
         return torch.stack([loss, wrong, torch.full_like(wrong, len(labels))])
@@ -96,11 +92,11 @@ class Evaluator:
             self._forwards[statistics] = self._captured(torch.empty_like(images))
         return self._forwards[statistics](images)
 
-    def _captured(self, place: Tensor) -> Callable[[Tensor], Tensor]:
-        replay = self._capture(lambda: forward(self.network, place, self.environment))
+    def _captured(self, buffer: Tensor) -> Callable[[Tensor], Tensor]:
+        replay = self._capture(lambda: forward(self.network, buffer, self.environment))
 
-        def answer(images: Tensor) -> Tensor:
-            place.copy_(images)
+        def copy_and_replay(images: Tensor) -> Tensor:
+            buffer.copy_(images)
             return replay()
 
-        return answer
+        return copy_and_replay

@@ -1,6 +1,6 @@
 """`execute`: one RunSpec -> its run folder, from the start or from its checkpoint. The unit of work of any launcher.
 
-Where several processes share a run, the leader executes it and the others `assist`.
+If several processes share a run, the leader executes it and the others `assist`.
 """
 
 import json
@@ -32,13 +32,13 @@ Ending = Literal["finished", "diverged", "held", "stopped"]
 
 @lru_cache(maxsize=1)
 def images_of(dataset: Dataset, data_dir: Path | None) -> AnyImages:
-    """The data set, read once a process."""
+    """The data set; read once per process."""
     return load_images(dataset, data_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What each of several processes must know to take part in a run."""
+    """A run as the leader sends it to the other processes."""
 
     run: RunSpec
     environment: Environment
@@ -54,7 +54,7 @@ class Job:
 
 
 class Execution:
-    """One run in its folder, between the training that knows no disk and the store that knows no training."""
+    """One run in its folder: connects the training, which knows no disk, and the store, which knows no training."""
 
     def __init__(self, run: RunSpec, folder: StudyFolder, report: OnProgress, should_stop: Callable[[], bool]) -> None:
         self.run, self.folder, self.report, self.should_stop = run, folder, report, should_stop
@@ -63,14 +63,14 @@ class Execution:
     def train(self, environment: Environment, images: AnyImages, data_dir: Path | None, save_seconds: float) -> Ending:
         """Train to the end or to a stop; the run's lock is held by the caller."""
         self.folder.write_spec(self.run_id, self.run.model_dump(mode="json"))
-        found = self._checkpoint()
-        if found is not None:
-            environment = continued(environment, found.facts["environment"])
-        job = Job(run=self.run, environment=environment, checkpoint=found, data_dir=data_dir)
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            environment = continued(environment, checkpoint.facts["environment"])
+        job = Job(run=self.run, environment=environment, checkpoint=checkpoint, data_dir=data_dir)
         team = team_of(environment)
         team.hand_out(job)
         with closing(job.training(images, self.report, team)) as training:
-            return self._through(training, found is not None, save_seconds)
+            return self._through(training, checkpoint is not None, save_seconds)
 
     def _through(self, training: Training, continued: bool, save_seconds: float) -> Ending:
         self._report("started", training, f"continued from step {training.position:,}" if continued else "")
@@ -93,12 +93,12 @@ class Execution:
             data = self.folder.checkpoint(self.run_id)
             if data is None:
                 return None
-            found = decode(data)
-            if found.facts["run"] != canonical(self.run):
+            checkpoint = decode(data)
+            if checkpoint.facts["run"] != canonical(self.run):
                 raise DamagedError("the checkpoint is that of another run")
-            check_fit(self.run, found)
-            self._check_snapshots(found.facts["position"])
-            return found
+            check_fit(self.run, checkpoint)
+            self._check_snapshots(checkpoint.facts["position"])
+            return checkpoint
         except DamagedError as error:
             kept = f"kept as {DAMAGED}" if self.folder.set_checkpoint_aside(self.run_id) else "deleted"
             message = f"{error}: it is {kept} and the run starts again at step 0"
@@ -106,7 +106,7 @@ class Execution:
             return None
 
     def _check_snapshots(self, position: int) -> None:
-        """DamagedError if a snapshot from before step ``position`` is not there as it was written."""
+        """DamagedError if a snapshot from before step ``position`` is missing or was changed."""
         for step in self.run.measure.snapshots:
             if step < position and self.folder.kept(self.run_id, snapshot_file(step)) is None:
                 raise DamagedError(f"{snapshot_file(step)} was changed or deleted while the run was under way")
@@ -135,13 +135,12 @@ class Execution:
 
 
 def check_fit(run: RunSpec, checkpoint: Checkpoint) -> None:
-    """DamagedError if a checkpoint does not hold the state of this run as it is kept now: an older version's."""
-    wanted = State(networks.for_run(run, init_weights=False), run.recipe, torch.device("cpu")).tensors()
-    kind = {name: (tensor.dtype, tensor.shape) for name, tensor in wanted.items()}
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items() if name in wanted}
-    if found != kind:
-        odd = next(name for name in kind if found.get(name) != kind[name])
-        raise DamagedError(f"the checkpoint has different {odd} than this version")
+    """DamagedError if a tensor of the run's state is missing in a checkpoint, or has another type or shape."""
+    expected = State(networks.for_run(run, init_weights=False), run.recipe, torch.device("cpu")).tensors()
+    for name, tensor in expected.items():
+        saved = checkpoint.tensors.get(name)
+        if saved is None or (saved.dtype, saved.shape) != (tensor.dtype, tensor.shape):
+            raise DamagedError(f"the checkpoint has different {name} than this version")
 
 
 def execute(
@@ -154,8 +153,8 @@ def execute(
     data_dir: Path | None = None,
     save_seconds: float = 60.0,
 ) -> Ending:
-    """Execute one run: ``finished`` or ``diverged`` when it is done, ``stopped`` with a checkpoint where asked to,
-    ``held`` where another process is training it, or has taken it over. Raises UserError if data or disk refuse.
+    """Execute one run: ``finished`` or ``diverged`` if it is done, ``stopped`` with a checkpoint after a stop request,
+    ``held`` if another process is training it or has taken it over. Raises UserError if data or disk cannot be used.
     """
     folder.store.attend(lambda line: report(Progress(run_id=run.run_id, phase="note", message=line)), should_stop)
     try:
@@ -169,13 +168,13 @@ def execute(
             images = images_of(run.dataset, data_dir)
             return Execution(run, folder, report, should_stop).train(environment, images, data_dir, save_seconds)
     except LockLost as error:
-        if environment.processes > 1:  # the others are left during a step
+        if environment.processes > 1:  # the others are in the middle of a step
             raise ProcessGroupLost(f"{run.run_id}: {error}", own=True) from error
         return "held"
 
 
 def assist(team: ProcessGroup, should_stop: Callable[[], bool]) -> None:
-    """The loop of all processes but rank 0: share run after run without output, until dismissed."""
+    """The loop of all processes except rank 0: share run after run without output, until the leader ends it."""
     while (job := team.receive()) is not None:
         host = RunCallbacks(
             should_stop=team.stop(should_stop),

@@ -1,4 +1,4 @@
-"""The recipe as functions of the step: the learning rate, on the host and on the device."""
+"""The learning rate of a recipe as a function of the step, on the host and on the device."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from degradation.spec import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of the update made at ``step``: the warm-up's, then divided by 10 at each milestone passed."""
+    """Learning rate of the update at ``step``: during the warm-up its own, then divided by 10 at each milestone."""
     if step < recipe.warmup_steps:
         return recipe.warmup_learning_rate
     passed = sum(step >= milestone for milestone in recipe.milestones)
@@ -15,7 +15,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class LearningRate:
-    """``learning_rate`` as a table on the device, read by the step counter there: the host has no part in it."""
+    """``learning_rate`` as a table on the device, indexed by the step counter there, without the host."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         changes = sorted({recipe.warmup_steps, *recipe.milestones})

@@ -17,7 +17,7 @@ class Sgd:
 
     @torch.no_grad()
     def updates(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor, _step: Tensor) -> list[Tensor]:
-        """What to subtract from each weight; weight decay acts on every parameter."""
+        """The updates to subtract; weight decay acts on every parameter."""
         momentum = self.buffers["momentum"]
         torch._foreach_mul_(momentum, self.recipe.momentum)
         torch._foreach_add_(momentum, gradients)
@@ -35,7 +35,7 @@ class Adam:
 
     @torch.no_grad()
     def updates(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor, step: Tensor) -> list[Tensor]:
-        """What to subtract from each weight; the corrections for the start at zero are made on the device."""
+        """The updates to subtract; the bias corrections are computed on the device."""
         first, second = self.buffers["momentum"], self.buffers["second_moment"]
         decayed = list(torch._foreach_add(gradients, weights, alpha=self.recipe.weight_decay))
         _average(first, decayed, self.recipe.momentum)

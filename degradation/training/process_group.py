@@ -1,4 +1,4 @@
-"""The processes that train one network together -> sums, readings and decisions that are the same in each of them."""
+"""The processes that train one network together -> sums, readings and decisions that are equal in all of them."""
 
 import atexit
 import signal
@@ -17,7 +17,7 @@ from degradation.errors import ProcessGroupLost
 from degradation.runtime.distributed import Processes, here, launching
 from degradation.runtime.environment import Environment
 
-PATIENCE = timedelta(days=7)  # how long a process waits for its next run: another command may be training that
+PATIENCE = timedelta(days=7)  # how long a process waits for its next run, which another command may be training
 LEADER = 0
 
 ONE = Processes()
@@ -28,9 +28,8 @@ ShouldStop = Callable[[], bool]
 class ProcessGroup:
     """The processes that share each batch, as one of them sees it.
 
-    All of them call the same methods in the same order. Alone, and where it is not ``connected`` (one process's share
-    of the work, to time it), every method returns what it was given. Each raises ProcessGroupLost if
-    another process is gone.
+    All of them call the same methods in the same order. Alone, or if it is not ``connected`` (the share of one process
+    is timed), every method returns its argument. Each raises ProcessGroupLost if another process is gone.
     """
 
     processes: Processes = ONE
@@ -51,7 +50,7 @@ class ProcessGroup:
 
     @torch.no_grad()
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over the processes, in place: equal bits in each."""
+        """Sum over the processes, in place: equal bits in each."""
         if self.connected:
             with _together(self):
                 dist.all_reduce(tensor)
@@ -59,15 +58,13 @@ class ProcessGroup:
 
     @torch.no_grad()
     def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum of each float32 tensor over the processes, in new tensors laid out as those: one message for all."""
+        """Sum each float32 tensor over the processes, in one message; new tensors of the same memory layout."""
         if not self.connected:
             return list(tensors)
         flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        summed = [torch.empty_like(tensor) for tensor in tensors]
-        for place, part in zip(summed, parts, strict=True):
-            place.copy_(part.view(place.shape))
-        return summed
+        pairs = zip(tensors, parts, strict=True)
+        return [torch.empty_like(tensor).copy_(part.view(tensor.shape)) for tensor, part in pairs]
 
     def gather(self, rows: Tensor) -> Tensor:
         """(n, ...) of each process -> (count n, ...), in the order of the processes."""
@@ -78,20 +75,20 @@ class ProcessGroup:
             dist.all_gather(everyone, rows.contiguous())
         return torch.cat(everyone)
 
-    def in_turn(self, found: Iterable[Tensor], number: int, nothing: Tensor) -> Iterable[Tensor]:
-        """What the processes found in turn, this one of items rank, rank + count, ...: all ``number``, in order.
+    def in_turn(self, results: Iterable[Tensor], number: int, nothing: Tensor) -> Iterable[Tensor]:
+        """All ``number`` results in order, given this process's: those of items rank, rank + count, ...
 
         ``nothing`` is the value of a process without an item in the last turn.
         """
         if not self.connected:
-            return found
-        own = list(found)
+            return results
+        own = list(results)
         own += [nothing] * (self.turns(number) - len(own))
         everyone = self.gather(torch.stack(own)).reshape(self.count, len(own), *nothing.shape)
         return everyone.transpose(0, 1).flatten(0, 1)[:number].unbind()
 
     def turns(self, number: int) -> int:
-        """Items of ``number`` that the process with most of them has."""
+        """Most items of ``number`` that one process has."""
         return -(-number // self.count)
 
     def same(self, tensors: Iterable[Tensor]) -> None:
@@ -104,30 +101,30 @@ class ProcessGroup:
                     tensor.detach().copy_(value)
 
     def stop(self, own: ShouldStop) -> ShouldStop:
-        """``own``, combined over all processes: if one is asked to stop, all stop."""
+        """Combine ``own`` over all processes: if one has a stop request, all stop."""
         if not self.connected:
             return own
 
-        def asked() -> bool:
+        def any_stops() -> bool:
             together = bool(self.sum(torch.tensor(int(own()))))
             if together and not own():
                 signal.raise_signal(signal.SIGTERM)
             return together
 
-        return asked
+        return any_stops
 
-    def hand_out(self, thing: object) -> None:
-        """From the leader: what ``receive`` returns in all others."""
+    def hand_out(self, message: object) -> None:
+        """Send a message from the leader; ``receive`` returns it in all other processes."""
         if self.connected:
             with _together(self):
-                dist.broadcast_object_list([thing], LEADER, _waiting())
+                dist.broadcast_object_list([message], LEADER, _waiting())
 
     def receive(self) -> Any:
-        """What the leader hands out; waits for it."""
-        things: list[Any] = [None]
+        """Wait for the leader's next message and return it."""
+        messages: list[Any] = [None]
         with _together(self):
-            dist.broadcast_object_list(things, LEADER, _waiting())
-        return things[0]
+            dist.broadcast_object_list(messages, LEADER, _waiting())
+        return messages[0]
 
 
 ALONE = ProcessGroup()
@@ -149,12 +146,12 @@ def _together(team: ProcessGroup) -> Iterator[None]:
 
 @cache
 def _waiting() -> Any:
-    """The group of all processes in which one may wait for long; all come to its first call together."""
+    """The group of all processes for long waits; its first call needs all of them."""
     return dist.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def connect() -> ProcessGroup:
-    """The processes that torchrun started, connected; waits until all of them have come to this."""
+    """Connect the processes that torchrun started; waits until all of them call it."""
     processes = here()
     if not processes.several:
         return ALONE
@@ -171,7 +168,7 @@ def connect() -> ProcessGroup:
 
 
 def team_of(environment: Environment) -> ProcessGroup:
-    """Those that train in this environment: one alone, or all that are connected. RuntimeError if they are not."""
+    """The processes that train in this environment: this one alone, or all. RuntimeError if they are not connected."""
     if environment.processes == 1:
         return ALONE
     if not dist.is_initialized():

@@ -15,7 +15,7 @@ from degradation.runtime.environment import Environment
 from degradation.spec import Recipe, RunSpec
 from degradation.training.compiled_blocks import compiled
 from degradation.training.cuda_graph import Capture, Log
-from degradation.training.ghost_batches import GhostBatches, PartResult, PartSums, RunningStatistics, share_of_loss
+from degradation.training.ghost_batches import GhostBatches, PartResult, RunningStatistics, share_of_loss
 from degradation.training.lr_schedule import LearningRate
 from degradation.training.optimizers import OPTIMIZERS
 
@@ -24,21 +24,21 @@ NEVER = -1
 
 
 class State:
-    """Everything that a step changes, on the device; ``tensors`` names it for the checkpoint."""
+    """Everything that a step changes, on the device; ``tensors`` gives it by name for the checkpoint."""
 
     def __init__(self, network: AnyNetwork, recipe: Recipe, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self.weights: list[Tensor] = list(self.network.parameters())
         self.optimizer = OPTIMIZERS[recipe.optimizer](recipe, self.weights)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
-        self.row = torch.zeros((), dtype=torch.int64, device=device)  # of the batch: where a part of it begins
+        self.row = torch.zeros((), dtype=torch.int64, device=device)  # first row of a part in the batch
         self.network.bind_step_counter(self.step, self.row)
         self.sums = torch.zeros(2, device=device)  # loss, wrong answers; over the examples since the last row
         self.first_nonfinite = torch.full((), NEVER, dtype=torch.int64, device=device)
         self.checksum = torch.zeros((), dtype=torch.int64, device=device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor that must survive for the run to continue exactly, by name."""
+        """Every tensor that the run needs to continue exactly, by name."""
         named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         names = [name for name, _ in self.network.named_parameters()]
         buffers = {
@@ -51,25 +51,25 @@ class State:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Copy back, in place, what ``tensors`` gave."""
+        """Copy the result of ``tensors`` back, in place."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """Put everything back at the end: steps inside are rehearsals."""
-        kept = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
+        """Restore everything at the end: steps inside are rehearsals."""
+        before = {name: tensor.detach().clone() for name, tensor in self.tensors().items()}
         try:
             yield
         finally:
-            self.restore(kept)
+            self.restore(before)
 
 
 class Stepper:
     """Executes the steps of one run, with or without its probes.
 
-    Where the environment captures, each of the two kinds of step is one CUDA graph; ``say`` is told in one line where
-    that is not possible, and the same function is called instead.
+    If the environment captures, each of the two kinds of step is one CUDA graph; if that is not possible, ``say`` gets
+    a line and the same function is called instead.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Stepper:
         self.train: Callable[[], Tensor] = capture(lambda: self._update(()))
         """One update."""
         self.train_measured: Callable[[], Tensor] = capture(lambda: self._update(self.probes))
-        """One update; what the probes read, on the device: the network before it, and the update itself."""
+        """One update; returns the readings, on the device, of the network before it and of the update."""
 
     def measure(self) -> Tensor:
-        """What the probes read at the last step: its batch is drawn and not trained on, buffers untouched."""
+        """The readings at the last step: its batch is drawn and not trained on, buffers stay unchanged."""
         images, labels, _ = self.batches.fill(self.state.step)
         with batch_statistics(self.state.network):
             passes, _, gradients, _ = self._passes(images, labels, self.probes)
@@ -121,40 +121,39 @@ class Stepper:
     ) -> tuple[list[PartResult], Tensor, list[Tensor], list[Tensor]]:
         """Forward and backward of this process's parts of the batch.
 
-        Returns what each of them left, and of the whole batch the mean loss, its gradients, and the sum of the running
-        statistics that its parts left.
+        Returns the result of each part, and for the whole batch the mean loss, its gradients, and the sum of the
+        running statistics after each part.
         """
-        total = PartSums(parts=self.parts)
-        passes = [self._pass(part, probes, total) for part in self.parts.split(images, labels)]
-        loss, *summed = total.of_all()
+        passes: list[PartResult] = []
+        total: list[Tensor] = []
+        for first, own_images, own_labels in self.parts.split(images, labels):
+            if not self.parts.one:
+                self.state.row.fill_(first)
+            with self._statistics.of_a_part() as statistics:
+                loss, logits, taps = self._forward(own_images, own_labels, probes)
+                gradients, output_gradients = self._backward(loss, taps, probes)
+            passes.append(PartResult(logits=logits.detach(), taps=taps, output_gradients=output_gradients))
+            tensors = [loss.detach(), *gradients, *statistics]
+            total = list(torch._foreach_add(total, tensors)) if total else tensors
+        loss, *summed = self.parts.team.sums(total)
         count = len(self.state.weights)
         return passes, loss, summed[:count], summed[count:]
 
-    def _pass(self, part: tuple[int, Tensor, Tensor], probes: Sequence[Probe], total: PartSums) -> PartResult:
-        first, images, labels = part
-        if not self.parts.one:
-            self.state.row.fill_(first)
-        with self._statistics.of_a_part() as statistics:
-            loss, logits, taps = self._forward(images, labels, probes)
-            gradients, output_gradients = self._backward(loss, taps, probes)
-        total.add([loss.detach(), *gradients, *statistics])
-        return PartResult(logits=logits.detach(), taps=taps, output_gradients=output_gradients)
-
     def _forward(self, images: Tensor, labels: Tensor, probes: Sequence[Probe]) -> tuple[Tensor, Tensor, Taps]:
-        """Share of the mean loss, logits, and what the probes need of the layers' outputs."""
+        """Share of the mean loss, logits, and the outputs that the probes need."""
         network = self.state.network
-        # A compiled block has no modules left to hook, so a measured step goes without.
+        # A compiled block has no modules left to hook, so a measured step is not compiled.
         compiling = compiled(network) if self.environment.compile and not probes else nullcontext()
         with compiling, Taps(network, [name for probe in probes for name in probe.needs(self.layout)]) as taps:
             logits = forward(network, images, self.environment)
         return share_of_loss(logits, labels, self.parts), logits, taps
 
     def _backward(self, loss: Tensor, taps: Taps, probes: Sequence[Probe]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Gradients of the mean loss: of every weight, and of the outputs that a probe wants them of, by name."""
+        """Gradients of the mean loss: of every weight, and by name of the outputs for which a probe needs them."""
         weights = self.state.weights
-        wanted = dict.fromkeys(name for probe in probes if probe.gradients for name in probe.needs(self.layout))
-        found = torch.autograd.grad(loss, [*weights, *(taps.outputs[name] for name in wanted)])
-        return list(found[: len(weights)]), dict(zip(wanted, found[len(weights) :], strict=True))
+        names = dict.fromkeys(name for probe in probes if probe.gradients for name in probe.needs(self.layout))
+        gradients = torch.autograd.grad(loss, [*weights, *(taps.outputs[name] for name in names)])
+        return list(gradients[: len(weights)]), dict(zip(names, gradients[len(weights) :], strict=True))
 
     @torch.no_grad()
     def _read(
@@ -185,9 +184,9 @@ class Stepper:
 
     @torch.no_grad()
     def _account(self, loss: Tensor, logits: Tensor, labels: Tensor, used: Tensor) -> None:
-        """Running sums, the first non-finite loss, the order checksum and the step counter, all on the device.
+        """Update running sums, the first non-finite loss, the order checksum and the step counter, all on the device.
 
-        ``loss`` is the whole batch's, the others this process's: the state is that of the whole batch in every process.
+        ``loss`` is that of the whole batch, the others are this process's; the state is equal in every process.
         """
         state, team = self.state, self.parts.team
         wrong, used = team.sum(torch.stack([(logits.argmax(1) != labels).sum(), used])).unbind()
@@ -199,7 +198,7 @@ class Stepper:
 
 
 def forward(network: nn.Module, images: Tensor, environment: Environment) -> Tensor:
-    """Logits in float32, (N, 10); the layers in bfloat16 with float32 weights where the precision says so."""
+    """Logits in float32, (N, 10); with precision bf16 the layers compute in bfloat16 with float32 weights."""
     bf16 = environment.precision == "bf16"
     with torch.autocast(environment.torch_device.type, dtype=torch.bfloat16, enabled=bf16):
         logits: Tensor = network(images)
@@ -208,7 +207,7 @@ def forward(network: nn.Module, images: Tensor, environment: Environment) -> Ten
 
 @contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Batch norm with the statistics of the batch, its running ones neither read nor written."""
+    """Use the statistics of the batch in batch norm; the running ones are neither read nor written."""
     before = [(norm, norm.training, norm.track_running_stats) for norm in norms(network)]
     for norm, _, _ in before:
         norm.training, norm.track_running_stats = True, False
@@ -221,7 +220,7 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def use_statistics(network: nn.Module, statistics: str) -> Iterator[None]:
-    """Batch norm with its ``running`` statistics or those of each ``batch``; neither mode changes a buffer.
+    """Use ``running`` statistics or those of each ``batch`` in batch norm; neither mode changes a buffer.
 
     Raises ValueError for another word.
     """
@@ -230,10 +229,7 @@ def use_statistics(network: nn.Module, statistics: str) -> Iterator[None]:
     training = network.training
     network.eval()
     try:
-        if statistics == "batch":
-            with batch_statistics(network):
-                yield
-        else:
+        with batch_statistics(network) if statistics == "batch" else nullcontext():
             yield
     finally:
         network.train(training)

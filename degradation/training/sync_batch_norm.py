@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the images of all processes: on for training, off while each evaluates."""
+"""Batch norm with the statistics of all processes' images: on for training, off while each process evaluates."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from degradation.networks.layout import norms
 
 
 def synchronized(network: nn.Module) -> None:
-    """Replace, in place, every batch norm by torch's synchronized one with the same weights and buffers."""
+    """Replace every batch norm, in place, by torch's synchronized one with the same weights and buffers."""
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def local_batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Every process normalizes by what it sees itself: they evaluate different batches, and not equally many."""
+    """Normalize by the images of this process only: processes evaluate different batches, and not equally many."""
     synced_norms: list[Any] = [norm for norm in norms(network) if hasattr(norm, "process_group")]
     before = [norm.process_group for norm in synced_norms]
     for norm in synced_norms:
@@ -32,6 +32,6 @@ def local_batch_statistics(network: nn.Module) -> Iterator[None]:
 
 @cache
 def _single_process_group() -> dist.ProcessGroup:
-    """The group of this process alone; all processes must come to its first call."""
+    """The group of this process alone; its first call needs all processes."""
     group, _ = dist.new_subgroups(group_size=1)
     return group

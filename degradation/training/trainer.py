@@ -25,11 +25,11 @@ from degradation.training.step import NEVER, STATISTICS, State, Stepper
 from degradation.training.sync_batch_norm import synchronized
 
 REPORT_SECONDS = 0.5
-CURVE_ROWS = 64  # the running training error is nearly free, so it has rows beyond the probes' cadence
+CURVE_ROWS = 64  # the running training error costs almost nothing, so it has more rows than the probes
 
 
 class Stopped(Exception):
-    """The run was asked to stop; its state is that of the beginning of the step it was at."""
+    """A stop was requested; the run's state is that at the beginning of its current step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class RunCallbacks:
     save_seconds: float
 
     def watch(self) -> None:
-        """Raise Stopped if the run shall stop."""
+        """Raise Stopped if a stop was requested."""
         if self.should_stop():
             raise Stopped
 
@@ -59,14 +59,14 @@ class Throughput:
     def restart(self) -> None:
         """Restart the count, after work that is not training."""
         self.steps, self.started = 0, time.monotonic()
-        self.told = self.started
+        self.reported = self.started
 
     def tick(self) -> bool:
-        """Count a step; whether a report is due."""
+        """Count a step; return whether a report is due."""
         self.steps += 1
         now = time.monotonic()
-        due = now - self.told >= REPORT_SECONDS
-        self.told = now if due else self.told
+        due = now - self.reported >= REPORT_SECONDS
+        self.reported = now if due else self.reported
         return due
 
     def images_per_second(self) -> float | None:
@@ -75,9 +75,9 @@ class Throughput:
 
 
 class Training:
-    """The training of one run. ``position`` is the next step; nothing is written to disk from here.
+    """The training of one run. ``position`` is the next step; nothing is written to disk here.
 
-    Of several processes each does its share and has the whole state: rows and weights are the same in all of them.
+    Each of several processes does its share and has the whole state: rows and weights are equal in all of them.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Training:
         self._clock = Throughput(run.recipe.batch)
 
     def _first_facts(self, images: AnyImages) -> dict[str, Any]:
-        """What is known before the first step, the hash of the very tensors handed to it among it."""
+        """Facts known before the first step, such as the hash of the weights that it starts from."""
         network = self.state.network
         return {
             "parameters": sum(weight.numel() for weight in self.state.weights),
@@ -147,7 +147,7 @@ class Training:
     # training
 
     def train(self, host: RunCallbacks) -> None:
-        """Take every step that is left, saving on the host's schedule. Raises Stopped if asked to stop."""
+        """Take all remaining steps and save on the host's schedule. Raises Stopped if a stop was requested."""
         self.team.same(self.state.tensors().values())
         saved = last = time.monotonic()
         while self.position <= self.run.recipe.steps and self.diverged_step is None:
@@ -173,7 +173,7 @@ class Training:
         self.position += 1
 
     def _step(self) -> None:
-        """One update, measured where the schedule says so; at the last step a measurement without one."""
+        """One update, measured if the schedule has this step; at the last step a measurement without an update."""
         step = self.position
         self.batches.ready(step)
         if step == self.run.recipe.steps:
@@ -191,7 +191,7 @@ class Training:
     # rows of the curves
 
     def _row(self, host: RunCallbacks) -> None:
-        """The rows of this step. They are added at the very end, so that a stop on the way leaves no trace."""
+        """Add the rows of this step, all at the end, so that a stop in between leaves no trace."""
         step = self.position
         first_nonfinite = int(self.state.first_nonfinite)
         if first_nonfinite != NEVER and first_nonfinite < step:
@@ -219,21 +219,21 @@ class Training:
         rows = []
         for split, batches in self.clean.items():
             for statistics in STATISTICS:
-                found = self.evaluate(EvalSplit(batches=batches, examples=examples, watch=watch), statistics)
-                rows.append(self._curve(split, statistics, found.loss, found.error, found.examples))
+                result = self.evaluate(EvalSplit(batches=batches, examples=examples, watch=watch), statistics)
+                rows.append(self._curve(split, statistics, result.loss, result.error, result.examples))
         return rows
 
     def _watching_evaluation(self, host: RunCallbacks, whole: int) -> Callable[[], None]:
         """The callback for each of the ``whole`` batches of an evaluation: reports progress and may end it."""
-        done, told = 0, time.monotonic()
+        evaluated, reported = 0, time.monotonic()
 
         def watch() -> None:
-            nonlocal done, told
+            nonlocal evaluated, reported
             host.watch()
-            if (now := time.monotonic()) - told >= REPORT_SECONDS:
-                self._report_phase("evaluating", (done * self.team.count, whole))
-                told = now
-            done += 1
+            if (now := time.monotonic()) - reported >= REPORT_SECONDS:
+                self._report_phase("evaluating", (evaluated * self.team.count, whole))
+                reported = now
+            evaluated += 1
 
         return watch
 
@@ -250,7 +250,7 @@ class Training:
             "learning_rate": learning_rate(recipe, min(step, recipe.steps - 1)),
         }
 
-    # what it says and what it leaves
+    # reports and results
 
     def _report_phase(self, phase: Any, part: tuple[int, int] | None = None) -> None:
         last = self.curves[-1] if self.curves else {}
@@ -268,12 +268,12 @@ class Training:
         )
 
     def _note(self, message: str) -> None:
-        """One line for the user and the run's provenance on a request of the environment that was not met."""
+        """Report a request of the environment that was not met, and add it to the run's provenance."""
         self.facts["provenance"]["capture"] = message
         self.report(Progress(run_id=self.run.run_id, phase="note", message=message))
 
     def close(self) -> None:
-        """End the worker processes that decode its images, where there are any."""
+        """End the worker processes that decode its images, if there are any."""
         self.batches.close()
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -282,12 +282,12 @@ class Training:
         return {"curves": schemas.frame("curves", self.curves)} | self.readings.frames(batch)
 
     def final_facts(self) -> dict[str, Any]:
-        """The facts of a run that ended: the order checksum and, where it diverged, the step."""
+        """The facts of a run that ended, with the order checksum and the step at which it diverged, if it did."""
         checksum = int(self.state.checksum) % 2**64
         return self.facts | {"order_checksum": f"{checksum:016x}", "diverged_step": self.diverged_step}
 
     def weights(self) -> bytes:
-        """The present weights, batch-norm buffers and the mean image, as safetensors; classes by label as a fact."""
+        """The current weights, batch-norm buffers and the mean image, as safetensors; classes by label as a fact."""
         step = min(self.position, self.run.recipe.steps)
         facts = {"run": self.run.model_dump(mode="json"), "step": step, "classes": self.classes}
         return encode_weights(self.state.network.state_dict(), self.batches.mean, facts)
