@@ -10,15 +10,16 @@ import sys
 import tarfile
 import threading
 import urllib.error
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from degradation.data import LOADERS, cifar10, digits, load_images, synthetic
+from degradation.data import cifar10, digits, load_images, synthetic
 from degradation.data.images import Images, Split, hold_out
 from degradation.errors import DamagedError, UserError
-from degradation.spec import Cifar10, Digits, Folder, Synthetic
+from degradation.spec import DATASETS, Cifar10, Digits, Folder, Synthetic
 
 REAL = Path(os.environ.get("DEGRADATION_DATA") or "absent") / "cifar-10-batches-py"
 needs_cifar10 = pytest.mark.skipif(not REAL.is_dir(), reason="no CIFAR-10 in $DEGRADATION_DATA")
@@ -357,7 +358,7 @@ def test_images_that_are_not_uint8_nhwc_with_a_label_each_are_refused(images, la
 
 
 def test_the_mean_image_is_that_of_a_slow_loop_over_the_training_split_used():
-    images = synthetic.make(Synthetic(examples=60, test_examples=10, size=8, validation=20))
+    images = synthetic.load(Synthetic(examples=60, test_examples=10, size=8, validation=20))
     slow = np.zeros((8, 8, 3))
     for image in images.train.images:
         slow += image.astype(np.float64) / 255
@@ -371,7 +372,7 @@ def copy_of(images, **changed):
 
 
 def test_one_changed_pixel_or_label_in_any_split_changes_the_fingerprint():
-    images = synthetic.make(Synthetic(examples=30, test_examples=10, size=8, validation=10))
+    images = synthetic.load(Synthetic(examples=30, test_examples=10, size=8, validation=10))
     seen = {images.fingerprint}
     for name in ("train", "val", "test"):
         split = getattr(images, name)
@@ -387,12 +388,12 @@ def test_one_changed_pixel_or_label_in_any_split_changes_the_fingerprint():
 
 
 def test_the_default_synthetic_images_are_the_pinned_ones():
-    assert synthetic.make(Synthetic()).fingerprint == "9d7153c9e613e573"
+    assert synthetic.load(Synthetic()).fingerprint == "9d7153c9e613e573"
 
 
 def test_equal_specs_give_equal_images_and_other_seeds_others():
     small = {"examples": 50, "test_examples": 20, "size": 8}
-    first, again, other = (synthetic.make(Synthetic(**small, seed=seed)) for seed in (7, 7, 8))
+    first, again, other = (synthetic.load(Synthetic(**small, seed=seed)) for seed in (7, 7, 8))
     assert np.array_equal(first.train.images, again.train.images)
     assert np.array_equal(first.test.images, again.test.images)
     assert not (first.train.images == other.train.images).mean() > 0.1
@@ -400,13 +401,13 @@ def test_equal_specs_give_equal_images_and_other_seeds_others():
 
 def test_the_images_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch):
     spec = Synthetic(examples=50, test_examples=20, size=8)
-    whole = synthetic.make(spec)
+    whole = synthetic.load(spec)
     monkeypatch.setattr(synthetic, "CHUNK", 7)
-    assert synthetic.make(spec).fingerprint == whole.fingerprint
+    assert synthetic.load(spec).fingerprint == whole.fingerprint
 
 
 def test_train_and_test_images_are_independent():
-    images = synthetic.make(Synthetic(examples=500, test_examples=500, size=8))
+    images = synthetic.load(Synthetic(examples=500, test_examples=500, size=8))
     train, test = (split.images.astype(float).ravel() - 128 for split in (images.train, images.test))
     assert abs(np.corrcoef(train, test)[0, 1]) < 0.02
 
@@ -414,7 +415,7 @@ def test_train_and_test_images_are_independent():
 @pytest.mark.parametrize("noise", [0.25, 0.5, 1.0])
 def test_the_noise_has_the_stated_standard_deviation_in_amplitudes_of_the_grating(noise):
     shape = {"examples": 200, "test_examples": 10, "size": 16}
-    with_noise, without = (synthetic.make(Synthetic(**shape, noise=n)).train.images.astype(float) for n in (noise, 0))
+    with_noise, without = (synthetic.load(Synthetic(**shape, noise=n)).train.images.astype(float) for n in (noise, 0))
     inside = (np.abs(without - 128) < 30) & (with_noise > 0) & (with_noise < 255)
     # Mean square amplitude 1 over channels, so half of it is the variance of a sine.
     amplitude = np.sqrt(2 * ((without - 128) ** 2).mean())
@@ -422,12 +423,12 @@ def test_the_noise_has_the_stated_standard_deviation_in_amplitudes_of_the_gratin
 
 
 def test_few_pixels_are_clipped_at_the_default_noise():
-    pixels = synthetic.make(Synthetic()).train.images
+    pixels = synthetic.load(Synthetic()).train.images
     assert ((pixels == 0) | (pixels == 255)).mean() < 0.01
 
 
 def test_every_prefix_of_a_split_is_balanced():
-    images = synthetic.make(Synthetic(examples=107, test_examples=23, size=8))
+    images = synthetic.load(Synthetic(examples=107, test_examples=23, size=8))
     for labels in (images.train.labels, images.train.labels[:31], images.test.labels):
         assert np.ptp(np.bincount(labels, minlength=10)) <= 1
 
@@ -447,7 +448,7 @@ def apart(angle, other):
 
 
 def test_the_class_is_the_angle_of_the_wave_and_a_flip_mirrors_it():
-    images = synthetic.make(Synthetic(examples=100, test_examples=10, size=32, noise=0))
+    images = synthetic.load(Synthetic(examples=100, test_examples=10, size=32, noise=0))
     assert images.classes == tuple(f"grating {angle}°" for angle in range(0, 180, 18))
     for image, label in zip(images.train.images, images.train.labels, strict=True):
         assert apart(angle_of(image), 18 * label) < 4
@@ -475,7 +476,8 @@ def test_the_sizes_are_those_of_the_spec():
 
 
 def test_every_data_set_of_the_spec_has_a_loader():
-    assert set(LOADERS) == {Cifar10, Digits, Folder, Synthetic}
+    assert set(DATASETS.values()) == {Cifar10, Digits, Folder, Synthetic}
+    assert all(callable(import_module(f"degradation.data.{name}").load) for name in DATASETS)
 
 
 # smaller CIFAR-10, and digits

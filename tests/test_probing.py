@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from degradation import networks
 from degradation.cli.probe import NORMALIZATIONS, channels_of
-from degradation.data.synthetic import make
+from degradation.data.synthetic import load
 from degradation.errors import UserError
 from degradation.launchers import runner
 from degradation.spec import Synthetic
@@ -67,7 +67,7 @@ class PublicNetwork(nn.Module):
 def trained(option, channels):
     """The public network after a few steps, so that its test error is neither chance nor nothing; and that error."""
     torch.manual_seed(0)
-    images, model = make(DATA), PublicNetwork(option)
+    images, model = load(DATA), PublicNetwork(option)
     mean, std = (torch.tensor(values)[:, None, None] for values in channels)
 
     def pixels(split, part):
@@ -145,7 +145,7 @@ def test_weights_of_a_run_on_digits_are_probed_on_digits(command, tmp_path):  # 
 
 def test_a_study_s_final_weights_are_probed_with_their_own_mean_image(command, tmp_path):  # noqa: F811
     network = networks.network("plain", 8, seed=3)
-    images = make(DATA)
+    images = load(DATA)
     mean = torch.from_numpy(images.mean_image) + 0.25
     (tmp_path / "final.safetensors").write_bytes(encode_weights(network.state_dict(), mean, {"run": {}, "step": 70}))
     said = command(
@@ -289,7 +289,7 @@ def overflowing(images):
 
 
 def test_outputs_that_are_not_finite_have_no_test_error(command, tmp_path):  # noqa: F811
-    images = make(DATA)
+    images = load(DATA)
     pixels = (torch.from_numpy(images.test.images[:64]) / 255 - torch.from_numpy(images.mean_image)).permute(0, 3, 1, 2)
     state = overflowing(pixels)
     network = networks.network("residual", 8, seed=0).eval()

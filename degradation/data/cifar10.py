@@ -1,17 +1,14 @@
 """A folder, an archive or the network -> the images of CIFAR-10, read only after their md5 matched.
 
-The folder ``cifar-10-batches-py``, or else the archive ``cifar-10-python.tar.gz``, is looked for in the data
-folder given, in ``$DEGRADATION_DATA``, and in the cache of the user. The first place that has either is
-used: a damaged copy is an error, never a reason to look further. Where there is none, the archive is
-downloaded.
+The folder ``cifar-10-batches-py``, or else the archive ``cifar-10-python.tar.gz``, is looked for in the given data
+folder, in ``$DEGRADATION_DATA``, and in the cache of the user. The first place that has either is used: a damaged copy
+is an error, never a reason to look further. If no place has one, the archive is downloaded.
 """
 
-import hashlib
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -19,7 +16,7 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import download_and_extract_archive, extract_archive
+from torchvision.datasets.utils import calculate_md5, download_and_extract_archive, extract_archive
 
 from degradation.data.images import Images, Split, hold_out
 from degradation.errors import UserError
@@ -31,11 +28,10 @@ FOLDER: str = CIFAR10.base_folder
 ARCHIVE: str = CIFAR10.filename
 LOCK, PARTIAL = ".cifar-10.lock", ".cifar-10-partial"
 NETWORK_SECONDS = 30.0  # without an answer for so long, the network counts as absent
-HASH_BYTES = 1 << 20  # read at a time
 
 
 class Verified(CIFAR10):  # type: ignore[misc, unused-ignore]
-    """torchvision's reader of files that ``verify`` has hashed: it would hash all of them again for each."""
+    """torchvision's reader, without its check: ``verify`` has hashed the files, and it would hash all of them twice."""
 
     def _check_integrity(self) -> bool:
         return True
@@ -44,25 +40,24 @@ class Verified(CIFAR10):  # type: ignore[misc, unused-ignore]
 def load(spec: Cifar10, data_dir: Path | None) -> Images:
     """50,000 training images (less those held out) and 10,000 test images, uint8 (N, size, size, 3).
 
-    Raises UserError, in one line: a folder given does not exist, a file is missing, damaged or not readable,
+    Raises UserError, in one line: a given folder does not exist, a file is missing, damaged or not readable,
     or there is no copy and no network to fetch one.
     """
-    with _one_line():
+    try:
         place = locate(data_dir)
-        read = {train: Verified(str(place), train=train) for train in (True, False)}
-    splits = {train: averaged(_split(data), spec.size) for train, data in read.items()}
-    train, val = hold_out(splits[True], spec.validation)
-    return Images(
-        train=train,
-        val=val,
-        test=splits[False],
-        classes=tuple(read[True].classes),
-        source=str(place / FOLDER),
-    )
+        whole, test = (Verified(str(place), train=train) for train in (True, False))
+    except OSError as error:
+        raise UserError(
+            f"cannot read or write {error.filename or 'the files of CIFAR-10'}: {error.strerror or error}. Change its "
+            f"permissions, or name another folder"
+        ) from error
+    train, val = hold_out(averaged(_split(whole), spec.size), spec.validation)
+    classes, source = tuple(whole.classes), str(place / FOLDER)
+    return Images(train=train, val=val, test=averaged(_split(test), spec.size), classes=classes, source=source)
 
 
 def locate(data_dir: Path | None) -> Path:
-    """The place that holds a verified ``cifar-10-batches-py``; unpacked or downloaded where it has to be."""
+    """The place that holds a verified ``cifar-10-batches-py``, after unpacking or downloading it if needed."""
     for place in places(data_dir):
         if (place / FOLDER).exists():
             return verify(place)
@@ -72,7 +67,7 @@ def locate(data_dir: Path | None) -> Path:
 
 
 def places(data_dir: Path | None) -> Iterator[Path]:
-    """Where to look, in order; UserError on arriving at a place that was named and does not exist."""
+    """The places to look in, in order; UserError at a named place that does not exist."""
     if data_dir is not None:
         yield _given(data_dir, "the data folder")
     if named := os.environ.get(ENVIRONMENT):
@@ -106,22 +101,13 @@ def verify(place: Path) -> Path:
 def _check(file: Path, expected: str, advice: str) -> None:
     if not file.exists():
         raise UserError(f"{file} is missing (expected md5 {expected}, found no file): {advice}")
-    found = _md5(file)
-    if found != expected:
-        raise UserError(f"{file} is damaged (expected md5 {expected}, found {found}): {advice}")
-
-
-def _md5(path: Path) -> str:
-    # Not hashlib.file_digest: it cannot be told that this md5 guards no secret, which FIPS machines ask for.
-    md5 = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(HASH_BYTES):
-            md5.update(block)
-    return md5.hexdigest()
+    actual = calculate_md5(file)
+    if actual != expected:
+        raise UserError(f"{file} is damaged (expected md5 {expected}, found {actual}): {advice}")
 
 
 def unpack(place: Path) -> Path:
-    """Unpack the archive in ``place``, whose md5 must match: there, or where it is read-only in the cache."""
+    """Unpack the archive in ``place``, whose md5 must match: there, or in the cache if ``place`` is read-only."""
     archive = place / ARCHIVE
     _check(archive, CIFAR10.tgz_md5, f"delete it and run again, or put the official archive there ({PAGE})")
     target = place if os.access(place, os.W_OK) else cache()
@@ -129,7 +115,7 @@ def unpack(place: Path) -> Path:
 
 
 def download(target: Path) -> Path:
-    """Download the archive and keep its folder in ``target``; UserError says how to do without network."""
+    """Download the archive and keep its folder in ``target``; UserError explains what to do without a network."""
     try:
         return install(target, _fetch)
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: torchvision's for a wrong md5
@@ -143,7 +129,7 @@ def download(target: Path) -> Path:
 
 def _fetch(partial: Path) -> None:
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision passes none on, and a silent network would hang us
+    socket.setdefaulttimeout(NETWORK_SECONDS)  # torchvision sets none, and a silent network would block forever
     try:
         download_and_extract_archive(CIFAR10.url, str(partial), filename=ARCHIVE, md5=CIFAR10.tgz_md5)
     finally:
@@ -153,13 +139,13 @@ def _fetch(partial: Path) -> None:
 def install(target: Path, fill: Callable[[Path], object]) -> Path:
     """Let ``fill`` make a temporary folder, then move it to ``target`` in one step.
 
-    One process at a time: the next one finds the folder and uses it. A crash leaves nothing that seems complete.
+    One process at a time: the next one finds the folder and uses it. A crash leaves nothing that looks complete.
     """
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target / LOCK):
         if not (target / FOLDER).exists():
             partial = target / PARTIAL
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: the lock is ours
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed process, since the lock is ours
             partial.mkdir()
             try:
                 fill(partial)
@@ -169,20 +155,8 @@ def install(target: Path, fill: Callable[[Path], object]) -> Path:
     return verify(target)
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"cannot read or write {error.filename or 'the files of CIFAR-10'}: {reason}. Change its "
-            f"permissions, or name another folder"
-        ) from error
-
-
 def averaged(split: Split, size: int) -> Split:
-    """The images averaged to ``size`` pixels a side: each the mean of a square of pixels, a half rounded to even."""
+    """The images averaged to ``size`` pixels a side: the mean of each square of pixels, rounded half to even."""
     factor = split.images.shape[1] // size
     if factor == 1:
         return split
@@ -192,5 +166,5 @@ def averaged(split: Split, size: int) -> Split:
 
 
 def _split(dataset: CIFAR10) -> Split:
-    # torchvision hands over a transposed view of (N, 3, 32, 32): make it one block in the order N, H, W, C.
+    # torchvision returns a transposed view of (N, 3, 32, 32): make it contiguous in the order N, H, W, C.
     return Split(images=np.ascontiguousarray(dataset.data), labels=np.array(dataset.targets, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""An image file and the crop that was drawn for it -> pixels; a folder -> the mean and components of its colours."""
+"""An image file and its drawn crop -> pixels; a folder -> the mean and principal components of its colours."""
 
 import json
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from degradation.store import store_at
 DRAW = np.dtype(
     [("index", "i8"), ("shorter", "i8"), ("down", "f8"), ("right", "f8"), ("flip", "i8"), ("colour", "f4", 3)]
 )
-"""What is drawn for one example: its number, the shorter side to resize it to, where the crop lies as fractions of the
-room that it has, whether it is flipped, and what is added to its colours (in units of 0..1)."""
+"""The draws for one example: its number, the shorter side to resize it to, the place of the crop as fractions of its
+room, whether it is flipped, and what is added to its colours (in units of 0..1)."""
 Draws = NDArray[np.void]
 Pixels = NDArray[np.uint8]
-COLOUR_EXAMPLES = 2000  # the first of the training images, whose mean colour is taken: known to 0.003 from so many
+COLOUR_EXAMPLES = 2000  # the first training images, for the mean colour: so many give it to 0.003
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Colours:
 
 
 def clean_draws(first: int, last: int, spec: Folder) -> Draws:
-    """The examples ``first`` to ``last`` in index order: resized, and the centre of each."""
+    """The draws of an evaluation for examples ``first`` to ``last`` in index order: resized, centre crop."""
     draws = np.zeros(last - first, dtype=DRAW)
     draws["index"], draws["shorter"] = np.arange(first, last), spec.clean_shorter
     draws["down"] = draws["right"] = 0.5
@@ -46,15 +46,15 @@ def clean_draws(first: int, last: int, spec: Folder) -> Draws:
 
 
 def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]]:
-    """The pixels of a draw (crop, crop, 3), and what was really used: index, shorter side, top, left, flip.
+    """The pixels of a draw (crop, crop, 3), and the values really used: index, shorter side, top, left, flip.
 
-    Raises UserError naming a file that is no image that can be read.
+    Raises UserError naming a file that cannot be read as an image.
     """
     path = files.path(int(draw["index"]))
     try:
         with Image.open(path) as image:
             pixels, top, left = cut(image, int(draw["shorter"]), crop, (float(draw["down"]), float(draw["right"])))
-    except Exception as error:  # Pillow raises of many kinds for bytes that are no image
+    except Exception as error:  # Pillow raises many kinds of errors for bytes that are no image
         why = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{path} cannot be read as an image ({why}): restore it as it was, or mend it and begin another study "
@@ -67,26 +67,22 @@ def decoded(files: Files, draw: Any, crop: int) -> tuple[Pixels, tuple[int, ...]
 def cut(image: Image.Image, shorter: int, crop: int, place: tuple[float, float]) -> tuple[Pixels, int, int]:
     """Resize an image so that its shorter side has ``shorter`` pixels, and crop it: pixels (crop, crop, 3), top, left.
 
-    ``place``: fractions, of 0 to below 1, of the room that the crop has from the top and from the left. Bilinear with
-    antialiasing; of the resized image only the crop is computed.
+    ``place``: fractions in [0, 1) of the crop's room, from the top and from the left. Bilinear with antialiasing; only
+    the crop of the resized image is computed.
     """
     least = min(image.size)
     width, height = (shorter * side // least for side in image.size)
     top, left = int(place[0] * (height - crop + 1)), int(place[1] * (width - crop + 1))
     across, along = image.width / width, image.height / height
-    box = (
-        left * across,
-        top * along,
-        min((left + crop) * across, image.width),
-        min((top + crop) * along, image.height),
-    )
+    right, bottom = min((left + crop) * across, image.width), min((top + crop) * along, image.height)
+    box = (left * across, top * along, right, bottom)
     return np.asarray(coloured(image).resize((crop, crop), Image.Resampling.BILINEAR, box=box)), top, left
 
 
 def coloured(image: Image.Image) -> Image.Image:
-    """The image in three channels of 8 bits. Greys of 16 bits keep their upper 8, which Pillow would clip to white.
+    """The image in three channels of 8 bits. Greys of 16 bits keep their upper 8; Pillow would clip them to white.
 
-    Raises ValueError for 32-bit pixels: nothing says what their white is.
+    Raises ValueError for 32-bit pixels: their value for white is unknown.
     """
     if image.mode == "RGB":
         return image
@@ -98,23 +94,22 @@ def coloured(image: Image.Image) -> Image.Image:
 
 
 def colours(files: Files, spec: Folder) -> Colours:
-    """Mean and components of the colours of the first training images, centre crops; computed once and kept.
+    """Mean and components of the colours of the first training images (centre crops); computed once and cached.
 
-    They are kept in the cache of the user under the digest of the spec; where that cannot be written they are
-    computed again each time.
+    They are in the cache of the user under the digest of the spec; if it cannot be written they are computed each time.
     """
     cache, name = store_at(Path(platformdirs.user_cache_dir("degradation")) / "colours"), f"{digest(spec)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(cache.read(name))
-        return Colours(mean=tuple(kept["mean"]), components=tuple(map(tuple, kept["components"])))
-    found = _colours(files, spec)
+        cached = json.loads(cache.read(name))
+        return Colours(mean=tuple(cached["mean"]), components=tuple(map(tuple, cached["components"])))
+    computed = _colours(files, spec)
     with suppress(UserError):
-        cache.write(name, json.dumps(asdict(found)).encode())
-    return found
+        cache.write(name, json.dumps(asdict(computed)).encode())
+    return computed
 
 
 def _colours(files: Files, spec: Folder) -> Colours:
-    """Sums in float64 of pixels and of their products, image by image in order, so that threads change nothing."""
+    """Compute them from float64 sums, image by image in order, so that the number of threads changes nothing."""
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for pixels in _first(files, spec):
         flat = pixels.reshape(-1, 3).astype(np.float64) / 255
@@ -128,6 +123,6 @@ def _colours(files: Files, spec: Folder) -> Colours:
 
 def _first(files: Files, spec: Folder) -> Iterator[Pixels]:
     draws = clean_draws(0, min(COLOUR_EXAMPLES, len(files)), spec)
-    with ThreadPoolExecutor(cores()) as pool:  # Pillow works outside of Python's lock
+    with ThreadPoolExecutor(cores()) as pool:  # Pillow releases Python's lock
         for first in range(0, len(draws), 64):
             yield from pool.map(lambda draw: decoded(files, draw, spec.crop)[0], draws[first : first + 64])

@@ -1,4 +1,4 @@
-"""A Folder and the place where it lies -> its files, verified to be those that the spec means, and their colours."""
+"""A Folder and its path -> its files, verified to be those of the spec, and their colours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from degradation.spec import Folder
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamedImages:
-    """The splits of a folder of images, which are decoded as they are needed; the names of its classes by label."""
+    """The splits of a folder of images, decoded when they are needed; the names of its classes by label."""
 
     spec: Folder
     train: Files
@@ -31,32 +31,27 @@ class StreamedImages:
         return np.array(self.colours.mean, dtype=np.float32).reshape(1, 1, 3)
 
     @property
-    def fingerprint(self) -> str:
-        """The hash of class names, file names and sizes."""
-        return self.spec.listing
-
-    @property
     def provenance(self) -> dict[str, str]:
-        """Where the images lay, and what decoded them: other versions may round otherwise."""
-        return {"data": self.fingerprint, "folder": self.source, "pillow": PIL.__version__}
+        """Hash and path of the folder, and the version of Pillow: another may round differently."""
+        return {"data": self.spec.listing, "folder": self.source, "pillow": PIL.__version__}
 
 
 def load(spec: Folder, path: Path | None) -> StreamedImages:
-    """The images of the spec, which lie in the folder at ``path``.
+    """The images of the spec, in the folder at ``path``.
 
     Raises UserError, in one line: no folder is named, it is not laid out as expected, or it holds other images.
     """
     if path is None:
         raise UserError(UNNAMED)
-    found = read(path)
-    same(spec, found.fills(spec), found.path)
-    train, val = found.splits(spec.validation)
+    listing = read(path)
+    same(spec, listing.fills(spec), listing.path)
+    train, val = listing.splits(spec.validation)
     return StreamedImages(
         spec=spec,
         train=train,
         val=val,
-        test=found.test,
-        classes=found.classes,
-        source=str(found.path.absolute()),
+        test=listing.test,
+        classes=listing.classes,
+        source=str(listing.path.absolute()),
         colours=colours(train, spec),
     )

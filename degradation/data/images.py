@@ -43,9 +43,9 @@ class Images:
 
     @cached_property
     def mean_image(self) -> NDArray[np.float32]:
-        """The per-pixel mean of the training split used, in units of 0..1: float32 (H, W, 3), section 4.2.
+        """The mean by pixel of the training split, in units of 0..1: float32 (H, W, 3), section 4.2.
 
-        Summed in float64, where sums of 0..255 are exact, and rounded once at the end.
+        Summed in float64, in which sums of 0..255 are exact, and rounded once at the end.
         """
         mean: NDArray[Any] = self.train.images.mean(axis=0, dtype=np.float64) / 255
         return mean.astype(np.float32)
@@ -57,30 +57,30 @@ class Images:
         for split in filter(None, (self.train, self.val, self.test)):
             sha.update(repr(split.images.shape).encode())
             sha.update(np.ascontiguousarray(split.images).data)
-            sha.update(split.labels.astype("<i8").data)  # the same bytes whatever the processor's byte order
+            sha.update(split.labels.astype("<i8").data)  # equal bytes for any byte order of the processor
         return sha.hexdigest()[:FINGERPRINT_DIGITS]
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What a result must say of the images that it rests on."""
+        """Facts about the images for the provenance of a result."""
         return {"data": self.fingerprint}
 
 
 def hold_out(train: Split, examples: int) -> tuple[Split, Split | None]:
-    """What is left to train on, and ``examples`` validation images; None for 0.
+    """The remaining training images, and ``examples`` validation images; None for 0.
 
     One fixed split for all seeds: the first ``examples`` entries of the permutation that Philox with key
-    ``HOLD_OUT_KEY`` gives. Classes are as they fall. Both parts keep the order of the training set.
+    ``HOLD_OUT_KEY`` gives; classes are not balanced. Both parts keep the order of the training set.
     """
     if examples == 0:
         return train, None
-    held = held_out(len(train.labels), examples)
-    return train.take(np.flatnonzero(~held)), train.take(np.flatnonzero(held))
+    validation = held_out(len(train.labels), examples)
+    return train.take(np.flatnonzero(~validation)), train.take(np.flatnonzero(validation))
 
 
-def held_out(examples: int, held: int) -> NDArray[np.bool_]:
-    """Which ``held`` of the training examples are for validation: bool (examples,), see ``hold_out``."""
+def held_out(examples: int, count: int) -> NDArray[np.bool_]:
+    """Mask of the ``count`` training examples for validation: bool (examples,), see ``hold_out``."""
     generator = np.random.Generator(np.random.Philox(key=HOLD_OUT_KEY))
-    chosen = np.zeros(examples, dtype=bool)
-    chosen[generator.permutation(examples)[:held]] = True
-    return chosen
+    mask = np.zeros(examples, dtype=bool)
+    mask[generator.permutation(examples)[:count]] = True
+    return mask

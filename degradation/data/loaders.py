@@ -1,4 +1,4 @@
-"""Images, in memory or in a folder -> the batches that a run trains on and those that it is evaluated on."""
+"""Images, in memory or in a folder -> the batches for training a run and for evaluating it."""
 
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from degradation.spec import RunSpec
 
 TrainingBatches: TypeAlias = Batches | StreamedBatches
 Clean: TypeAlias = CleanBatches | StreamedCleanBatches
-MOST_WORKERS = 16  # without --workers: beyond, the pieces that wait in shared memory take more than they bring
+MOST_WORKERS = 16  # without --workers: with more, the pieces waiting in shared memory cost more than they gain
 
 
 def workers_of(environment: Environment) -> int:
@@ -35,14 +35,9 @@ def training_batches(
 
 
 def clean_batches(images: AnyImages, mean: Tensor, batch: int, environment: Environment) -> dict[str, Clean]:
-    """The splits that there are, by name, in batches of so many images; minus the mean, on its device."""
+    """The existing splits by name, in batches of ``batch`` images; minus the mean, on its device."""
+    names = ("train", "test") if images.val is None else ("train", "val", "test")
     if isinstance(images, Images):
-        splits = {"train": images.train, "val": images.val, "test": images.test}
-        return {name: CleanBatches(split, mean, batch) for name, split in splits.items() if split is not None}
-    parts = {"train": images.train, "val": images.val, "test": images.test}
+        return {name: CleanBatches(getattr(images, name), mean, batch) for name in names}
     workers = workers_of(environment)
-    return {
-        name: StreamedCleanBatches(images, files, mean, batch, workers)
-        for name, files in parts.items()
-        if files is not None
-    }
+    return {name: StreamedCleanBatches(images, getattr(images, name), mean, batch, workers) for name in names}

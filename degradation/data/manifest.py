@@ -1,9 +1,9 @@
-"""A folder of images -> what it holds: its classes and files by number, and the Folder that tells it from others."""
+"""A folder of images -> its classes and files by number, and the Folder that identifies it."""
 
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,22 @@ from degradation.errors import UserError
 from degradation.spec import Folder
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of the files that count as images, as torchvision's ImageFolder has them, in upper or lower case."""
+"""Extensions of files that count as images, as in torchvision's ImageFolder, in upper or lower case."""
 TRAIN, HELD_OUT = "train", ("val", "valid", "test")
 MIX_KEY = 224  # Philox key of the one order in which files are numbered; fixed forever
 DIGITS = 16
-NAMED = 3  # of what is odd, in an error
+NAMED = 3  # most names in an error
 LEFT_BEHIND = ("@eaDir", "__MACOSX", "__pycache__", "lost+found", "Thumbs.db")
-"""What file servers, archives and programs put into folders for themselves."""
+"""Names that file servers, archives and programs add to folders."""
 UNNAMED = "the images of this study lie in a folder: name it with --dataset folder:PATH"
 LAYOUT = "expected PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or valid, or test in place of val)"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Files:
-    """Image files by number, with their labels (N,): their names are in one block of bytes.
+    """Image files by number, with their labels (N,); their names are in one block of bytes.
 
-    A million Python strings would be copied into every worker process, since counting references writes to them.
+    A million Python strings would be copied into every worker process, since reference counts are written to them.
     """
 
     root: Path
@@ -43,21 +43,19 @@ class Files:
         return len(self.which)
 
     def path(self, number: int) -> Path:
-        """Where file ``number`` lies."""
+        """The path of file ``number``."""
         place = int(self.which[number])
         first = int(self.ends[place - 1]) if place else 0
         return self.root / os.fsdecode(self.names[first : int(self.ends[place])].tobytes())
 
     def take(self, numbers: NDArray[np.intp]) -> "Files":
         """The files with these numbers, in their order."""
-        return Files(
-            root=self.root, names=self.names, ends=self.ends, labels=self.labels[numbers], which=self.which[numbers]
-        )
+        return replace(self, labels=self.labels[numbers], which=self.which[numbers])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Listing:
-    """What a folder holds; the files of either part are numbered in one mixed order, the same for all seeds."""
+    """Contents of a folder; the files of each part are numbered in one mixed order, the same for all seeds."""
 
     path: Path
     classes: tuple[str, ...]
@@ -65,10 +63,10 @@ class Listing:
     test: Files
     digest: str
     skipped: tuple[str, ...] = ()
-    """Hidden files and folders, and those that programs leave behind, below the folder."""
+    """Hidden files and folders, and those of ``LEFT_BEHIND``, below the folder."""
 
     def fills(self, spec: Folder) -> Folder:
-        """The spec with what this folder holds. UserError if its held-out images leave none to train on."""
+        """The spec with this folder's contents. UserError if validation leaves no training images."""
         fields = {"classes": len(self.classes), "examples": len(self.train), "test_examples": len(self.test)}
         if spec.validation >= len(self.train):
             raise UserError(
@@ -81,19 +79,19 @@ class Listing:
         """The files to train on, and those held out for validation; None for 0."""
         if not validation:
             return self.train, None
-        held = held_out(len(self.train), validation)
-        return self.train.take(np.flatnonzero(~held)), self.train.take(np.flatnonzero(held))
+        mask = held_out(len(self.train), validation)
+        return self.train.take(np.flatnonzero(~mask)), self.train.take(np.flatnonzero(mask))
 
 
 def listed(spec: Folder, path: Path, say: Callable[[str], None] = lambda line: None) -> Folder:
-    """The spec with what the folder at ``path`` holds; ``say`` is told in one line what was skipped in it.
+    """The spec with the contents of the folder at ``path``; ``say`` gets one line about skipped files.
 
-    Raises UserError, in one line, where it is not laid out so.
+    Raises UserError, in one line, if it is not laid out as expected.
     """
-    found = read(path)
-    if found.skipped:
-        say(f"{path}: hidden files and folders are skipped: {_named(found.skipped)}")
-    return found.fills(spec)
+    listing = read(path)
+    if listing.skipped:
+        say(f"{path}: hidden files and folders are skipped: {_named(listing.skipped)}")
+    return listing.fills(spec)
 
 
 def same(expected: Folder, found: Folder, path: Path) -> None:
@@ -115,7 +113,7 @@ def _shown(spec: Folder) -> str:
 def read(path: Path) -> Listing:
     """Read the directories of a folder; no image is opened.
 
-    Raises UserError, in one line: what was expected, and what is there.
+    Raises UserError, in one line, with the expected and the actual contents.
     """
     try:
         return _read(path.expanduser())
@@ -143,18 +141,18 @@ def _read(path: Path) -> Listing:
 
 
 def _left_behind(name: str) -> bool:
-    """Whether a file or folder is none of the user's: hidden, or made by a program for itself."""
+    """Whether a file or folder is not the user's: hidden, or made by a program for itself."""
     return name.startswith(".") or name in LEFT_BEHIND
 
 
 def _classes(part: Path) -> tuple[str, ...]:
     """The names of the class folders of a part, sorted: two at least."""
     entries = list(os.scandir(part))
-    found = _class_folders(entries)
-    if len(found) < 2:
-        loose = f" and {len(entries) - len(found):,} files outside of any" if len(entries) > len(found) else ""
-        raise UserError(f"{part}: expected two class folders at least, found {_named(found)}{loose}: {LAYOUT}")
-    return found
+    classes = _class_folders(entries)
+    if len(classes) < 2:
+        loose = f" and {len(entries) - len(classes):,} files outside of any" if len(entries) > len(classes) else ""
+        raise UserError(f"{part}: expected two class folders at least, found {_named(classes)}{loose}: {LAYOUT}")
+    return classes
 
 
 def _class_folders(entries: Iterable["os.DirEntry[str]"]) -> tuple[str, ...]:
@@ -162,43 +160,40 @@ def _class_folders(entries: Iterable["os.DirEntry[str]"]) -> tuple[str, ...]:
 
 
 def _same_classes(part: Path, classes: Sequence[str]) -> None:
-    found = set(_class_folders(os.scandir(part)))
-    lacking, unknown = sorted(set(classes) - found), sorted(found - set(classes))
-    if lacking or unknown:
-        odd = [f"lacks {_named(lacking)}"] if lacking else []
-        odd += [f"also has {_named(unknown)}"] if unknown else []
-        raise UserError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(odd)}")
+    actual = set(_class_folders(os.scandir(part)))
+    missing, unknown = sorted(set(classes) - actual), sorted(actual - set(classes))
+    if missing or unknown:
+        differences = [f"lacks {_named(missing)}"] if missing else []
+        differences += [f"also has {_named(unknown)}"] if unknown else []
+        raise UserError(f"{part}: expected the {len(classes)} classes of {TRAIN}; it {' and '.join(differences)}")
 
 
 def _files(part: Path, classes: Sequence[str], sha: "hashlib._Hash", skipped: list[str]) -> Files:
-    """The images of a part, in mixed order; names and sizes go into the hash in sorted order; adds to ``skipped``."""
-    names, sizes, counts = list[bytes](), list[int](), list[int]()
+    """The images of a part, in mixed order; names and sizes enter the hash in sorted order; adds to ``skipped``."""
+    images, counts = list[tuple[bytes, int]](), list[int]()
     for name in classes:
-        found = sorted(
-            (os.fsencode(where), size) for where, size in _images(part / name, f"{part.name}/{name}", skipped)
-        )
-        if not found:
+        of_class = sorted(_images(part / name, f"{part.name}/{name}", skipped))
+        if not of_class:
             raise UserError(f"{part / name}: expected images ({', '.join(EXTENSIONS)}), found none")
-        names += [where for where, _ in found]
-        sizes += [size for _, size in found]
-        counts.append(len(found))
+        images += of_class
+        counts.append(len(of_class))
     # The part's own name is not hashed: val is as good as test.
     skip = len(os.fsencode(part.name)) + 1
-    sha.update(f"{len(names)}\0".encode())
-    for where, size in zip(names, sizes, strict=True):
-        sha.update(where[skip:] + b"\0%d\0" % size)
-    order = np.random.Generator(np.random.Philox(key=MIX_KEY)).permutation(len(names))
+    sha.update(f"{len(images)}\0".encode())
+    for path, size in images:
+        sha.update(path[skip:] + b"\0%d\0" % size)
+    order = np.random.Generator(np.random.Philox(key=MIX_KEY)).permutation(len(images))
     return Files(
         root=part.parent,
-        names=np.frombuffer(b"".join(names), dtype=np.uint8),
-        ends=np.cumsum([len(where) for where in names], dtype=np.int64),
+        names=np.frombuffer(b"".join(path for path, _ in images), dtype=np.uint8),
+        ends=np.cumsum([len(path) for path, _ in images], dtype=np.int64),
         labels=np.repeat(np.arange(len(classes), dtype=np.int64), counts)[order],
         which=order.astype(np.int64),
     )
 
 
-def _images(folder: Path, name: str, skipped: list[str]) -> Iterator[tuple[str, int]]:
-    """Name below the root and size in bytes of every image in a class folder, in folders within it too."""
+def _images(folder: Path, name: str, skipped: list[str]) -> Iterator[tuple[bytes, int]]:
+    """Path below the root and size in bytes of every image in a class folder and its subfolders."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if _left_behind(entry.name):
@@ -209,7 +204,7 @@ def _images(folder: Path, name: str, skipped: list[str]) -> Iterator[tuple[str, 
                 size = _size(entry)
                 if not size:
                     raise UserError(f"{entry.path} is empty (0 bytes): expected an image; restore it, or take it away")
-                yield f"{name}/{entry.name}", size
+                yield os.fsencode(f"{name}/{entry.name}"), size
 
 
 def _size(entry: "os.DirEntry[str]") -> int:
@@ -223,7 +218,7 @@ def _size(entry: "os.DirEntry[str]") -> int:
 
 
 def _named(names: Iterable[str]) -> str:
-    """``a, b, c and 4 more``; ``nothing`` where there is none."""
+    """``a, b, c and 4 more``; ``nothing`` for none."""
     names = list(names)
-    rest = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + rest if names else "nothing"
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more if names else "nothing"

@@ -1,4 +1,4 @@
-"""A folder of images -> the batch of a step, decoded ahead by worker processes in an order fixed by the seed."""
+"""A folder of images -> the batch of a step, decoded in advance by worker processes in an order set by the seed."""
 
 import signal
 import sys
@@ -20,29 +20,29 @@ from degradation.errors import UserError
 from degradation.runtime.signals import release_signals, signals_held
 from degradation.spec import Recipe
 
-SHORTER, PLACES, COLOURS = 3, 4, 5  # streams of the counter-based generator, in addition to those of resident images
+SHORTER, PLACES, COLOURS = 3, 4, 5  # streams of the counter-based generator, in addition to those of ``batches``
 PIECE = 16  # examples that a worker decodes at a time: 2.4 MB at 224 pixels
 START = "fork" if sys.platform == "linux" else None
-"""How a worker starts: a copy of this process is there at once, a new one imports torch first, at every evaluation. It
-touches neither the device nor torch's threads. None: as the system has it."""
+"""How a worker starts: a copy of this process is ready at once, a new one first imports torch, at every evaluation. It
+uses neither the device nor torch's threads. None: the system's default."""
 COLOUR_UNIT = 2**20  # parts of the colour range in which the checksum counts
 
 
 class Decoded(NamedTuple):
-    """Some examples as a worker hands them over."""
+    """Some examples as a worker returns them."""
 
     images: Tensor
     """uint8 (n, crop, crop, 3), flipped where drawn."""
     labels: Tensor
     """int64 (n,)."""
     used: Tensor
-    """int64 (n, 5): index, shorter side, top, left and flip that were really used."""
+    """int64 (n, 5): the index, shorter side, top, left and flip really used."""
     colour: Tensor
-    """float32 (n, 3): what is added to the channels, in units of 0..1."""
+    """float32 (n, 3): added to the channels, in units of 0..1."""
 
 
 def epoch_draws(images: StreamedImages, recipe: Recipe, seed: int, epoch: int) -> Draws:
-    """What is drawn for each example of one epoch, in the order of training: counter-based, as resident images."""
+    """The draws for each example of one epoch, in training order, from counter-based generators as in ``batches``."""
     examples = len(images.train)
     draws = np.zeros(examples, dtype=DRAW)
     least, greatest = images.spec.shorter
@@ -56,7 +56,7 @@ def epoch_draws(images: StreamedImages, recipe: Recipe, seed: int, epoch: int) -
 
 
 class Decoding(Dataset[Decoded | str]):
-    """Draws -> Decoded examples, or the line that says which file cannot be read: what a worker process does."""
+    """Draws -> Decoded examples, or the message of a file that cannot be read; used in the worker processes."""
 
     def __init__(self, files: Files, crop: int) -> None:
         self.files, self.crop = files, crop
@@ -74,10 +74,10 @@ class Decoding(Dataset[Decoded | str]):
 
 
 class Loader:
-    """Decodes draws in worker processes, in the order in which they come, about ``ahead`` examples ahead.
+    """Decodes draws in worker processes, in their order, about ``ahead`` examples in advance.
 
-    The machinery is torch's DataLoader: its workers end with the process that they work for, however that ends.
-    ``workers`` 0: in this process, when they are requested.
+    It uses torch's DataLoader, whose workers end with their parent process, however that ends.
+    ``workers`` 0: decode in this process, when examples are requested.
     """
 
     def __init__(self, files: Files, crop: int, workers: int, ahead: int, device: torch.device) -> None:
@@ -89,15 +89,15 @@ class Loader:
         loader = DataLoader(
             self.decoding,
             batch_size=None,
-            sampler=_Pieces(batches),
+            sampler=_pieces(batches),
             num_workers=self.workers,
             prefetch_factor=self.pieces_each,
             multiprocessing_context=START if self.workers else None,
             pin_memory=self.pins,
             worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # else a number is drawn from the generator of the whole process
+            generator=torch.Generator(),  # otherwise torch's global generator would advance
         )
-        with signals_held():  # a worker starts with both held, until it can leave them to its starter
+        with signals_held():  # a worker starts with both signals held, until ``_begin_worker``
             pieces = iter(loader)
         try:
             for piece in pieces:
@@ -108,31 +108,26 @@ class Loader:
             del pieces  # its workers end now, not when a caught error is released
 
 
-class _Pieces:
-    """Batches of draws -> pieces of at most ``PIECE``, none of them over the end of a batch."""
-
-    def __init__(self, batches: Iterable[Draws]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Draws]:
-        for batch in self.batches:
-            for first in range(0, len(batch), PIECE):
-                yield batch[first : first + PIECE]
+def _pieces(batches: Iterable[Draws]) -> Iterator[Draws]:
+    """Batches of draws -> pieces of at most ``PIECE``, each within one batch."""
+    for batch in batches:
+        for first in range(0, len(batch), PIECE):
+            yield batch[first : first + PIECE]
 
 
 def _begin_worker(_number: int) -> None:
-    """Ctrl-C reaches the whole group of processes: it is the starter who decides what becomes of it."""
+    """Ignore Ctrl-C, which reaches the whole group of processes: the parent decides when a worker ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     release_signals()
 
 
 class StreamedBatches:
-    """The training batches of one run, decoded ahead: the same interface as ``batches.Batches``.
+    """The training batches of one run, decoded in advance: the same interface as ``batches.Batches``.
 
-    The batch of the step lives in buffers on the device, which ``ready`` fills from pinned memory without waiting, so
-    that a captured graph can be replayed over them. ``rows``: the part of each batch that is wanted;
-    the sums of the checksums of all parts are that of the whole.
+    The batch of the step is in buffers on the device, which ``ready`` fills from pinned memory without waiting, so
+    that a captured graph can be replayed over them. ``rows``: this process's part of each batch; the checksums of all
+    parts add up to that of the whole.
     """
 
     def __init__(
@@ -160,33 +155,33 @@ class StreamedBatches:
         self._weights = 2 * torch.arange(self.first, self.last, device=device) + 1
         self._loader = Loader(images.train, crop, workers, count, device)
         self._pieces: Iterator[Decoded] | None = None
-        self._held = -1
+        self._ready_step = -1
         self._draws = lru_cache(maxsize=2)(lambda epoch: epoch_draws(images, recipe, seed, epoch))
 
     def ready(self, step: int) -> None:
-        """Put batch ``step`` into the buffers; the one behind it is the fastest, since it is decoded ahead."""
-        if step == self._held:
+        """Put batch ``step`` into the buffers; fastest for the next one, which is decoded in advance."""
+        if step == self._ready_step:
             return
-        if self._pieces is None or step != self._held + 1:
+        if self._pieces is None or step != self._ready_step + 1:
             self.close()
             self._pieces = self._loader(self._from(step))
         row = 0
         while row < self.last - self.first:
             piece = next(self._pieces)
-            for place, part in zip(self._batch, piece, strict=True):
-                place[row : row + len(part)].copy_(part, non_blocking=True)
+            for buffer, part in zip(self._batch, piece, strict=True):
+                buffer[row : row + len(part)].copy_(part, non_blocking=True)
             row += len(piece.labels)
-        self._held = step
+        self._ready_step = step
 
     @property
     def ahead(self) -> int:
-        """Number of batches decoded in advance, including the running one."""
+        """Number of batches decoded in advance, including the current one."""
         pieces = self._loader.workers * (self._loader.pieces_each or 0)
         return -(-pieces * PIECE // (self.last - self.first)) if pieces else 0
 
     def close(self) -> None:
-        """End the workers; ``ready`` starts others."""
-        self._pieces, self._held = None, -1
+        """End the workers; ``ready`` starts new ones."""
+        self._pieces, self._ready_step = None, -1
 
     def _from(self, step: int) -> Iterator[Draws]:
         """The draws of this part of batch ``step`` and of every later one."""
@@ -195,37 +190,37 @@ class StreamedBatches:
             step += 1
 
     def _at(self, positions: NDArray[np.int64]) -> Draws:
-        """The draws at these positions of the concatenated epochs, which touch as many as they need."""
+        """The draws at these positions of the concatenated epochs."""
         epochs, places = np.divmod(positions, self.examples)
         return np.concatenate([self._draws(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
 
     def fill(self, _step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch that ``ready`` put there: images (n, 3, H, W; float32, channels last), labels (n,), checksum.
+        """The batch in the buffers: images (n, 3, H, W; float32, channels last), labels (n,), checksum.
 
-        The checksum is of what was really used: indices, shorter sides, crops, flips and colours, each weighted by its
+        The checksum covers the indices, shorter sides, crops, flips and colours really used, each weighted by its
         place in the batch (int64 scalar).
         """
         batch = self._batch
         images = batch.images.float() / 255 - self.mean + batch.colour[:, None, None, :]
-        used, *rest = batch.used.unbind(1)
-        for number in (*rest, *(batch.colour * COLOUR_UNIT).round().long().unbind(1)):
+        used, *crops = batch.used.unbind(1)
+        for number in (*crops, *(batch.colour * COLOUR_UNIT).round().long().unbind(1)):
             used = used * CHECKSUM_FACTOR + number
         return images.permute(0, 3, 1, 2), batch.labels, (used * self._weights).sum()
 
 
 class StreamedCleanBatches:
-    """The first ``examples`` images of a split in index order, resized, their centre, minus the mean; not augmented."""
+    """The first ``examples`` images of a split in index order: resized, centre crop, minus the mean, not augmented."""
 
     def __init__(self, images: StreamedImages, files: Files, mean: Tensor, batch: int, workers: int) -> None:
         self.spec, self.files, self.mean, self.batch = images.spec, files, mean, batch
         self._loader = Loader(files, images.spec.crop, workers, batch, mean.device)
 
     def count(self, examples: int | None) -> int:
-        """Batches of the stated part."""
+        """Number of batches of the first ``examples``, or of all."""
         return -(-min(examples or len(self.files), len(self.files)) // self.batch)
 
     def __call__(self, examples: int | None, numbers: slice = ALL) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (up to batch, 3, H, W; float32, channels last) and labels, to the end of the stated part.
+        """Images (up to batch, 3, H, W; float32, channels last) and labels of the first ``examples``, or of all.
 
         ``numbers`` chooses among the batches: ``slice(1, None, 4)`` yields batch 1, 5, 9, ...
         """

@@ -6,8 +6,8 @@ frequency and colour are random. A horizontal flip makes 18 degrees 162, which i
 images sets ``recipe.flip = false``.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,7 @@ MIDDLE = 128  # mid-grey, in uint8 levels
 AMPLITUDE = 32  # levels: 4 amplitudes fit between mid-grey and the ends, so that little is clipped at noise 1
 FREQUENCIES = (1 / 8, 1 / 4)  # cycles per pixel: wavelengths of 4 to 8 pixels, 2 to 4 waves across 16 pixels
 CHUNK = 1024  # images made at a time, so that memory stays small; does not change the images
-STREAMS = {
-    "train": (1000, 1001),
-    "test": (1002, 1003),
-}  # Philox streams of (gratings, noise); none used elsewhere
+STREAMS = {"train": (1000, 1001), "test": (1002, 1003)}  # Philox streams of (gratings, noise); none used elsewhere
 
 Array = NDArray[np.float64]
 
@@ -45,7 +42,7 @@ class Gratings:
         return image
 
 
-def make(spec: Synthetic) -> Images:
+def load(spec: Synthetic, _data_dir: Path | None = None) -> Images:
     """The images of the spec: equal spec, equal bytes. Train and test are drawn from independent streams."""
     train, val = hold_out(_split(spec, "train", spec.examples), spec.validation)
     return Images(
@@ -58,12 +55,14 @@ def make(spec: Synthetic) -> Images:
 
 
 def _split(spec: Synthetic, name: str, examples: int) -> Split:
-    # Labels go round in order, so that every prefix (``measure.eval_examples``) is balanced.
+    # Labels are cyclic, so that every prefix (``measure.eval_examples``) is balanced.
     labels = np.arange(examples, dtype=np.int64) % len(ANGLES)
-    gratings_stream, noise_stream = (_generator(spec.seed, stream) for stream in STREAMS[name])
+    philox = (np.random.Philox(key=[spec.seed, stream]) for stream in STREAMS[name])
+    gratings_stream, noise_stream = map(np.random.Generator, philox)
     gratings = draw(labels, gratings_stream)
     images = np.empty((examples, spec.size, spec.size, 3), dtype=np.uint8)
-    for chunk in _chunks(examples):
+    for start in range(0, examples, CHUNK):
+        chunk = slice(start, min(start + CHUNK, examples))
         signal = gratings.render(chunk, spec.size)
         noisy = signal + spec.noise * noise_stream.standard_normal(signal.shape)
         images[chunk] = np.clip(np.rint(MIDDLE + AMPLITUDE * noisy), 0, 255)
@@ -83,11 +82,3 @@ def draw(labels: NDArray[np.int64], generator: np.random.Generator) -> Gratings:
     colours *= np.sqrt(3) / np.linalg.norm(colours, axis=1, keepdims=True)
     waves = np.stack([frequency * np.cos(angle), frequency * np.sin(angle)], axis=1)
     return Gratings(waves=waves, phases=phases, colours=colours)
-
-
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, stream]))
-
-
-def _chunks(examples: int) -> Iterator[slice]:
-    return (slice(start, min(start + CHUNK, examples)) for start in range(0, examples, CHUNK))
