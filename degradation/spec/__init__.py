@@ -1,8 +1,8 @@
-"""What is studied, as frozen data: a study (a grid of runs and what to measure) and each single run."""
+"""Specifications as frozen data: a study (a grid of runs and what to measure) and each single run."""
 
 import os
 
-# Errors of StudySpec(...) are read by people: the address of a page about pydantic helps none of them.
+# People read the errors of StudySpec(...): the address of a page about pydantic does not help them.
 os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "false")
 
 from degradation.spec.block import BlockSpec, Norm, Order, StrideOn
@@ -25,53 +25,11 @@ from degradation.spec.run import (
 )
 from degradation.spec.study import GROWING, SYNTHETIC_LABEL, VARYING, StudySpec, nest_arms, upgrade_study
 
-__all__ = [
-    "DATASETS",
-    "EXPANSION",
-    "GROWING",
-    "IMAGENET_FILTERS",
-    "LISTED",
-    "NETWORKS",
-    "PAPERS_RECIPES",
-    "PAPER_STEPS",
-    "PROBE_NAMES",
-    "SCHEMA",
-    "SYNTHETIC_LABEL",
-    "TABLE_1",
-    "VARYING",
-    "BlockSpec",
-    "Cifar10",
-    "Dataset",
-    "Digits",
-    "Family",
-    "Folder",
-    "Frozen",
-    "Initialization",
-    "Measure",
-    "Network",
-    "Norm",
-    "Optimizer",
-    "Order",
-    "Precision",
-    "Probe",
-    "Recipe",
-    "RunSpec",
-    "Shortcut",
-    "StrideOn",
-    "StudyRecipe",
-    "StudySpec",
-    "Synthetic",
-    "Table1",
-    "canonical",
-    "default_padding",
-    "depth_of",
-    "digest",
-    "flatten",
-    "has_plain",
-    "leaves",
-    "nest",
-    "nest_arms",
-    "upgrade",
-    "upgrade_study",
-    "valid_depth",
-]
+__all__ = ["BlockSpec", "Norm", "Order", "StrideOn"]
+__all__ += ["DATASETS", "LISTED", "Cifar10", "Dataset", "Digits", "Folder", "Synthetic", "default_padding"]
+__all__ += ["EXPANSION", "IMAGENET_FILTERS", "TABLE_1", "Family", "Table1", "depth_of", "has_plain"]
+__all__ += ["Frozen", "canonical", "digest", "flatten", "leaves", "nest", "valid_depth"]
+__all__ += ["PAPERS_RECIPES", "PAPER_STEPS", "Optimizer", "Recipe", "StudyRecipe"]
+__all__ += ["NETWORKS", "PROBE_NAMES", "SCHEMA", "Initialization", "Measure", "Network", "Precision", "Probe"]
+__all__ += ["RunSpec", "Shortcut", "upgrade"]
+__all__ += ["GROWING", "SYNTHETIC_LABEL", "VARYING", "StudySpec", "nest_arms", "upgrade_study"]

@@ -1,4 +1,4 @@
-"""The data sets: which images a study trains on, as frozen data."""
+"""The data sets of studies, as frozen data."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -15,6 +15,8 @@ class Cifar10(Frozen):
     """CIFAR-10: 50,000 training and 10,000 test images of 32x32, or averaged to fewer pixels."""
 
     IMPLIED: ClassVar = {"size": FULL_SIZE}
+    classes: ClassVar[int] = 10
+    test_examples: ClassVar[int] = 10_000
 
     name: Literal["cifar10"] = "cifar10"
     size: Literal[8, 16, 32] = FULL_SIZE
@@ -24,16 +26,8 @@ class Cifar10(Frozen):
     """Training images held out, one fixed split for all seeds: 0, or 5,000 (the paper's 45k/5k)."""
 
     @property
-    def classes(self) -> int:
-        return 10
-
-    @property
     def train_examples(self) -> int:
         return 50_000 - self.validation
-
-    @property
-    def test_examples(self) -> int:
-        return 10_000
 
 
 class Digits(Frozen):
@@ -42,29 +36,23 @@ class Digits(Frozen):
     One fixed split of the 1,797 images for all seeds. Images of each of the 13 writers may be in both parts.
     """
 
+    size: ClassVar[int] = 8
+    classes: ClassVar[int] = 10
+    test_examples: ClassVar[int] = 297
+
     name: Literal["digits"] = "digits"
     validation: int = Field(default=0, ge=0, le=1490)
     """Training images held out, one fixed split for all seeds."""
 
     @property
-    def size(self) -> int:
-        return 8
-
-    @property
-    def classes(self) -> int:
-        return 10
-
-    @property
     def train_examples(self) -> int:
         return 1500 - self.validation
-
-    @property
-    def test_examples(self) -> int:
-        return 297
 
 
 class Synthetic(Frozen):
     """Coloured gratings in 10 classes made from a seed: a demonstration, no evidence about natural images."""
+
+    classes: ClassVar[int] = 10
 
     name: Literal["synthetic"] = "synthetic"
     examples: int = Field(default=4000, ge=10, le=1_000_000)
@@ -74,10 +62,6 @@ class Synthetic(Frozen):
     """Standard deviation of the noise, in units of the grating's amplitude."""
     seed: Seed = 0
     validation: int = Field(default=0, ge=0)
-
-    @property
-    def classes(self) -> int:
-        return 10
 
     @property
     def train_examples(self) -> int:
@@ -91,31 +75,31 @@ class Synthetic(Frozen):
 
 
 LISTED = ("listing", "classes", "examples", "test_examples")
-"""Fields of a Folder that reading its directories fills in."""
+"""Fields of a Folder that are filled in from its directories."""
 
 
 class Folder(Frozen):
-    """Images in folders, one a class: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
+    """Images in folders, one per class: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``.
 
-    What the folder holds, not where it lies: a folder that moves stays the same data set. The fields of ``LISTED`` are
-    filled in when its directories are read (``data.listing``).
+    It holds the contents of the folder, not its path: a moved folder is the same data set. The fields of ``LISTED`` are
+    filled in when its directories are read (``data.manifest``).
     """
 
     name: Literal["folder"] = "folder"
     crop: int = Field(default=224, ge=8, le=1024)
-    """Pixels of either side of what a network sees."""
+    """Pixels of either side of the network's input."""
     shorter: tuple[int, int] = (256, 480)
-    """Least and greatest shorter side, in pixels, to which an image is resized before a random crop is trained on: a
-    whole number drawn evenly (scale augmentation, section 3.4)."""
+    """Least and greatest shorter side, in pixels, of an image before its random crop in training: a whole number drawn
+    evenly (scale augmentation, section 3.4)."""
     clean_shorter: int = 256
-    """Shorter side, in pixels, to which an image is resized before its centre is evaluated."""
+    """Shorter side, in pixels, of an image before its centre crop in an evaluation."""
     validation: int = Field(default=0, ge=0)
     """Training images held out, one fixed split for all seeds."""
     listing: str = Field(default="", pattern="^([0-9a-f]{16})?$")
     """First 16 digits of the SHA-256 of class names, file names and sizes in bytes; empty before the folder is read."""
     classes: int = Field(default=0, ge=0)
     examples: int = Field(default=0, ge=0)
-    """Training images, those held out among them."""
+    """Training images, including those held out."""
     test_examples: int = Field(default=0, ge=0)
 
     @property
@@ -127,7 +111,7 @@ class Folder(Frozen):
         return self.examples - self.validation
 
     def holding(self, other: "Folder") -> "Folder":
-        """This, of the folder that another spec was filled in from."""
+        """This spec with the fields of ``LISTED`` of another."""
         return Folder.model_validate(self.model_dump() | {name: getattr(other, name) for name in LISTED})
 
     @model_validator(mode="after")
@@ -158,7 +142,7 @@ DATASETS: dict[str, type[Cifar10 | Digits | Synthetic | Folder]] = {
 
 
 def no_lone_name(value: Any) -> Any:
-    """What is a table of fields, or made of one; ValueError for a name alone, which says how it is written."""
+    """The value, if it is a table of fields or a spec; ValueError, with the correct form, for a name alone."""
     if isinstance(value, Mapping | Frozen):
         return value
     kind = next((kind for name, kind in DATASETS.items() if value == name or value is kind), None)
@@ -171,5 +155,5 @@ Dataset = Annotated[Cifar10 | Digits | Synthetic | Folder, Field(discriminator="
 
 
 def default_padding(dataset: Dataset) -> int:
-    """The paper's 4 pixels of 32, in proportion to the images; none for a folder, whose crops are its own."""
+    """The paper's 4 pixels of 32, in proportion to the images; 0 for a folder, which has its own crops."""
     return 0 if isinstance(dataset, Folder) else PAPER_PADDING * dataset.size // FULL_SIZE

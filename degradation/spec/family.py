@@ -1,4 +1,4 @@
-"""The two families of networks of He et al. 2015: which depths each has, and what it can be built with."""
+"""The two families of networks of He et al. 2015: their depths and the fields that each supports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Family = Literal["cifar", "imagenet"]
 
 @dataclass(frozen=True, kw_only=True)
 class Table1:
-    """One column of Table 1: how many blocks conv2_x to conv5_x have, and of which kind."""
+    """One column of Table 1: number of blocks in conv2_x to conv5_x, and their kind."""
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
@@ -32,7 +32,7 @@ DEEPEST_PLAIN = 50  # the paper's plain networks have 18 and 34 layers; 50 is th
 
 
 def depth_of(family: Family, depth: int) -> int:
-    """``depth`` if the family has it; ValueError naming those that it has otherwise."""
+    """``depth`` if the family has it; ValueError naming valid ones otherwise."""
     if family == "cifar":
         return valid_depth(depth)
     if depth not in TABLE_1:
@@ -42,11 +42,11 @@ def depth_of(family: Family, depth: int) -> int:
 
 def has_plain(family: Family, depths: Iterable[int]) -> None:
     """ValueError if the family has no plain network of one of the depths."""
-    above = [depth for depth in depths if family == "imagenet" and depth > DEEPEST_PLAIN]
-    if above:
-        known = _listed(depth for depth in TABLE_1 if depth <= DEEPEST_PLAIN)
+    too_deep = [depth for depth in depths if family == "imagenet" and depth > DEEPEST_PLAIN]
+    if too_deep:
+        valid = _listed(depth for depth in TABLE_1 if depth <= DEEPEST_PLAIN)
         raise ValueError(
-            f"a plain network of the ImageNet family has {known} layers, not {above[0]}: "
+            f"a plain network of the ImageNet family has {valid} layers, not {too_deep[0]}: "
             "take other depths, or networks residual alone"
         )
 
@@ -56,7 +56,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 def builds(family: Family, *, norm: Norm, width: int, initialization: str, block: BlockSpec) -> None:
-    """ValueError, naming the field, if the family cannot be built so."""
+    """ValueError, naming the field, if the family cannot be built with these values."""
     if family == "cifar":
         if block.stride_on != "3x3":
             raise ValueError("stride_on is a bottleneck's: take family imagenet, or leave it out")

@@ -1,4 +1,4 @@
-"""Fields of specifications: their base class and types; nested fields <-> dotted names <-> canonical text."""
+"""Fields of specifications: base class and types; nested fields <-> dotted names <-> canonical text."""
 
 import hashlib
 import json
@@ -10,27 +10,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
-    """A specification: immutable, keyword-only, checked when made; unknown keys are refused."""
+    """A specification: immutable, keyword-only, validated when created; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     IMPLIED: ClassVar[Mapping[str, Any]] = {}
-    """Fields added after run ids were in use -> the value that every earlier run had. They are left out of the hash at
-    that value, so that the ids of earlier runs stay as they are."""
+    """Fields added after run ids were in use -> the value that every earlier run had. The hash leaves them out at that
+    value, so that the ids of earlier runs do not change."""
 
 
 DEEPEST = 10_000
 
 
 def shortened(number: int) -> str:
-    """A number with its digits, where they can be read."""
+    """A number as text, or a phrase if it has more than 20 digits."""
     return str(number) if abs(number) < 10**20 else "one of more than 20 digits"
 
 
 def valid_depth(depth: int) -> int:
     """``depth`` if it is 6n+2 with n >= 1 (section 4.2 of the paper); ValueError naming the nearest otherwise.
 
-    Up to 10,000 layers, as the deepest convolutional network that was trained has (Xiao et al. 2018).
+    At most 10,000 layers, as in the deepest convolutional network ever trained (Xiao et al. 2018).
     """
     if depth > DEEPEST:
         raise ValueError(f"expected a depth of at most {DEEPEST:,} layers, not {shortened(depth)}")
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """The values, if there is at least one and none occurs twice."""
+    """The values, if there is at least one and none occurs twice; ValueError otherwise."""
     if not values:
         raise ValueError("at least one value is needed")
     repeated = [str(value) for value in dict.fromkeys(values) if values.count(value) > 1]
@@ -59,12 +59,12 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-CONTROL = ("Cc", "Cs")  # of Unicode: control characters, halves of characters
+CONTROL = ("Cc", "Cs")  # Unicode categories: control characters, surrogates
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that reverse the text around them
 
 
 def printable(text: str) -> str:
-    """The text if a terminal and a page show it as it is; ValueError naming a character that they do not."""
+    """The text, if a terminal and a page show it unchanged; ValueError naming the first other character."""
     for letter in text:
         if letter not in "\n\t" and (unicodedata.category(letter) in CONTROL or letter in TURNING):
             raise ValueError(f"U+{ord(letter):04X} is a control character: leave it out")
@@ -83,9 +83,12 @@ def canonical(spec: BaseModel) -> str:
 def _explicit(spec: BaseModel, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The dumped fields of a spec without those at the value that its class implies."""
     implied = spec.IMPLIED if isinstance(spec, Frozen) else {}
-    kept = {name: value for name, value in fields.items() if name not in implied or value != implied[name]}
-    nested = {name: getattr(spec, name) for name in kept}
-    return {n: _explicit(part, kept[n]) if isinstance(part, BaseModel) else kept[n] for n, part in nested.items()}
+    explicit = {}
+    for name, value in fields.items():
+        if name not in implied or value != implied[name]:
+            part = getattr(spec, name)
+            explicit[name] = _explicit(part, value) if isinstance(part, BaseModel) else value
+    return explicit
 
 
 def digest(spec: BaseModel) -> str:
@@ -110,17 +113,17 @@ def _leaves(value: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def nest(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names -> nested fields, the inverse of ``leaves``; what is nested already stays so."""
+    """Dotted names -> nested fields, the inverse of ``leaves``; already nested fields stay nested."""
     nested: dict[str, Any] = {}
     for name, value in fields.items():
-        first, dot, rest = name.partition(".")
-        inner = {rest: value} if dot else value
+        first, dot, below = name.partition(".")
+        inner = {below: value} if dot else value
         nested = merge(nested, {first: nest(inner) if isinstance(inner, Mapping) else inner})
     return nested
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``under`` with those of ``over`` in their place, table by table."""
+    """The fields of ``under``, replaced by those of ``over``, table by table."""
     merged = dict(under)
     for name, value in over.items():
         tables = isinstance(value, Mapping) and isinstance(under.get(name), Mapping)

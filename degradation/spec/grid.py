@@ -1,4 +1,4 @@
-"""A study -> its runs, each plain run next to its residual matches, and what they cost in closed form."""
+"""A study -> its runs, each plain run next to its residual matches, and their costs in closed form."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from degradation.spec import (
     StrideOn,
     StudySpec,
 )
+from degradation.spec.block import ORIGINAL
 
 CLASSES = 10
-ORIGINAL = BlockSpec()
 STAGE_FILTERS = (16, 32, 64)  # of the three stages, section 4.2
 
 
@@ -45,27 +45,21 @@ def arms(study: StudySpec) -> dict[RunSpec, str]:
 
 
 def _kinds(study: StudySpec) -> list[tuple[Network, Shortcut]]:
-    """The networks of an arm; no plain one where its blocks change what only a shortcut has: nothing matches there."""
+    """The networks of an arm; no plain one if its blocks change the shortcut, since no run would match it."""
     has_plain = "plain" in study.networks and not study.block.of_shortcut
     plain: list[tuple[Network, Shortcut]] = [("plain", "none")] if has_plain else []
     return plain + [("residual", option) for option in study.shortcuts if "residual" in study.networks]
 
 
 def _run(study: StudySpec, network: Network, depth: int, shortcut: Shortcut, seed: int) -> RunSpec:
+    names = RunSpec.model_fields.keys() & StudySpec.model_fields.keys() - {"recipe"}
     return RunSpec(
-        dataset=study.dataset,
-        family=study.family,
         network=network,
         depth=depth,
         shortcut=shortcut,
         seed=seed,
-        norm=study.norm,
-        width=study.width,
-        initialization=study.initialization,
-        block=study.block,
         recipe=study.recipe_at(depth),
-        precision=study.precision,
-        measure=study.measure,
+        **{name: getattr(study, name) for name in names},
     )
 
 
@@ -80,33 +74,22 @@ class Pair:
 def pairs(planned: Iterable[RunSpec]) -> tuple[Pair, ...]:
     """The matched pairs among the runs; a plain run is in one pair for each shortcut option."""
     planned = tuple(planned)
-    plain = {_twin_key(run): run for run in planned if run.network == "plain"}
-    return tuple(
-        Pair(plain=plain[_twin_key(run)], residual=run)
-        for run in planned
-        if run.network == "residual" and _twin_key(run) in plain
-    )
-
-
-def _twin_key(run: RunSpec) -> RunSpec:
-    return run.model_copy(update={"network": "plain", "shortcut": "none"})
+    plain = {run: run for run in planned if run.network == "plain"}
+    twins = [(run, plain.get(run.model_copy(update={"network": "plain", "shortcut": "none"}))) for run in planned]
+    return tuple(Pair(plain=twin, residual=run) for run, twin in twins if twin is not None and run.network != "plain")
 
 
 def repeated(planned: Iterable[RunSpec]) -> tuple[RunSpec, ...]:
-    """The plain runs that train the network of an earlier one again, their blocks in another order of operations.
+    """The plain runs that train an earlier network again, with another order of the blocks' operations.
 
     Orders differ in the operations on either side of the addition; without an addition they are one network, and end
-    with the same weights and errors, bit for bit. Responses are read where the residual match's are.
+    with the same weights and errors, bit for bit. Responses are read at the same modules as in the residual match.
     """
-    plain = [(run, _in_original_order(run)) for run in planned if run.network == "plain"]
     first: dict[RunSpec, RunSpec] = {}
-    for run, network in plain:
-        first.setdefault(network, run)
-    return tuple(run for run, network in plain if first[network] != run)
-
-
-def _in_original_order(run: RunSpec) -> RunSpec:
-    return run.model_copy(update={"block": run.block.model_copy(update={"order": "original"})})
+    plain = [run for run in planned if run.network == "plain"]
+    originals = [run.block.model_copy(update={"order": "original"}) for run in plain]
+    networks = [run.model_copy(update={"block": block}) for run, block in zip(plain, originals, strict=True)]
+    return tuple(run for run, network in zip(plain, networks, strict=True) if first.setdefault(network, run) != run)
 
 
 def filters(width: int) -> tuple[int, int, int]:
@@ -124,10 +107,10 @@ def parameters(
     block: BlockSpec = ORIGINAL,
     classes: int = CLASSES,
 ) -> int:
-    """Trainable numbers of a network of the CIFAR family: 269,722 at depth 20 with option A or none.
+    """Number of trainable parameters of a network of the CIFAR family: 269,722 at depth 20 with option A or none.
 
     A filter has a gamma and a beta with batch norm, a bias without a norm and in a gate. The order of a block's
-    operations changes nothing; a learned scale is one number a block.
+    operations changes nothing; a learned scale is one number per block.
     """
     last = filters(width)[-1]
     convolutions = [*_convolutions(depth, shortcut, width), *_gates(depth, block, width)]
@@ -147,7 +130,7 @@ def multiply_adds(
     block: BlockSpec = ORIGINAL,
     classes: int = CLASSES,
 ) -> int:
-    """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
+    """Multiply-adds of convolutions and linear layer for the forward of one image of size x size."""
     halved = _halved(size)
     maps = [size**2, halved**2, _halved(halved) ** 2]
     convolutions = [*_convolutions(depth, shortcut, width), *_gates(depth, block, width)]
@@ -155,7 +138,7 @@ def multiply_adds(
 
 
 def parameters_of(run: RunSpec) -> int:
-    """Trainable numbers of a run's network."""
+    """Number of trainable parameters of a run's network."""
     classes = run.dataset.classes
     if run.family == "imagenet":
         return imagenet_parameters(run.depth, run.shortcut, classes)
@@ -163,7 +146,7 @@ def parameters_of(run: RunSpec) -> int:
 
 
 def multiply_adds_of(run: RunSpec) -> int:
-    """Multiply-adds of a run's network for one of its images, forward."""
+    """Multiply-adds of a run's network for the forward of one of its images."""
     size, classes = run.dataset.size, run.dataset.classes
     if run.family == "imagenet":
         return imagenet_multiply_adds(run.depth, run.shortcut, size, stride_on=run.block.stride_on, classes=classes)
@@ -171,12 +154,12 @@ def multiply_adds_of(run: RunSpec) -> int:
 
 
 def work_of(run: RunSpec) -> int:
-    """Multiply-adds of a run's training, to weigh runs by: for one image, forward, times its steps."""
+    """Weight of a run for comparing run times: multiply-adds of the forward of one image, times its steps."""
     return multiply_adds_of(run) * run.recipe.steps
 
 
 class _Convolution(NamedTuple):
-    """The numbers of a convolution's weight, its filters, the stage (0, 1, 2) of its output; whether it is a gate's."""
+    """Numbers in a convolution's weight, its filters, the stage (0, 1, 2) of its output; whether it is a gate's."""
 
     numbers: int
     filters: int
@@ -210,7 +193,7 @@ def _gates(depth: int, block: BlockSpec, width: int) -> Iterator[_Convolution]:
 
 
 def imagenet_parameters(depth: int, shortcut: Shortcut, classes: int = 1000) -> int:
-    """Trainable numbers of a network of Table 1: 11,689,512 at depth 18 with option B and 1,000 classes."""
+    """Number of trainable parameters of a network of Table 1: 11,689,512 at depth 18, option B and 1,000 classes."""
     convolutions = _imagenet_convolutions(depth, shortcut, 224, "3x3")
     return sum(each.numbers + 2 * each.filters for each in convolutions) + (_features(depth) + 1) * classes
 
@@ -218,13 +201,13 @@ def imagenet_parameters(depth: int, shortcut: Shortcut, classes: int = 1000) -> 
 def imagenet_multiply_adds(
     depth: int, shortcut: Shortcut, size: int = 224, *, stride_on: StrideOn = "3x3", classes: int = 1000
 ) -> int:
-    """Multiply-adds of convolutions and linear layer for one image of size x size, forward."""
+    """Multiply-adds of convolutions and linear layer for the forward of one image of size x size."""
     convolutions = _imagenet_convolutions(depth, shortcut, size, stride_on)
     return sum(each.numbers * each.side**2 for each in convolutions) + _features(depth) * classes
 
 
 class _Placed(NamedTuple):
-    """The numbers of a convolution's weight, its filters, the side of the maps that it puts out."""
+    """Numbers in a convolution's weight, its filters, the side of its output maps."""
 
     numbers: int
     filters: int
@@ -232,7 +215,7 @@ class _Placed(NamedTuple):
 
 
 def _imagenet_convolutions(depth: int, shortcut: Shortcut, size: int, stride_on: StrideOn) -> Iterator[_Placed]:
-    """Every convolution of Table 1: the first, behind which a pool halves the maps, and those of each block."""
+    """Every convolution of Table 1: the first, after which a pool halves the maps, and those of each block."""
     table, inputs, side = TABLE_1[depth], IMAGENET_FILTERS[0], _halved(_halved(size))
     yield _Placed(3 * 49 * inputs, inputs, _halved(size))
     for stage, (own, count) in enumerate(zip(IMAGENET_FILTERS, table.blocks, strict=True)):
@@ -252,10 +235,10 @@ def _imagenet_convolutions(depth: int, shortcut: Shortcut, size: int, stride_on:
 
 
 def _features(depth: int) -> int:
-    """Channels that the linear layer gets."""
+    """Channels of the linear layer's input."""
     return IMAGENET_FILTERS[-1] * (EXPANSION if TABLE_1[depth].bottleneck else 1)
 
 
 def _halved(side: int) -> int:
-    """The side of maps behind a stride of 2: rounded up."""
+    """The side of maps after a stride of 2, rounded up."""
     return (side + 1) // 2

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from degradation.spec.study import StudySpec
 
 SCHEMA = 4
-"""Number of the RunSpec's shape; part of every run id. ``upgrade`` fills what an older one lacked."""
+"""Version of the RunSpec's fields; part of every run id. ``upgrade`` adds the fields that an older version lacks."""
 
 Network = Literal["plain", "residual"]
 Shortcut = Literal["none", "A", "B", "C"]
@@ -37,7 +37,7 @@ class Measure(Frozen):
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations of the clean training and test error; None: steps/16, at most every two epochs."""
     eval_examples: int | None = Field(default=None, ge=1)
-    """Examples of each split evaluated on the way (the first ones); None: all."""
+    """Examples of each split evaluated during training (the first ones); None: all."""
     final_examples: int | None = Field(default=None, ge=1)
     """Examples of each split evaluated at the end (the first ones); None: all."""
     snapshots: tuple[Step, ...] = ()
@@ -47,7 +47,7 @@ class Measure(Frozen):
 class RunSpec(Frozen):
     """One network trained once: every field that changes the outcome, and nothing else.
 
-    The fields are those of StudySpec with one value for each axis. ``run_id`` is made from them, such as
+    The fields are those of StudySpec with one value for each axis. They give ``run_id``, such as
     ``plain-20-s0-81c264ac``; equal fields have an equal id.
     """
 
@@ -66,7 +66,7 @@ class RunSpec(Frozen):
     precision: Precision = "auto"
     measure: Measure = Measure()
     start: None = None
-    """Where the weights come from: None, drawn from the seed."""
+    """Source of the initial weights: None, drawn from the seed."""
 
     @field_validator("depth")
     @classmethod
@@ -74,22 +74,14 @@ class RunSpec(Frozen):
         return depth_of(info.data["family"], depth) if "family" in info.data else depth
 
     @model_validator(mode="after")
-    def family_builds_it(self) -> Self:
+    def fields_fit_together(self) -> Self:
         fit_family(self)
         if self.network == "plain":
             has_plain(self.family, (self.depth,))
         if self.dataset.classes == 0:
             raise ValueError("the folder of images was not read: data.listing.listed fills in what it holds")
-        return self
-
-    @model_validator(mode="after")
-    def shortcut_fits_network(self) -> Self:
         if (self.network == "plain") != (self.shortcut == "none"):
             raise ValueError("a plain network has shortcut 'none', a residual one A, B or C")
-        return self
-
-    @model_validator(mode="after")
-    def block_fits_network(self) -> Self:
         self.block.fitting(self.norm)
         if self.network == "plain" and self.block.of_shortcut:
             raise ValueError(f"a plain network has no shortcut: leave out block.{self.block.of_shortcut[0]}")
@@ -108,16 +100,16 @@ class RunSpec(Frozen):
 
 
 def fit_family(spec: "RunSpec | StudySpec") -> None:
-    """ValueError, naming the field, if networks or images of a run or study do not go together."""
+    """ValueError, naming the field, if the networks or images of a run or study do not fit its family or recipe."""
     builds(spec.family, norm=spec.norm, width=spec.width, initialization=spec.initialization, block=spec.block)
     if spec.recipe.colour and spec.dataset.name != "folder":
         raise ValueError("colour is an augmentation of images of a folder: leave recipe.colour out")
 
 
 def upgrade(fields: dict[str, Any]) -> RunSpec:
-    """The RunSpec of a run on disk, with what an older schema lacked filled in.
+    """The RunSpec of a run on disk, with the fields that an older schema lacks.
 
-    Schema 1 knew SGD, batch norm, width 1 and He's initialization alone: these are the defaults of what 2 added.
-    Schema 2 knew the blocks of He et al. 2015 alone. Schema 3 knew the CIFAR family alone, and no folder of images.
+    Schema 1 had only SGD, batch norm, width 1 and He's initialization: these are the defaults of the fields of 2.
+    Schema 2 had only the blocks of He et al. 2015. Schema 3 had only the CIFAR family, and no folder of images.
     """
     return RunSpec.model_validate(fields | {"schema_number": SCHEMA})

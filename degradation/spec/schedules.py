@@ -1,6 +1,6 @@
-"""When to measure: a number of steps -> the steps at which a row is written."""
+"""When to measure: a number of steps -> the steps with a row."""
 
-# Log-spaced rows fall at these mantissas of each decade: eight a decade, rounded, so that runs of different
+# Log-spaced rows are at these mantissas of each decade: eight per decade, rounded, so that runs of different
 # length share their early rows and can be compared step by step.
 MANTISSAS = (1.0, 1.33, 1.78, 2.37, 3.16, 4.22, 5.62, 7.5)
 LOG_SPACED_UNTIL = 1000
@@ -9,7 +9,7 @@ EVALUATIONS = 16
 
 
 def at(points: tuple[int, ...], steps: int) -> tuple[int, ...]:
-    """The given points that lie within 0..steps, with the first and the last step always among them."""
+    """The given points within 0..steps, and always the first and the last step."""
     return tuple(sorted({0, steps} | {point for point in points if 0 <= point <= steps}))
 
 
@@ -20,16 +20,13 @@ def every(interval: int, steps: int) -> tuple[int, ...]:
 
 def log_spaced(until: int) -> tuple[int, ...]:
     """Eight steps a decade from 1 to ``until``, rounded to whole steps."""
-    points = {0}
-    decade = 1
-    while decade <= until:
-        points |= {round(mantissa * decade) for mantissa in MANTISSAS}
-        decade *= 10
+    decades = [10**power for power in range(len(str(until)))]
+    points = {0} | {round(mantissa * decade) for decade in decades for mantissa in MANTISSAS}
     return tuple(sorted(point for point in points if point <= until))
 
 
 def default(steps: int) -> tuple[int, ...]:
-    """The default cadence: log-spaced to 1,000 steps, then every steps/64; first and last always."""
+    """The default steps: log-spaced to 1,000 steps, then every steps/64; always the first and the last."""
     interval = max(1, steps // LINEAR_ROWS)
     linear = tuple(point for point in range(0, steps + 1, interval) if point > LOG_SPACED_UNTIL)
     return at(log_spaced(min(steps, LOG_SPACED_UNTIL)) + linear, steps)
@@ -39,7 +36,6 @@ def evaluations(interval: int | None, steps: int, epoch_steps: float) -> tuple[i
     """Steps of the clean evaluations: every ``interval`` and the last, never before the first update.
 
     Without an interval: every steps/16, but no more often than every two epochs, since an evaluation of the whole
-    training set costs about as much as an epoch. Fresh running statistics mean nothing, so there is none at step 0.
+    training set costs about as much as an epoch. Initial running statistics are meaningless, so step 0 is left out.
     """
-    chosen = interval or max(1, steps // EVALUATIONS, round(2 * epoch_steps))
-    return every(chosen, steps)[1:]
+    return every(interval or max(1, steps // EVALUATIONS, round(2 * epoch_steps)), steps)[1:]

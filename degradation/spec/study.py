@@ -1,4 +1,4 @@
-"""A study, as frozen data: a grid of runs, the arms that repeat it with something changed, and what to measure."""
+"""A study, as frozen data: a grid of runs, the arms that repeat it with other values, and what to measure."""
 
 import re
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ SMALL_LABEL = "CIFAR-10 averaged to {size}x{size} pixels: not the paper's 32x32"
 PLATEAU_LABEL = "learning rate divided at fixed steps: the paper divides it when the error plateaus"
 STRIDE_LABEL = "the bottleneck's stride is on its 3x3 convolution: the paper's is on the first 1x1 one"
 ALWAYS = ("question", "depths", "networks", "shortcuts", "seeds", "dataset", "recipe", "measure")
-"""Fields that every version has written of a study."""
+"""Fields that every version has written to a study's file."""
 MISSING = ("NA", "NULL", "NaN", "None", "-NaN", "-nan", "nan", "null")
-"""Texts that readers of CSV take for a missing value."""
+"""Texts that CSV readers take for a missing value."""
 GROWING = ("depths", "networks", "shortcuts", "seeds")
 VARYING = ("recipe", "norm", "width", "initialization", "block")
-"""What an arm may change. Data, precision and what is measured belong to the whole study: its arms are compared."""
+"""Fields that an arm may change. Data, precision and measurements belong to the whole study: its arms are compared."""
 
 
 def nest_arms(arms: Any) -> Any:
-    """The arms with the dotted fields of each nested; what is no table of tables stays, to be refused."""
+    """The arms with the dotted fields of each nested; a value that is no table of tables stays, for validation."""
     if not isinstance(arms, Mapping):
         return arms
     return {name: nest(arm) if isinstance(arm, Mapping) else arm for name, arm in arms.items()}
@@ -87,7 +87,9 @@ class StudySpec(Frozen):
     (64000, 0.1)
     """
 
-    question: str = "Does a deeper plain network reach a higher training error, and do shortcuts change that?"
+    question: Annotated[str, AfterValidator(printable)] = (
+        "Does a deeper plain network reach a higher training error, and do shortcuts change that?"
+    )
     family: Family = "cifar"
     """Of section 4.2 (depths 6n+2), or of section 4.1 (Table 1)."""
     depths: Annotated[tuple[int, ...], AfterValidator(distinct)] = Field(
@@ -107,11 +109,6 @@ class StudySpec(Frozen):
     measure: Measure = Measure()
     arms: Arms = Field(default={}, validate_default=False)  # the last field: it is checked against all others
 
-    @field_validator("question")
-    @classmethod
-    def question_can_be_printed(cls, question: str) -> str:
-        return printable(question)
-
     @field_validator("depths")
     @classmethod
     def depths_are_of_the_family(cls, depths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
@@ -127,7 +124,7 @@ class StudySpec(Frozen):
     @field_validator("block")
     @classmethod
     def block_fits(cls, block: BlockSpec, info: ValidationInfo) -> BlockSpec:
-        """The blocks can be built with the norm, and what they change of a shortcut has a network with one."""
+        """Check that the blocks fit the norm, and that networks have a shortcut if the block changes it."""
         if block.of_shortcut and "residual" not in info.data.get("networks", NETWORKS):
             raise ValueError(f"{block.of_shortcut[0]} is a shortcut's: networks must have residual")
         return block.fitting(info.data.get("norm", "batch"))
@@ -135,29 +132,32 @@ class StudySpec(Frozen):
     @field_validator("arms")
     @classmethod
     def arms_fit(cls, arms: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, dict[str, Any]]:
-        """Every arm is a study of its own that can be made, and no two are the same run."""
+        """Check that every arm is a valid study, and that no two give the same run."""
         if set(cls.model_fields) - set(info.data) != {"arms"}:
-            return arms  # another field is refused already
+            return arms  # another field has an error already
         base = cls.model_construct(**info.data).model_dump()
         studies = {name: _arm(base, name, changes) for name, changes in arms.items()}
-        for one, other in combinations(studies, 2):
-            _check_distinct(studies, one, other)
-        return {name: _as_checked(studies[name], changes) for name, changes in arms.items()}
+        for first, second in combinations(studies, 2):
+            for depth in studies[first].depths:
+                if _distinctive(studies[first], depth) == _distinctive(studies[second], depth):
+                    raise ValueError(f"arms {first} and {second} are the same run at depth {depth}: leave one out")
+        validated = {name: flatten(study) for name, study in studies.items()}
+        return {name: nest({field: validated[name][field] for field in leaves(arms[name])}) for name in arms}
 
     @property
     def each_arm(self) -> dict[str, "StudySpec"]:
-        """Name of each arm -> its study, which has no arms itself; a study without arms is under ``""``."""
+        """Name of each arm -> its study, without arms; a study without arms has the name ``""``."""
         base = self.model_dump() | {"arms": {}}
         return {name: _arm(base, name, changes) for name, changes in self.arms.items()} or {"": self}
 
     def changes(self, arm: str) -> str:
-        """What an arm changes, as text: ``optimizer adam, learning_rate 0.001``, or ``as the study``."""
+        """The changes of an arm as text: ``optimizer adam, learning_rate 0.001``, or ``as the study``."""
         changed = [f"{field.split('.')[-1]} {value}" for field, value in leaves(self.arms[arm]).items()]
         return ", ".join(changed) or "as the study"
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What every output of the study must say of it; what holds for some arms only begins with their names."""
+        """Labels that every output of the study must show; one for some arms only starts with their names."""
         each = {name: arm._own_labels() for name, arm in self.each_arm.items()}
         holds = {label: [name for name in each if label in each[name]] for own in each.values() for label in own}
         return tuple(
@@ -165,25 +165,25 @@ class StudySpec(Frozen):
         )
 
     def recipe_at(self, depth: int) -> Recipe:
-        """The recipe of a run of so many layers, its rules turned into numbers."""
+        """The recipe of a run of this depth, with numbers in place of rules."""
         return self.recipe.of_run(depth, default_padding(self.dataset))
 
     def begun(self) -> "StudySpec":
-        """This study as it is kept on disk: its rules by their names, its padding as a number."""
+        """This study as it is kept on disk: rules by their names, the padding as a number."""
         fields = _with_warmup(self.model_dump(), WARMUP_DEFAULT)
         fields["recipe"]["padding"] = self.recipe_at(self.depths[0]).padding
         return StudySpec.model_validate(fields)
 
     def as_asked(self) -> "StudySpec":
-        """The inverse of ``begun``: warm-up and padding left to their defaults where those mean the same."""
+        """The inverse of ``begun``: warm-up and padding are ``default`` again if that means the same."""
         usual = {"warmup_steps": WARMUP_DEFAULT, "padding": default_padding(self.dataset)}
         same = {name: "default" for name, value in usual.items() if getattr(self.recipe, name) == value}
         return self.model_copy(update={"recipe": self.recipe.model_copy(update=same)})
 
-    def continuing(self, kept: "StudySpec") -> "StudySpec":
-        """This study with the warm-up and the padding of one on disk, where it leaves them to their defaults."""
+    def continuing(self, on_disk: "StudySpec") -> "StudySpec":
+        """This study with the warm-up and the padding of the one on disk in place of ``default``."""
         unset = [name for name in ("warmup_steps", "padding") if getattr(self.recipe, name) == "default"]
-        recipe = self.recipe.model_copy(update={name: getattr(kept.recipe, name) for name in unset})
+        recipe = self.recipe.model_copy(update={name: getattr(on_disk.recipe, name) for name in unset})
         return self.model_copy(update={"recipe": recipe})
 
     @property
@@ -193,14 +193,14 @@ class StudySpec(Frozen):
 
     @property
     def data_label(self) -> str:
-        """What every output must say of the images; empty for those that the paper has."""
-        of = {"synthetic": SYNTHETIC_LABEL, "digits": DIGITS_LABEL}
+        """The label of the images for every output; empty for the paper's."""
+        labels = {"synthetic": SYNTHETIC_LABEL, "digits": DIGITS_LABEL}
         small = isinstance(self.dataset, Cifar10) and self.dataset.size != Cifar10().size
-        return SMALL_LABEL.format(size=self.dataset.size) if small else of.get(self.dataset.name, "")
+        return SMALL_LABEL.format(size=self.dataset.size) if small else labels.get(self.dataset.name, "")
 
     def _own_labels(self) -> tuple[str, ...]:
         synthetic = self.dataset.name == "synthetic"
-        # A folder's images are not padded; others by the paper's share of their size are padded as in the paper.
+        # A folder's images are not padded; padding in proportion to the image size is that of the paper.
         as_paper = self.dataset.name == "folder" or self.recipe.padding in ("default", default_padding(self.dataset))
         changed = self.recipe.changed_from(PAPERS_RECIPES[self.family], ignoring=("padding",) if as_paper else ())
         bottlenecks = self.family == "imagenet" and any(TABLE_1[depth].bottleneck for depth in self.depths)
@@ -218,7 +218,7 @@ class StudySpec(Frozen):
 
 
 def _with_warmup(fields: dict[str, Any], rule: str) -> dict[str, Any]:
-    """The fields of a study, the default of its warm-up and of each arm's replaced by the name of a rule."""
+    """The fields of a study, with the name of a rule in place of the default warm-up, also in each arm."""
     named = dict(fields)
     if isinstance(recipe := fields.get("recipe"), dict) and recipe.get("warmup_steps") == "default":
         named["recipe"] = recipe | {"warmup_steps": rule}
@@ -228,10 +228,10 @@ def _with_warmup(fields: dict[str, Any], rule: str) -> dict[str, Any]:
 
 
 def upgrade_study(fields: dict[str, Any]) -> StudySpec:
-    """The study on disk with what an older version meant: ``default`` was another rule of warm-up before 0.2.
+    """The study on disk as its version meant it: before 0.2 ``default`` was another rule of warm-up.
 
-    A study that this version begins holds the name of its rule. ValidationError where a field of ``ALWAYS`` is missing:
-    the default of a field that got lost would make another study.
+    A study of this version holds the name of its rule. ValidationError if a field of ``ALWAYS`` is missing: the default
+    in place of a lost field would make another study.
     """
     if missing := [name for name in ALWAYS if name not in fields]:
         error = ValueError(f"a study on disk has the fields {', '.join(missing)}, this one has not")
@@ -244,7 +244,7 @@ PAPERS = {name: StudySpec.model_fields[name].default for name in VARYING}
 
 
 def _arm(base: dict[str, Any], name: str, changes: dict[str, Any]) -> StudySpec:
-    """The study of one arm. Its errors have the path of its fields: below its name."""
+    """The study of one arm; its name is the first part of the path in errors."""
     if not re.fullmatch(r"[\w .,=+-]{1,40}", name):
         raise ValueError(f"arm {name!r}: expected a name of at most 40 letters, digits, spaces and . , = + - _")
     if name in MISSING:
@@ -255,23 +255,11 @@ def _arm(base: dict[str, Any], name: str, changes: dict[str, Any]) -> StudySpec:
     try:
         return StudySpec.model_validate(merge(base, changes))
     except ValidationError as error:
-        found = [
+        details = [
             InitErrorDetails(type=e["type"], loc=(name, *e["loc"]), input=e["input"], ctx=e.get("ctx", {}))
             for e in error.errors(include_url=False)
         ]
-        raise ValidationError.from_exception_data("arms", found) from None
-
-
-def _as_checked(study: StudySpec, changes: dict[str, Any]) -> dict[str, Any]:
-    """The fields that an arm names, with the values that the check made of them."""
-    checked = flatten(study)
-    return nest({field: checked[field] for field in leaves(changes)})
-
-
-def _check_distinct(studies: dict[str, StudySpec], one: str, other: str) -> None:
-    for depth in studies[one].depths:
-        if _distinctive(studies[one], depth) == _distinctive(studies[other], depth):
-            raise ValueError(f"arms {one} and {other} are the same run at depth {depth}: leave one out")
+        raise ValidationError.from_exception_data("arms", details) from None
 
 
 def _distinctive(study: StudySpec, depth: int) -> tuple[Recipe, Norm, int, Initialization, BlockSpec]:

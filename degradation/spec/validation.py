@@ -1,4 +1,4 @@
-"""A specification that did not validate -> the one line that says where, what was expected and what came."""
+"""A specification with errors -> one line with the place, the expected and the actual value."""
 
 import difflib
 import re
@@ -9,15 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from degradation.errors import UserError
-from degradation.spec import (
-    DATASETS,
-    VARYING,
-    BlockSpec,
-    Measure,
-    StudyRecipe,
-    StudySpec,
-    nest_arms,
-)
+from degradation.spec import DATASETS, VARYING, BlockSpec, Measure, StudyRecipe, StudySpec, nest_arms
 
 Path = tuple[str, ...]
 Place = Callable[[Path, str], str]
@@ -25,14 +17,14 @@ Place = Callable[[Path, str], str]
 
 MODELS: dict[str, type[BaseModel]] = {"": StudySpec, "recipe": StudyRecipe, "block": BlockSpec, "measure": Measure}
 
-# What pydantic calls a bound -> the words for it; the bound itself is in the error's context.
+# pydantic's name of a bound -> its words, and the key of the bound in the error's context.
 BOUNDS = {
     "greater_than": ("above", "gt"),
     "greater_than_equal": ("of at least", "ge"),
     "less_than": ("below", "lt"),
     "less_than_equal": ("of at most", "le"),
 }
-# The first word of pydantic's error type -> what was expected.
+# The first word of pydantic's error type -> the expected value.
 KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -46,9 +38,9 @@ KINDS = {
 
 
 def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> UserError:
-    """The errors as one line, a sentence for each field; ``given`` are the nested fields that were refused."""
+    """The errors as one line, a sentence for each field; ``given`` are the nested fields with the errors."""
     given = {**given, "arms": nest_arms(given.get("arms", {}))}
-    # A field that may be one of several types has one error for each of them: they belong in one sentence.
+    # A field that may have several types has one error for each of them: they make one sentence.
     fields: dict[Path, list[Any]] = {}
     for entry in error.errors(include_url=False):
         fields.setdefault(_path(entry["loc"], given), []).append(entry)
@@ -59,20 +51,20 @@ def refusal(error: ValidationError, given: Mapping[str, Any], place: Place) -> U
     return UserError("; ".join(lines))
 
 
-def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
-    """``; did you mean quickstart?``, or nothing if no known name is so near, as difflib measures it."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+def suggestion(name: str, valid: Iterable[str], likeness: float = 0.6) -> str:
+    """``; did you mean quickstart?``, or nothing if difflib finds no valid name with this likeness."""
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=likeness)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _path(loc: tuple[int | str, ...], given: Mapping[str, Any]) -> Path:
-    """The names of fields in ``loc``: pydantic also puts in positions and the names of union members."""
+    """The names of fields in ``loc``, without pydantic's positions and names of union members."""
     names: list[str] = []
-    here: Any = given
+    value: Any = given
     for part in loc:
-        if isinstance(here, Mapping) and part in here:
+        if isinstance(value, Mapping) and part in value:
             names.append(str(part))
-            here = here[str(part)]
+            value = value[str(part)]
     return tuple(names)
 
 
@@ -80,19 +72,15 @@ def _unknown(path: Path, given: Mapping[str, Any]) -> str:
     *above, name = path
     in_arm = above[:1] == ["arms"]
     owner = ".".join(above[2:] if in_arm else above)
-    known = list(VARYING) if in_arm and not owner else list(_model(owner, given).model_fields)
-    fields = ", ".join(known)
-    what = owner or ("an arm" if in_arm else "a study")
-    return f"{'.'.join(path)} is not a field of {what}; its fields are {fields}{suggestion(name, known)}"
-
-
-def _model(owner: str, given: Mapping[str, Any]) -> type[BaseModel]:
-    return DATASETS[given["dataset"]["name"]] if owner == "dataset" else MODELS[owner]
+    model = DATASETS[given["dataset"]["name"]] if owner == "dataset" else MODELS[owner]
+    fields = list(VARYING) if in_arm and not owner else list(model.model_fields)
+    owner = owner or ("an arm" if in_arm else "a study")
+    return f"{'.'.join(path)} is not a field of {owner}; its fields are {', '.join(fields)}{suggestion(name, fields)}"
 
 
 def _refused(alike: list[Any]) -> str:
     first = alike[0]
-    if first["type"] == "value_error":  # raised by our own validators, which say it all
+    if first["type"] == "value_error":  # raised by our own validators, with a complete message
         return str(first["ctx"]["error"])
     if first["type"].startswith("union_tag"):
         return _unknown_dataset(first)
@@ -125,13 +113,13 @@ def _choices(alike: list[Any]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value as a TOML file shows it, cut where it is long: booleans in lower case, texts in quotes."""
+    """A value as in a TOML file, shortened if it is long: booleans in lower case, texts in quotes."""
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def check_kind(option: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
-    """UserError if what Python code gave is of another kind than ``words`` say."""
+    """UserError if a value from Python code is not of this kind; ``words`` describe the kind."""
     if not isinstance(value, kind):
         raise UserError(f"{option}: expected {words}, not {shown(value)}")
 
@@ -141,13 +129,13 @@ def _number(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:g}"
 
 
-BITS = 14_000  # 4,214 decimal digits: of 4,300 on, Python refuses to print a number
+BITS = 14_000  # 4,214 decimal digits: from 4,300 on, Python refuses to print a number
 TOO_LONG = "a whole number of too many digits"
 
 
 def endless(fields: Any) -> Path | None:
-    """The names down to a whole number too long to be printed, as hexadecimal digits may be; None without one."""
-    waiting: list[tuple[Path, Any]] = [((), fields)]  # dotted keys nest deeper than functions may call each other
+    """The path of a whole number too long to print, such as one of hexadecimal digits; None without one."""
+    waiting: list[tuple[Path, Any]] = [((), fields)]  # dotted keys can nest deeper than the recursion limit
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, int) and value.bit_length() > BITS:
@@ -166,9 +154,9 @@ NO_FILES = {
     "a block device": stat.S_ISBLK,
     "a socket": stat.S_ISSOCK,
 }
-"""What a path may lead to besides a file, which is not opened: it may never begin, or never end."""
+"""What a path may be other than a file. It is not opened: reading may never start, or never end."""
 
 
 def no_file(mode: int) -> str:
-    """What has this mode (``st_mode``); empty for a file."""
+    """The kind of a path with this mode (``st_mode``), if it is no file; empty for a file."""
     return next((kind for kind, is_one in NO_FILES.items() if is_one(mode)), "")
