@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from degradation.networks import network
-from degradation.networks.variants import kept
+from degradation.networks.variants import dropout_mask
 from degradation.networks.weights import extra_weights, shared_weights, weight_hash
 from degradation.probes import Taps
 from degradation.runtime.progress import silent
@@ -234,7 +234,7 @@ def test_the_generator_of_the_masks_is_splitmix64():
     begin = mixed((7 * 0x9E3779B97F4A7C15 + 12345) % 2**64)
     drawn = [mixed((begin + place * 0x9E3779B97F4A7C15) % 2**64) for place in range(1, 65)]
     expected = [float((number >> 40) % 2**24 >= 0.3 * 2**24) for number in drawn]
-    assert kept(torch.empty(64), torch.tensor(12345), torch.tensor(7), 0.3).tolist() == expected
+    assert dropout_mask(torch.empty(64), torch.tensor(12345), torch.tensor(7), 0.3).tolist() == expected
 
 
 def test_dropout_neither_reads_nor_moves_the_global_generator():

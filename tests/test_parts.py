@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from degradation import networks
 from degradation.data.batches import Batches
 from degradation.errors import UserError
-from degradation.networks.variants import kept
+from degradation.networks.variants import dropout_mask
 from degradation.probes import PROBE_REGISTRY, Measurement, Taps
 from degradation.runtime.distributed import Processes, check_shares, here, launching
 from degradation.runtime.environment import Options, choose_environment, choose_jobs, cores
@@ -113,9 +113,10 @@ def test_readings_of_parts_are_pooled_to_those_of_all_their_values(probe):
 
 
 def test_parts_drop_what_the_whole_batch_would():
-    whole = kept(torch.empty(6, 2, 3, 3), torch.tensor(12345), torch.tensor(7), 0.3)
+    whole = dropout_mask(torch.empty(6, 2, 3, 3), torch.tensor(12345), torch.tensor(7), 0.3)
     parts = [
-        kept(torch.empty(2, 2, 3, 3), torch.tensor(12345), torch.tensor(7), 0.3, torch.tensor(r)) for r in (0, 2, 4)
+        dropout_mask(torch.empty(2, 2, 3, 3), torch.tensor(12345), torch.tensor(7), 0.3, torch.tensor(r))
+        for r in (0, 2, 4)
     ]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(parts[0], parts[1])

@@ -18,7 +18,7 @@ from torch import nn
 
 from degradation import networks
 from degradation.errors import UserError
-from degradation.networks.reading import RequestedFields, network_of
+from degradation.networks.reading import network_of
 from degradation.networks.weight_files import read_weights
 from degradation.training.checkpoint import encode_weights
 from tests.calling import Command, command  # noqa: F401
@@ -34,7 +34,7 @@ def with_tensor(change, where=WHERE):
 
 def refused_file(file=Path("x.pt")):
     with pytest.raises(UserError) as caught:
-        network_of(read_weights(file), RequestedFields())
+        network_of(read_weights(file))
     said = str(caught.value)
     assert "\n" not in said
     assert len(said) < 250
@@ -74,7 +74,7 @@ def test_a_linear_layer_in_compressed_rows_is_read():
 def test_safetensors_of_other_precisions_are_read_as_float32(dtype):
     low = {name: t.to(dtype) if t.is_floating_point() else t for name, t in STATE.items()}
     save_file(low, "x.safetensors")
-    made = network_of(read_weights(Path("x.safetensors")), RequestedFields()).network
+    made = network_of(read_weights(Path("x.safetensors"))).network
     assert torch.equal(made.fc.weight, low["fc.weight"].float())
 
 
@@ -273,7 +273,7 @@ def test_a_pipe_of_an_open_file_is_refused_and_a_link_to_a_file_read():
         os.close(into)
     torch.save(STATE, "whole.pt")
     Path("x.pt").symlink_to("whole.pt")
-    assert network_of(read_weights(Path("x.pt")), RequestedFields()).what == "residual-8 with shortcut A"
+    assert network_of(read_weights(Path("x.pt"))).what == "residual-8 with shortcut A"
 
 
 def legacy(state):
@@ -306,7 +306,7 @@ def test_a_legacy_file_of_python_2_is_read():
     network = drawn(Renamed("B", STYLES["kuangliu"]))
     state = {f"module.{n}": t for n, t in network.state_dict().items() if t.dim()}
     Path("ckpt.t7").write_bytes(legacy(state))
-    same(network, network_of(read_weights(Path("ckpt.t7")), RequestedFields()))
+    same(network, network_of(read_weights(Path("ckpt.t7"))))
 
 
 def test_a_damaged_file_is_refused_wherever_it_is_cut_or_changed():
@@ -315,7 +315,7 @@ def test_a_damaged_file_is_refused_wherever_it_is_cut_or_changed():
     for place in generator.integers(0, 20_000, 60):
         Path("x.pt").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         with contextlib.suppress(UserError):  # a weight may be another number
-            network_of(read_weights(Path("x.pt")), RequestedFields())
+            network_of(read_weights(Path("x.pt")))
 
 
 @pytest.mark.parametrize("dtype", ["F6_E2M3", "F4", "Q9", "U64"])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from degradation.errors import UserError
-from degradation.networks.reading import RequestedFields, network_of
+from degradation.networks.reading import network_of
 from degradation.networks.weight_files import read_weights
 
 WIDTHS = (16, 32, 64)
@@ -182,7 +182,7 @@ IMAGES = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 def read(tensors, **asked):
     """The network read of a file of these tensors, and what is said of it."""
     torch.save(tensors, "x.pt")
-    return network_of(read_weights(Path("x.pt")), RequestedFields(**asked))
+    return network_of(read_weights(Path("x.pt")), **asked)
 
 
 @torch.no_grad()
@@ -245,7 +245,7 @@ def test_a_plain_network_is_read_as_such_where_it_is_asked_for():
 def test_blocks_are_counted_as_numbers_where_the_order_is_that_of_the_names():
     network = drawn(sequential("B", 4))  # modules 3 to 14: 10 is behind 9
     save_file(network.state_dict(), "x.safetensors")
-    made = network_of(read_weights(Path("x.safetensors")), RequestedFields())
+    made = network_of(read_weights(Path("x.safetensors")))
     same(network, made)
     assert "by the order of the names" in " ".join(made.notes)
 
@@ -253,7 +253,7 @@ def test_blocks_are_counted_as_numbers_where_the_order_is_that_of_the_names():
 def test_the_norms_of_a_file_that_is_sorted_by_name_find_their_convolutions():
     network = drawn(Renamed("C", STYLES["convolutions first"]))
     save_file(network.state_dict(), "x.safetensors")
-    same(network, network_of(read_weights(Path("x.safetensors")), RequestedFields()))
+    same(network, network_of(read_weights(Path("x.safetensors"))))
 
 
 def test_a_wide_network_is_read_with_its_width():

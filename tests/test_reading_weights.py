@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from degradation import networks
 from degradation.errors import UserError
-from degradation.networks.reading import RequestedFields, network_of
+from degradation.networks.reading import network_of
 from degradation.networks.state_dicts import fill
 from degradation.networks.weight_files import Placeholder, read_weights
 from degradation.spec import RunSpec, StudySpec, Synthetic
@@ -264,7 +264,7 @@ def test_a_file_of_ours_says_norm_width_and_blocks_itself(command: Command, monk
 def test_the_factor_of_a_branch_without_a_norm_is_that_of_the_run():
     for initialization, factor in (("dirac", 1 / 3), ("he", 3**-0.5)):
         of_ours(norm="none", shortcut="A", initialization=initialization)
-        made = network_of(read_weights(Path("final.safetensors")), RequestedFields()).network
+        made = network_of(read_weights(Path("final.safetensors"))).network
         assert made.layer1[0].scale.factor == pytest.approx(factor)
 
 

@@ -80,7 +80,7 @@ def probe(
     from degradation.cli.console import console
     from degradation.data import load_images, resident
     from degradation.experiments.probe_weights import Prober, normalization
-    from degradation.networks.reading import RequestedFields, network_of
+    from degradation.networks.reading import network_of
     from degradation.networks.weight_files import read_weights
     from degradation.runtime.environment import choose_environment, provenance
     from degradation.store import store_at
@@ -89,7 +89,7 @@ def probe(
     if read.channels and normalize:
         raise UserError(f"--normalize: {weights} holds its own mean and std: remove the option")
     normalize = normalize or ("file" if read.channels else "paper")
-    made = network_of(read, RequestedFields(network=network, depth=depth, shortcut=shortcut))
+    made = network_of(read, network=network, depth=depth, shortcut=shortcut)
     what = made.what
     options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
     asked = _identity(weights, options)

@@ -1,9 +1,8 @@
 """The networks: a kind, a depth and a shortcut option -> a module with its Layout and weights from a seed."""
 
 import operator
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, overload
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, cast, get_args, overload
 
 import torch
 from pydantic import ValidationError
@@ -16,18 +15,11 @@ from degradation.spec import BlockSpec, Family, Initialization, Network, Norm, R
 from degradation.spec.validation import refusal, suggestion
 
 AnyNetwork: TypeAlias = CifarNetwork | ImageNetNetwork
-N = TypeVar("N", CifarNetwork, ImageNetNetwork)
 
-FIELDS: dict[Family, tuple[str, ...]] = {
-    "cifar": ("norm", "width", "initialization", "block", "classes"),
-    "imagenet": ("stride_on", "classes"),
-}
+BUILT = ("norm", "width", "initialization", "block")
+FIELDS: dict[Family, tuple[str, ...]] = {"cifar": (*BUILT, "classes"), "imagenet": ("stride_on", "classes")}
 """Fields of a network of the family other than kind, depth, shortcut and seed."""
-CHOICES: dict[str, tuple[str, ...]] = {
-    "norm": get_args(Norm),
-    "initialization": get_args(Initialization),
-    "stride_on": get_args(StrideOn),
-}
+CHOICES = {"norm": get_args(Norm), "initialization": get_args(Initialization), "stride_on": get_args(StrideOn)}
 COUNTS = {"width": "width", "classes": "number of classes"}
 
 
@@ -119,23 +111,25 @@ def network(
     _known("network", kind, get_args(Network))
     _known("shortcut", option, get_args(Shortcut))
     _known("family", family, get_args(Family))
-    built = {"kind": kind, "depth": _whole("depth", depth), "shortcut": option} | _checked(family, fields)
-    drawn_from = None if seed is None else _whole("seed", seed, least=0)
-    with _generator_untouched():
-        made = ImageNetNetwork(**built) if family == "imagenet" else CifarNetwork(**built)
-    if drawn_from is not None:
-        draw_weights(made, drawn_from, fields.get("initialization", "he"))
-        if isinstance(made, CifarNetwork):
-            made.begin(drawn_from)
-    return made
+    arguments = {"kind": kind, "depth": _whole("depth", depth), "shortcut": option} | _checked(family, fields)
+    seed = None if seed is None else _whole("seed", seed, least=0)
+    # Torch's modules draw weights when they are created, which ours replace: its generator is restored.
+    device = torch.get_default_device()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        model = ImageNetNetwork(**arguments) if family == "imagenet" else CifarNetwork(**arguments)
+    if seed is not None:
+        draw_weights(model, seed, fields.get("initialization", "he"))
+        if isinstance(model, CifarNetwork):
+            model.begin(seed)
+    return model
 
 
 def _checked(family: Family, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as the family takes them."""
+    """The validated fields as arguments of the family's class."""
     for name in fields:
         if name not in FIELDS[family]:
-            theirs = f"those of family {family} are {', '.join(FIELDS[family])}"
-            raise TypeError(f"network has no field {name}; {theirs}{suggestion(name, FIELDS[family])}")
+            valid = f"those of family {family} are {', '.join(FIELDS[family])}"
+            raise TypeError(f"network has no field {name}; {valid}{suggestion(name, FIELDS[family])}")
     for name in CHOICES.keys() & fields.keys():
         _known(name, fields[name], CHOICES[name])
     checked = dict(fields) | {name: _whole(COUNTS[name], fields[name], least=1) for name in COUNTS if name in fields}
@@ -144,12 +138,12 @@ def _checked(family: Family, fields: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _block(given: object, norm: Norm) -> BlockSpec:
-    if isinstance(given, BlockSpec):
-        return given
-    if not isinstance(given, Mapping):
-        raise ValueError(f"the block is a BlockSpec or a mapping such as {{'order': 'full'}}, not {given!r}")
-    fields = {"norm": norm, "block": dict(given)}
+def _block(block: object, norm: Norm) -> BlockSpec:
+    if isinstance(block, BlockSpec):
+        return block
+    if not isinstance(block, Mapping):
+        raise ValueError(f"the block is a BlockSpec or a mapping such as {{'order': 'full'}}, not {block!r}")
+    fields = {"norm": norm, "block": dict(block)}
     try:
         return StudySpec.model_validate(fields).block
     except ValidationError as error:
@@ -157,50 +151,36 @@ def _block(given: object, norm: Norm) -> BlockSpec:
         raise ValueError(str(line)) from None
 
 
-def _known(what: str, given: object, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        raise ValueError(f"the {what} is one of {', '.join(choices)}, not {given!r}")
+def _known(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"the {field} is one of {', '.join(choices)}, not {value!r}")
 
 
 def cifar_for_run(run: RunSpec, *, init_weights: bool = True) -> CifarNetwork:
-    """``for_run`` for what takes networks of the CIFAR family apart; UserError for a run of another family."""
+    """``for_run`` for code that needs the CIFAR family; UserError for a run of another family."""
     if run.family != "cifar":
         raise UserError(f"{run.run_id} is of the ImageNet family: expected a network of the CIFAR family")
     return cast(CifarNetwork, for_run(run, init_weights=init_weights))
 
 
-def _whole(what: str, given: Any, least: int | None = None) -> int:
-    """The number as an int. ValueError if it is no whole one, or too small."""
+def _whole(field: str, value: Any, least: int | None = None) -> int:
+    """The value as an int; ValueError if it is not a whole number, or too small."""
     try:
-        number = operator.index(given)
+        number = operator.index(value)
     except TypeError:
         number = None
     if number is None or (least is not None and number < least):
         bound = "" if least is None else f" of at least {least}"
-        raise ValueError(f"the {what} is a whole number{bound}, not {given!r}")
+        raise ValueError(f"the {field} is a whole number{bound}, not {value!r}")
     return number
 
 
-@contextmanager
-def _generator_untouched() -> Iterator[None]:
-    """Torch's modules draw weights as they are made, which ours replace: its generator is put back afterwards."""
-    default = torch.get_default_device()
-    with torch.random.fork_rng([default] if default.type == "cuda" else []):
-        yield
-
-
 def for_run(run: RunSpec, *, init_weights: bool = True) -> AnyNetwork:
-    """The network of a run, with its initial weights, or with arbitrary ones where ``init_weights`` is False."""
+    """The network of a run, with its initial weights, or with arbitrary ones if ``init_weights`` is False."""
     seed, classes = run.seed if init_weights else None, run.dataset.classes
     kind, stride_on = (run.network, run.depth, run.shortcut), run.block.stride_on
     if run.family == "imagenet":
         return network(*kind, family="imagenet", seed=seed, stride_on=stride_on, classes=classes)
-    return network(
-        *kind,
-        seed=seed,
-        norm=run.norm,
-        width=run.width,
-        initialization=run.initialization,
-        block=run.block,
-        classes=classes,
-    )
+    fields: Any = {name: getattr(run, name) for name in BUILT}
+    model: CifarNetwork = network(*kind, seed=seed, classes=classes, **fields)
+    return model

@@ -12,7 +12,7 @@ from degradation.spec import BlockSpec, Norm, Order, Shortcut
 
 @dataclass(frozen=True, kw_only=True)
 class Building:
-    """What all blocks of a network have in common; ``scale`` is the fixed factor of a branch (``norms``), or None."""
+    """Settings of all blocks of a network; ``scale`` is the fixed factor of a branch (``norms``), or None."""
 
     shortcut: Shortcut
     norm: Norm = "batch"
@@ -21,12 +21,12 @@ class Building:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with their batch norms, and the shortcut around them where there is one.
+    """Two 3x3 convolutions with their batch norms, and in a residual network the shortcut around them.
 
-    y = ReLU(F(x) + shortcut(x)) in a residual network (equations 1 and 2), y = ReLU(F(x)) in a plain one; ``scale``
-    ends the branch F, ``transform`` changes both before they are added (``variants``). The other orders are below.
-    (N, C, H, W) -> (N, filters, H/stride, W/stride). The shortcut's module is called ``downsample``, as in
-    the public implementations, so that their checkpoints fit. No operation is in place: hooks see true values.
+    y = ReLU(F(x) + shortcut(x)) in a residual network (equations 1 and 2), y = ReLU(F(x)) in a plain one; ``scale`` is
+    the end of the branch F, ``transform`` changes both before the addition (``variants``). The other orders are below.
+    (N, C, H, W) -> (N, filters, H/stride, W/stride). The shortcut's module has the name ``downsample``, as in the
+    public implementations, so that their checkpoints fit. No operation is in place, so hooks see true values.
     """
 
     def __init__(self, name: str, inputs: int, filters: int, stride: int, building: Building) -> None:
@@ -48,14 +48,14 @@ class BasicBlock(nn.Module):
         return output
 
     def add(self, x: Tensor, branch: Tensor) -> Tensor:
-        """The branch and what the shortcut makes of x; in a plain network the branch. ValueError if shapes differ."""
+        """The sum of the branch and the shortcut of x; in a plain network the branch. ValueError if shapes differ."""
         if self.downsample is None:
             return branch
         return added(self.name, self.transform, x, branch, self.downsample(x))
 
 
 def added(name: str, transform: Transform | None, x: Tensor, branch: Tensor, shortcut: Tensor) -> Tensor:
-    """The sum of a block's branch and shortcut, each as the transform leaves it."""
+    """The sum of a block's branch and shortcut, after the transform."""
     if branch.shape != shortcut.shape:
         raise ValueError(
             f"block {name}: the branch is {tuple(branch.shape)} and the shortcut {tuple(shortcut.shape)}: "
@@ -76,11 +76,11 @@ class NormAfterAddition(BasicBlock):
 
 
 class ReluBeforeAddition(BasicBlock):
-    """Figure 4 (c): the second ReLU ends the branch, which can only raise what the shortcut brings."""
+    """Figure 4 (c): the second ReLU is the end of the branch, which can only increase the shortcut's values."""
 
     def __init__(self, name: str, inputs: int, filters: int, stride: int, building: Building) -> None:
         super().__init__(name, inputs, filters, stride, building)
-        self.relu2 = nn.ReLU()  # a module of its own, so that its output can be told from the first one's
+        self.relu2 = nn.ReLU()  # a second module, so that a hook sees its output separately
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -88,7 +88,7 @@ class ReluBeforeAddition(BasicBlock):
 
 
 class ReluOnly(BasicBlock):
-    """Figure 4 (d), ReLU-only pre-activation: either ReLU before its convolution, nothing behind the addition."""
+    """Figure 4 (d), ReLU-only pre-activation: each ReLU before its convolution, nothing after the addition."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn1(self.conv1(self.relu(x)))
@@ -96,7 +96,7 @@ class ReluOnly(BasicBlock):
 
 
 class FullPreactivation(BasicBlock):
-    """Figure 4 (e): norm and ReLU before either convolution, nothing behind the addition.
+    """Figure 4 (e): norm and ReLU before each convolution, nothing after the addition.
 
     The first norm has the channels of the block's input. A projection takes the pre-activated input.
     """
@@ -121,7 +121,7 @@ ORDERS: dict[Order, type[BasicBlock]] = {
 }
 
 # Order -> the modules of a block whose outputs are the responses of its two layers: the last normalized, else
-# convolved, value before an addition or nonlinearity. A plain network is read where its residual match is.
+# convolved, value before an addition or nonlinearity. A plain network is read at the modules of its residual match.
 RESPONSES: dict[Order, tuple[str, str]] = {
     "original": ("bn1", "bn2"),
     "norm-after-addition": ("bn1", "conv2"),
@@ -137,7 +137,7 @@ def responses(building: Building) -> tuple[str, str]:
 
 
 def branch_of(building: Building) -> str:
-    """The module of a block whose output is the branch as it is added."""
+    """The module of a block whose output is added to the shortcut."""
     spec = building.spec
     if transforms(building):
         return "transform.branch"
@@ -159,7 +159,7 @@ def transforms(building: Building) -> bool:
 
 
 def ending(building: Building, filters: int) -> nn.Module:
-    """What comes after the last block: the activation that pre-activation lacks there (the paper's appendix)."""
+    """The module after the last block: with pre-activation the missing activation (the paper's appendix)."""
     if building.spec.order == "full":
         return nn.Sequential(make_norm(building.norm, filters), nn.ReLU())
     return nn.ReLU() if building.spec.order == "relu-only" else nn.Identity()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from degradation.networks.blocks import ORDERS, BasicBlock, Building, branch_of, ending, responses, shortcut_of
 from degradation.networks.layout import Block, Layer, Layout
 from degradation.networks.norms import branch_scale, make_norm
+from degradation.networks.shortcuts import check_kind
 from degradation.networks.variants import begin_branch
 from degradation.spec import BlockSpec, Initialization, Network, Norm, Shortcut, valid_depth
 from degradation.spec.grid import CLASSES, filters
@@ -16,8 +17,8 @@ class CifarNetwork(nn.Module):
     """A 3x3 convolution, three stages of n blocks with 16, 32 and 64 filters times width, global pool, linear layer.
 
     Input (N, 3, H, W), output logits (N, classes). ``layout`` names its layers and blocks for the probes. With
-    pre-activation the first block takes the activation after the first convolution as its own, and another is
-    behind the last block (He et al. 2016, appendix).
+    pre-activation the first block uses the activation after the first convolution as its own, and there is another
+    after the last block (He et al. 2016, appendix).
     Raises ValueError for a depth that is not 6n+2, a shortcut that does not fit the kind, or blocks that do not fit.
     """
 
@@ -35,7 +36,9 @@ class CifarNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = (block or BlockSpec()).fitting(norm)
-        _check_kind(kind, shortcut, self.spec)
+        check_kind(kind, shortcut)
+        if kind == "plain" and self.spec.of_shortcut:
+            raise ValueError(f"a plain network has no shortcut: leave out {self.spec.of_shortcut[0]}")
         n = (valid_depth(depth) - 2) // 6
         first, last = filters(width)[0], filters(width)[-1]
         scale = branch_scale(3 * n, initialization) if norm == "none" and kind == "residual" else None
@@ -63,16 +66,16 @@ class CifarNetwork(nn.Module):
         return (*self.layer1, *self.layer2, *self.layer3)
 
     def begin(self, seed: int) -> None:
-        """What the variants change of drawn weights: gates, branches that begin small, dropout's keys."""
+        """Apply the variants' changes to drawn weights: gates, starts of branches, keys of dropout."""
         for block in self.blocks:
             begin_branch(self.spec, block, len(self.blocks))
             if block.transform is not None:
                 block.transform.begin(seed, block.name)
 
     def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
-        """Let dropout draw its masks by this tensor, which holds the number of the step wherever it is changed.
+        """Let dropout draw its masks by this tensor, which always holds the number of the step.
 
-        ``row`` holds the place of the first image in the step's batch, where a forward sees a part of it only.
+        ``row`` holds the place of the first image in the step's batch, if a forward sees only a part of it.
         """
         for block in self.blocks:
             if block.transform is not None:
@@ -85,17 +88,10 @@ class CifarNetwork(nn.Module):
         return logits
 
 
-def _check_kind(kind: Network, shortcut: Shortcut, spec: BlockSpec) -> None:
-    if (kind == "plain") != (shortcut == "none"):
-        raise ValueError(f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}")
-    if kind == "plain" and spec.of_shortcut:
-        raise ValueError(f"a plain network has no shortcut: leave out {spec.of_shortcut[0]}")
-
-
 def cifar_layout(n: int, building: Building) -> Layout:
     """The Layout of a network with n blocks in each of its three stages.
 
-    Without a norm a layer's response is its convolution's output. A block's branch and shortcut are what is added.
+    Without a norm a layer's response is its convolution's output. A block's branch and shortcut are the added tensors.
     """
     branch, shortcut = branch_of(building), shortcut_of(building)
     blocks = tuple(
@@ -111,14 +107,12 @@ def cifar_layout(n: int, building: Building) -> Layout:
     )
     places = [("conv1", "bn1" if building.norm == "batch" else "conv1", 1)]
     for block in blocks:
-        halves = zip(("conv1", "conv2"), responses(building), strict=True)
-        places += [
-            (f"{block.name}.{convolution}", f"{block.name}.{response}", block.stage) for convolution, response in halves
-        ]
+        for convolution, response in zip(("conv1", "conv2"), responses(building), strict=True):
+            places.append((f"{block.name}.{convolution}", f"{block.name}.{response}", block.stage))
     layers = [
         Layer(number=number, name=name, stage=stage, response=response)
         for number, (name, response, stage) in enumerate(places, start=1)
     ]
-    # The linear layer works on the pooled 1x1 maps: a feature-map size, so a stage, of its own.
+    # The linear layer has its own stage: its input has another feature-map size, the pooled 1x1.
     linear = Layer(number=len(layers) + 1, name="fc", stage=4, response=None)
     return Layout(layers=(*layers, linear), blocks=blocks)

@@ -1,13 +1,14 @@
 """The ImageNet family of He et al. 2015, section 4.1 and Table 1: depths 18 to 152, plain or residual."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from torch import Tensor, nn
 
 from degradation.networks.blocks import BasicBlock, Building, added
 from degradation.networks.layout import Block, Layer, Layout
 from degradation.networks.norms import make_norm
-from degradation.networks.shortcuts import make_shortcut
+from degradation.networks.shortcuts import check_kind, make_shortcut
 from degradation.spec import (
     EXPANSION,
     IMAGENET_FILTERS,
@@ -27,7 +28,7 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions with their batch norms, and the shortcut around them (Figure 5, right).
 
     (N, C, H, W) -> (N, 4 filters, H/stride, W/stride). The stride is on the 3x3 convolution, as in today's common
-    implementation, or on the first 1x1 one, as in the paper. No operation is in place: hooks see true values.
+    implementation, or on the first 1x1 one, as in the paper. No operation is in place, so hooks see true values.
     """
 
     def __init__(
@@ -73,10 +74,7 @@ class ImageNetNetwork(nn.Module):
         classes: int = IMAGENET_CLASSES,
     ) -> None:
         super().__init__()
-        if (kind == "plain") != (shortcut == "none"):
-            raise ValueError(
-                f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}"
-            )
+        check_kind(kind, shortcut)
         table = TABLE_1[depth_of("imagenet", depth)]
         if kind == "plain":
             has_plain("imagenet", (depth,))
@@ -97,7 +95,7 @@ class ImageNetNetwork(nn.Module):
         return (*self.layer1, *self.layer2, *self.layer3, *self.layer4)
 
     def bind_step_counter(self, step: Tensor, row: Tensor | None = None) -> None:
-        """Nothing of this family goes by the number of the step or by the place in its batch."""
+        """Do nothing: no part of this family depends on the number of the step or the place in its batch."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -107,22 +105,17 @@ class ImageNetNetwork(nn.Module):
 
 
 def _widths(table: Table1) -> tuple[int, ...]:
-    """Channels that go into the first stage and come out of each."""
+    """Input channels of the first stage, and output channels of each."""
     return IMAGENET_FILTERS[0], *(EXPANSION * own if table.bottleneck else own for own in IMAGENET_FILTERS)
 
 
 def _stage(table: Table1, number: int, building: Building, stride_on: StrideOn) -> nn.Sequential:
-    """The blocks of a stage, counted from 0; the first one of all but stage 0 halves the maps."""
+    """The blocks of a stage, counted from 0; the first block of each stage except 0 halves the maps."""
     before, after = _widths(table)[number : number + 2]
     own = IMAGENET_FILTERS[number]
-    blocks: list[nn.Module] = []
-    for index in range(table.blocks[number]):
-        name = f"layer{number + 1}.{index}"
-        inputs, stride = (after, 1) if index else (before, 2 if number else 1)
-        if table.bottleneck:
-            blocks.append(Bottleneck(name, inputs, own, stride, building, stride_on))
-        else:
-            blocks.append(BasicBlock(name, inputs, own, stride, building))
+    make = partial(Bottleneck, stride_on=stride_on) if table.bottleneck else BasicBlock
+    shapes = [(before, 2 if number else 1)] + [(after, 1)] * (table.blocks[number] - 1)
+    blocks = [make(f"layer{number + 1}.{i}", inputs, own, by, building) for i, (inputs, by) in enumerate(shapes)]
     return nn.Sequential(*blocks)
 
 
@@ -149,7 +142,7 @@ def imagenet_layout(table: Table1, shortcut: Shortcut) -> Layout:
 
 
 def _places(blocks: tuple[Block, ...], last: int) -> Iterator[tuple[str, int, int]]:
-    """(the module's prefix, the number of the convolution in it, its stage) of every layer but the linear one."""
+    """(the module's prefix, the number of the convolution in it, its stage) of every layer except the linear one."""
     yield "", 1, 1
     for block in blocks:
         yield from ((f"{block.name}.", place, block.stage) for place in range(1, last + 1))

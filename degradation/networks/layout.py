@@ -1,4 +1,4 @@
-"""Layout: the structure of a network in terms of the frames; the only module that checks module types."""
+"""Layout: the structure of a network as the frames describe it; the only module that checks module types."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 LAYERS = (*CONVOLUTIONS, nn.Linear, *CHANNEL_NORMS, nn.LayerNorm, nn.RMSNorm)
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
+COMPILED = "_orig_mod"  # torch.compile's name for the module that it wraps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One weighted layer: where its weight is, and the module whose output is its response."""
+    """One weighted layer: the module of its weight, and the module whose output is its response."""
 
     number: int
     """1-based, in forward order."""
@@ -62,7 +62,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalized:
-    """What made an output of batch norm with batch statistics: gamma, beta and 1/sqrt(v + eps), each (C,), and eps."""
+    """The parts of an output of batch norm with batch statistics: gamma, beta, 1/sqrt(v + eps), each (C,), and eps."""
 
     gamma: Tensor
     beta: Tensor
@@ -71,18 +71,17 @@ class Normalized:
 
 
 def normalized(module: nn.Module, output: Tensor) -> Normalized | None:
-    """What batch norm knows of its output; None for another module, for running statistics, and without gradients.
+    """The parts of batch norm's output; None for another module, for running statistics, and without gradients.
 
-    The statistics are those that torch keeps for the backward pass, so this must be asked before it.
+    The statistics are those that torch keeps for the backward pass, so call this before it.
     """
     if not isinstance(module, NORMS) or module.weight is None or not (module.training or module.running_var is None):
         return None
-    kept = getattr(output.grad_fn, "_saved_result2", None)
-    if not isinstance(kept, Tensor) or kept.shape != module.weight.shape:
+    saved = getattr(output.grad_fn, "_saved_result2", None)
+    if not isinstance(saved, Tensor) or saved.shape != module.weight.shape:
         return None
-    return Normalized(
-        gamma=module.weight.detach(), beta=module.bias.detach(), inverse_std=kept.detach().float(), eps=module.eps
-    )
+    gamma, beta, inverse_std = module.weight.detach(), module.bias.detach(), saved.detach().float()
+    return Normalized(gamma=gamma, beta=beta, inverse_std=inverse_std, eps=module.eps)
 
 
 def norms(network: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
@@ -111,33 +110,41 @@ def unwrapped(network: nn.Module) -> nn.Module:
 def inferred(network: nn.Module, globs: Sequence[str] = ()) -> Layout:
     """The Layout of any network: convolutions, linear and recurrent layers, norms; without blocks, stage 1 everywhere.
 
-    They are in the order in which they were registered, until ``in_forward_order``. The norm of channels registered
-    right behind a convolution is that layer's response; any other norm is a layer of its own. A multi-head attention
-    is two: its projection of queries, keys and values, without a response, and its projection of the output. Each
-    weight of an LSTM, GRU or RNN is a layer by the weight's name; the module's response is that of the last.
+    They are in the order of their registration, until ``in_forward_order``. The norm of channels registered directly
+    after a convolution is that layer's response; any other norm is a separate layer. A multi-head attention gives two
+    layers: its projection of queries, keys and values, without a response, and its projection of the output. Each
+    weight of an LSTM, GRU or RNN is a layer with the weight's name; the module's response is that of the last.
     A module of another type with a weight of two dimensions may be linear (``may_be_linear``): its calls show it.
     ``globs`` (``layer1.*``) choose layers by the name of their weight's module or of their response; with them any
-    module that has a weight can be chosen. Raises UserError if one chooses none, where there is no layer at all, and
+    module that has a weight can be chosen. Raises UserError if one matches no layer, if there is no layer at all, and
     for weights that a recording cannot read: without a shape yet, or sharded.
     """
     _refuse_unreadable(network)
-    norm_behind = _norms_behind(network)
+    norm_after = _norms_after(network)
     attention = {
         f"{name}.out_proj": name for name, part in _modules(network) if isinstance(part, nn.MultiheadAttention)
     }
-    found: list[Layer] = []
+    layers: list[Layer] = []
     for name, part in _modules(network):
         projects = name in attention.values()
         weighted = projects or (bool(globs) and isinstance(getattr(part, "weight", None), nn.Parameter))
         if isinstance(part, RECURRENT):
-            found += _recurrent(name, part)
-        elif name not in norm_behind.values() and (weighted or isinstance(part, LAYERS) or may_be_linear(part)):
-            response = None if projects else norm_behind.get(name, attention.get(name, name))
-            found.append(Layer(number=0, name=name, stage=1, response=response))
-    chosen = _chosen(network, found, globs) if globs else found
-    if not chosen:
+            weights = [weight for weight, _ in part.named_parameters(recurse=False) if weight.startswith("weight")]
+            for weight in weights:
+                response = name if weight == weights[-1] else None
+                layers.append(Layer(number=0, name=_path(name, weight), stage=1, response=response))
+        elif name not in norm_after.values() and (weighted or isinstance(part, LAYERS) or may_be_linear(part)):
+            response = None if projects else norm_after.get(name, attention.get(name, name))
+            layers.append(Layer(number=0, name=name, stage=1, response=response))
+    layers = _chosen(network, layers, globs) if globs else layers
+    if not layers:
         raise UserError("the network has no convolution, linear layer or norm to record: name others by layers=")
-    return Layout(layers=tuple(replace(layer, number=n) for n, layer in enumerate(chosen, start=1)), blocks=())
+    return Layout(layers=tuple(replace(layer, number=n) for n, layer in enumerate(layers, start=1)), blocks=())
+
+
+def _path(owner: str, name: str) -> str:
+    """Name of a part of a module; the outermost module has no name."""
+    return f"{owner}.{name}" if owner else name
 
 
 def _refuse_unreadable(network: nn.Module) -> None:
@@ -150,20 +157,11 @@ def _refuse_unreadable(network: nn.Module) -> None:
             )
 
 
-def _recurrent(name: str, part: nn.Module) -> list[Layer]:
-    weights = [weight for weight, _ in part.named_parameters(recurse=False) if weight.startswith("weight")]
-    front = f"{name}." if name else ""
-    return [
-        Layer(number=0, name=front + weight, stage=1, response=name if weight == weights[-1] else None)
-        for weight in weights
-    ]
-
-
 def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Layout:
     """The Layout numbered in forward order, its stages counted by feature-map size.
 
     ``maps`` holds the feature-map size of each module that was called, in the order of the calls (``map_size``).
-    Layers that were not called come last; their stage, and that of a layer without a response, is 1 where unknown.
+    Layers that were not called come last; an unknown stage is 1, also that of a layer without a response.
     """
     calls, sizes = {name: place for place, name in enumerate(maps)}, list(dict.fromkeys(maps.values()))
     called = {layer.name: next((name for name in _known_as(layer) if name in calls), "") for layer in layout.layers}
@@ -177,34 +175,33 @@ def in_forward_order(layout: Layout, maps: Mapping[str, tuple[int, ...]]) -> Lay
 
 
 def uncovered(network: nn.Module, layout: Layout) -> dict[str, str]:
-    """Module -> its type, for those whose own trained weights belong to no layer of the Layout (embeddings, say).
+    """Module -> its type, for modules whose own trained weights belong to no layer of the Layout (such as embeddings).
 
-    Also a layer whose weight is made of others, as `weight_norm` and pruning do it.
+    Also a layer whose weight is computed from others, as with `weight_norm` and pruning.
 
     Weights that a container module holds itself keep their own names.
     """
-    whole = [layer for layer in layout.layers if held_weight(network, layer) is not None]
-    covered = {name for layer in whole for name in _known_as(layer)}
-    found: dict[str, str] = {}
+    readable = [layer for layer in layout.layers if held_weight(network, layer) is not None]
+    covered = {name for layer in readable for name in _known_as(layer)}
+    types: dict[str, str] = {}
     for name, part in _modules(network):
-        own = [weight for weight, held in part.named_parameters(recurse=False) if held.requires_grad]
+        own = [weight for weight, value in part.named_parameters(recurse=False) if value.requires_grad]
         if own and name not in covered:
-            inner = any(part.children()) or not name
-            front = f"{name}." if name else ""
-            found |= {front + weight: "Parameter" for weight in own} if inner else {name: type(part).__name__}
-    return found
+            container = any(part.children()) or not name
+            types |= {_path(name, weight): "Parameter" for weight in own} if container else {name: type(part).__name__}
+    return types
 
 
 def map_size(module: nn.Module, output: Tensor) -> tuple[int, ...]:
-    """Height and width (or length) of an output that has channels; nothing for a linear layer or a layer norm."""
+    """Height and width (or length) of an output that has channels; empty for a linear layer or a layer norm."""
     return tuple(output.shape[2:]) if isinstance(module, (*CONVOLUTIONS, *CHANNEL_NORMS)) else ()
 
 
 def may_be_linear(module: nn.Module) -> bool:
-    """Whether it may be a linear layer of a type of its own, as the transposed ones of GPT-2 (``Conv1D``) are."""
-    known = (*LAYERS, *RECURRENT, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, torch.jit.ScriptModule)
+    """Whether it may be a linear layer of another type, such as the transposed ones of GPT-2 (``Conv1D``)."""
+    other = (*LAYERS, *RECURRENT, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, torch.jit.ScriptModule)
     weight = _own_weight(module)
-    return weight is not None and weight.ndim == 2 and not isinstance(module, known) and not any(module.children())
+    return weight is not None and weight.ndim == 2 and not isinstance(module, other) and not any(module.children())
 
 
 def is_transposed_linear(module: nn.Module, inputs: Any, output: Tensor) -> bool:
@@ -216,20 +213,20 @@ def is_transposed_linear(module: nn.Module, inputs: Any, output: Tensor) -> bool
 
 
 def _own_weight(module: nn.Module) -> Tensor | None:
-    """The parameter ``weight`` as it is held: nothing is computed, as that of a parametrized module would be."""
-    held = module._parameters  # of a scripted module no dict
-    return held["weight"] if "weight" in held else None  # noqa: SIM401
+    """The parameter ``weight`` of a module, without computing that of a parametrized one."""
+    parameters = module._parameters  # no dict in a scripted module
+    return parameters["weight"] if "weight" in parameters else None  # noqa: SIM401
 
 
 def channels_of(module: nn.Module, output: Tensor) -> int:
-    """How many values an output has at each position: the channels of a convolution, else the last dimension."""
+    """Number of values of an output at each position: the channels of a convolution, else the last dimension."""
     if output.ndim < 2:
         return output.numel()
     return int(output.shape[1 if isinstance(module, (*CONVOLUTIONS, *CHANNEL_NORMS)) else -1])
 
 
 def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:
-    """The weight of a layer where it holds one: that of an attention is its projection of queries, keys and values."""
+    """The weight of a layer, or None; that of an attention is its projection of queries, keys and values."""
     owner, _, last = layer.name.rpartition(".")
     recurrent = network.get_submodule(owner)
     if isinstance(recurrent, RECURRENT):
@@ -240,33 +237,32 @@ def held_weight(network: nn.Module, layer: Layer) -> nn.Parameter | None:
 
 
 def norm_statistics(module: nn.Module) -> str:
-    """The statistics of a response: ``batch`` of a norm that uses those of the batch, ``running`` of one that does not.
+    """The statistics of a response: ``batch`` of a norm that uses those of the batch, ``running`` of another norm.
 
-    A module that is no such norm has the word of its mode, as in a study of networks without norms: ``batch`` in
-    training, ``running`` in evaluation.
+    For any other module it is the word of its mode, as in a study of networks without norms: ``batch`` in training,
+    ``running`` in evaluation.
     """
     without = isinstance(module, nn.modules.batchnorm._NormBase) and module.running_var is None
     return "batch" if module.training or without else "running"
 
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every module once, by its name without the wrappers that torch.compile puts around a part."""
+    """Every module once, by its name without torch.compile's wrappers."""
     for name, part in network.named_modules():
         if COMPILED not in part._modules:
             yield ".".join(piece for piece in name.split(".") if piece != COMPILED), part
 
 
-def _norms_behind(network: nn.Module) -> dict[str, str]:
-    """Convolution -> the norm of as many channels that is registered right behind it in the same module."""
-    found = {}
+def _norms_after(network: nn.Module) -> dict[str, str]:
+    """Convolution -> the norm with equally many channels that is registered directly after it in the same module."""
+    norms = {}
     for owner, module in _modules(network):
-        front = f"{owner}." if owner else ""
         for (name, part), (following, norm) in pairwise(module.named_children()):
             if isinstance(part, CONVOLUTIONS) and isinstance(norm, CHANNEL_NORMS):
                 channels = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
                 if channels == part.out_channels:
-                    found[front + name] = front + following
-    return found
+                    norms[_path(owner, name)] = _path(owner, following)
+    return norms
 
 
 def _chosen(network: nn.Module, layers: Sequence[Layer], globs: Sequence[str]) -> list[Layer]:
@@ -277,7 +273,7 @@ def _chosen(network: nn.Module, layers: Sequence[Layer], globs: Sequence[str]) -
 
 
 def _instead(network: nn.Module, layers: Sequence[Layer], glob: str) -> str:
-    """The rest of the refusal: what a name that matches no layer is, or the existing names."""
+    """The end of the error: the kind of the module of that name, or the most similar names of layers."""
     names = [layer.name for layer in layers]
     part = dict(_modules(network)).get(glob) if glob else None
     if part is not None and any(name.startswith(f"{glob}.") for name in names):
@@ -293,7 +289,7 @@ def _named(layer: Layer, glob: str) -> bool:
 
 
 def _known_as(layer: Layer) -> tuple[str, ...]:
-    """The names of a layer: of its response, of its weight's module, and of the recurrent module that holds it."""
+    """The names of a layer: of its response, of its weight's module, and of its recurrent module."""
     owner, _, last = layer.name.rpartition(".")
     names = (layer.name,) if layer.response is None else (layer.response, layer.name)
     return (*names, owner) if last.startswith(("weight_ih", "weight_hh", "weight_hr")) else names

@@ -1,4 +1,4 @@
-"""Weights of a file and given fields -> their network; fields that are not given come from the file."""
+"""Weights of a file and given fields -> their network; other fields are read from the file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,114 +16,108 @@ from degradation.networks.weight_files import Weights, shown
 from degradation.spec import Network, Shortcut, valid_depth
 from degradation.spec.grid import filters
 
-BUILT = ("norm", "width", "initialization", "block")
-"""What a file of ours says besides of its network."""
-DEEPEST = 1202  # of the networks that a file is compared with where it shows none; the deepest of the paper
+DEEPEST = 1202  # the paper's deepest network, and the deepest that a file of unknown depth is compared with
 WIDEST = 100  # times the paper's filters
-NEARLY = 4  # a file is nearly of a network where at most one in so many of its tensors does not fit
-
-
-@dataclass(frozen=True, kw_only=True)
-class RequestedFields:
-    """The given fields of the network."""
-
-    network: str | None = None
-    depth: str | None = None
-    shortcut: str | None = None
+NEARLY = 4  # a network is near if at most one in so many of its tensors does not fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A network with the weights of a file; ``what`` it is, and ``notes`` on how the file was read, as text."""
+    """A network with the weights of a file; its description, and notes on how the file was read, as text."""
 
     network: CifarNetwork
     what: str
     notes: tuple[str, ...]
 
 
-def network_of(weights: Weights, asked: RequestedFields) -> Read:
-    """The network with these weights. A file of ours says norm, width and block itself.
+def network_of(
+    weights: Weights, *, network: str | None = None, depth: str | None = None, shortcut: str | None = None
+) -> Read:
+    """The network with these weights and the given fields. A file of ours holds norm, width and block.
 
-    Raises UserError if there is no such network, where the file shows or says that it is of another, or where any
-    tensor does not fit; nothing is built before.
+    Raises UserError if there is no such network, if the file is of another, or if any tensor does not fit; nothing is
+    built before.
     """
-    kind, depth, shortcut, built = _resolve_network(weights, _checked(asked))
-    what = _words(kind, depth, shortcut)
-    fields: Any = (kind, depth, shortcut)  # checked there
+    kind, layers, option, built = _resolve_network(weights, _checked(network, depth, shortcut))
+    what = _description(kind, layers, option)
+    fields: Any = (kind, layers, option)  # validated
     try:
-        shapes = _shapes(kind, depth, shortcut, built)
+        shapes = _shapes(kind, layers, option, built)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{weights.file} cannot be read as {shown(what)}: {shown(str(error))}") from error
     matched(shapes, weights, what)
-    made: CifarNetwork = networks.network(*fields, seed=None, **built)
-    found = fill(made, weights, what)
-    certain = bool(asked.network or weights.run or shortcut != "A")
-    return Read(network=made, what=what, notes=tuple(_notes(weights, found, certain)))
+    model: CifarNetwork = networks.network(*fields, seed=None, **built)
+    match = fill(model, weights, what)
+    certain = bool(network or weights.run or option != "A")
+    return Read(network=model, what=what, notes=tuple(_notes(weights, match, certain)))
 
 
-def _checked(asked: RequestedFields) -> dict[str, Any]:
-    """The given fields, by the names of a run's fields."""
-    choices = {"network": get_args(Network), "shortcut": get_args(Shortcut)[::-1]}
-    given: dict[str, Any] = {name: value for name, value in vars(asked).items() if value is not None}
-    for name, known in choices.items():
-        if name in given and given[name] not in known:
-            raise UserError(f"--{name}: expected {', '.join(sorted(known))}, not {given[name]!r}")
-    if asked.depth is not None:
-        if not asked.depth.isdecimal():
-            raise UserError(f"--depth: expected a whole number of layers, 6n+2, not {asked.depth!r}")
+def _checked(network: str | None, depth: str | None, shortcut: str | None) -> dict[str, Any]:
+    """The given fields, validated, by the names of a run's fields."""
+    fields: dict[str, Any] = {}
+    for name, value, kind in (("network", network, Network), ("shortcut", shortcut, Shortcut)):
+        if value is not None and value not in get_args(kind):
+            raise UserError(f"--{name}: expected {', '.join(sorted(get_args(kind)))}, not {value!r}")
+        fields |= {} if value is None else {name: value}
+    if depth is not None:
+        if not depth.isdecimal():
+            raise UserError(f"--depth: expected a whole number of layers, 6n+2, not {depth!r}")
         try:
-            given["depth"] = valid_depth(int(asked.depth))
+            fields["depth"] = valid_depth(int(depth))
         except ValueError as error:
-            raise UserError(f"--depth {asked.depth[:20]}: {error}") from error
-    if given.get("network") == "plain":
-        given.setdefault("shortcut", "none")
-    return given
+            raise UserError(f"--depth {depth[:20]}: {error}") from error
+    if network == "plain":
+        fields.setdefault("shortcut", "none")
+    return fields
 
 
-def _resolve_network(weights: Weights, asked: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
+def _resolve_network(weights: Weights, given: dict[str, Any]) -> tuple[str, int, str, dict[str, Any]]:
     """Kind, depth, shortcut and the other fields: from the given ones, the file's metadata and its tensors."""
-    seen = looks(weights.tensors)
-    if reason := of_another_family(weights.tensors):
+    sizes = looks(weights.tensors)
+    reason = of_another_family(weights.tensors)
+    if reason or (sizes and not weights.run and (reason := without_norms(weights.tensors))):
         raise UserError(f"{weights.file} is of no network that can be probed: {reason}")
-    if seen and not weights.run and (reason := without_norms(weights.tensors)):
-        raise UserError(f"{weights.file} is of no network that can be probed: {reason}")
-    shows = {"depth": seen.depth, "shortcut": seen.shortcut} if seen else {}
-    says = {name: weights.run[name] for name in ("network", "depth", "shortcut") if name in weights.run}
-    meant = {"network": "residual"} | shows | says | asked
-    if meant["network"] == "plain" and "shortcut" not in asked | says:
-        meant["shortcut"] = "none"
-    _agreeing(weights, meant, says, seen)
-    if "depth" not in meant:
-        raise UserError(_unknown(weights, meant["network"]))
-    built = {name: weights.run[name] for name in BUILT if name in weights.run}
-    if not weights.run and seen:
-        built["width"] = seen.width
-    return meant["network"], meant["depth"], meant.get("shortcut", "A"), built
+    inferred = {"depth": sizes.depth, "shortcut": sizes.shortcut} if sizes else {}
+    metadata = {name: weights.run[name] for name in ("network", "depth", "shortcut") if name in weights.run}
+    fields = {"network": "residual"} | inferred | metadata | given
+    if fields["network"] == "plain" and "shortcut" not in given | metadata:
+        fields["shortcut"] = "none"
+    _check_agreement(weights, fields, metadata, sizes)
+    if "depth" not in fields:
+        raise UserError(_unknown(weights, fields["network"]))
+    built = {name: weights.run[name] for name in networks.BUILT if name in weights.run}
+    if not weights.run and sizes:
+        built["width"] = sizes.width
+    return fields["network"], fields["depth"], fields.get("shortcut", "A"), built
 
 
-def _agreeing(weights: Weights, meant: Mapping[str, Any], says: Mapping[str, Any], seen: Sizes | None) -> None:
-    """UserError if the network meant is another than the file says, or shows."""
-    if any(meant[name] != value for name, value in says.items()):
-        options = [f"--{name} {shown(str(value))[:20]}" for name, value in says.items() if value != "none"]
+def _check_agreement(
+    weights: Weights, fields: Mapping[str, Any], metadata: Mapping[str, Any], sizes: Sizes | None
+) -> None:
+    """UserError if the fields differ from the file's metadata, or from its tensors."""
+    if any(fields[name] != value for name, value in metadata.items()):
+        options = [f"--{name} {shown(str(value))[:20]}" for name, value in metadata.items() if value != "none"]
         raise UserError(f"{weights.file} says that it is of another network: try {' '.join(options)}")
-    if seen is None:
+    if sizes is None:
         if weights.run:
-            raise UserError(_unknown(weights, meant["network"]))
+            raise UserError(_unknown(weights, fields["network"]))
         return
-    if weights.run.get("width", seen.width) != seen.width:
+    if weights.run.get("width", sizes.width) != sizes.width:
         width = shown(str(weights.run["width"]))[:20]
-        raise UserError(f"{weights.file} says width {width}, and its tensors are of width {seen.width}: is it damaged?")
-    shortcut = "A" if meant.get("shortcut") == "none" else meant.get("shortcut")
-    if (meant["depth"], shortcut) != (seen.depth, seen.shortcut):
         raise UserError(
-            f"{weights.file} is of another network: these look like depth {seen.depth}: try {seen.options()}"
+            f"{weights.file} says width {width}, and its tensors are of width {sizes.width}: is it damaged?"
+        )
+    shortcut = "A" if fields.get("shortcut") == "none" else fields.get("shortcut")
+    if (fields["depth"], shortcut) != (sizes.depth, sizes.shortcut):
+        raise UserError(
+            f"{weights.file} is of another network: these look like depth {sizes.depth}: try {sizes.options()}"
         )
 
 
 def _unknown(weights: Weights, kind: str) -> str:
-    """That no network can be told from the tensors: what keeps them from one, or what they are of where none is near.
+    """The error for tensors of no network: the misfits to the nearest one, or the contents of the file if none is near.
 
-    Options could not help: with them the same tensors would be missing or unknown.
+    It suggests no options: with them the same tensors would be missing or unknown.
     """
     refused = f"{weights.file} shows no network of 6n+2 layers"
     candidates = _candidates(weights, kind)
@@ -138,40 +132,40 @@ def _unknown(weights: Weights, kind: str) -> str:
 
 
 def _candidates(weights: Weights, kind: str) -> list[tuple[str, list[str], int]]:
-    """Networks of about as many convolutions, as text; what does not fit each; and how many tensors it has."""
+    """Networks with about as many convolutions, as text; the misfits to each; and its number of tensors."""
     convolutions = layers_of(weights.tensors).convolutions
     if not convolutions:
         return []
     if kind != "plain":
-        kind = "residual"  # a file of ours may say anything
+        kind = "residual"  # the metadata of a file may hold any word
     fewer, width = (len(convolutions) - 1) // 6, weight_of(weights.tensors, convolutions[0]).shape[0] // filters(1)[0]
     depths = [depth for depth in (6 * fewer + 2, 6 * fewer + 8) if 8 <= depth <= DEEPEST]
     shortcuts: tuple[Any, ...] = ("none",) if kind == "plain" else ("A", "B", "C")
-    found = []
+    candidates = []
     for depth, shortcut in product(depths, shortcuts):
         state = _shapes(kind, depth, shortcut, {"width": min(max(width, 1), WIDEST)})
-        found.append((_words(kind, depth, shortcut), misfits(state, weights), len(state)))
-    return found
+        candidates.append((_description(kind, depth, shortcut), misfits(state, weights), len(state)))
+    return candidates
 
 
 def _shapes(kind: Any, depth: int, shortcut: Any, built: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a network without memory: a file may say any width."""
+    """The state of a network on the meta device, without memory: the metadata of a file may hold any width."""
     with torch.device("meta"):
-        made: CifarNetwork = networks.network(kind, depth, shortcut, seed=None, **built)
-        return made.state_dict()
+        model: CifarNetwork = networks.network(kind, depth, shortcut, seed=None, **built)
+        return model.state_dict()
 
 
-def _words(kind: str, depth: int, shortcut: str) -> str:
+def _description(kind: str, depth: int, shortcut: str) -> str:
     return f"{kind}-{depth}" + (f" with shortcut {shortcut}" if kind == "residual" else "")
 
 
-def _notes(weights: Weights, found: Matched, certain: bool) -> list[str]:
+def _notes(weights: Weights, match: Matched, certain: bool) -> list[str]:
     notes = []
     if not certain:
         notes.append("taken for a residual network; a plain one has the same tensors: --network plain reads it as such")
-    if found.by_order:
+    if match.by_order:
         order = "by shape and by the order of the names" if weights.sorted else "by shape and order"
-        other = next((f"{weights.own(own)} is our {name}" for name, own in found.names.items() if own != name), "")
+        other = next((f"{weights.own(own)} is our {name}" for name, own in match.names.items() if own != name), "")
         notes.append(f"read {order}, since some names are not ours: {other}")
     if weights.outside:
         more = f" and {len(weights.outside) - 3} more" if len(weights.outside) > 3 else ""

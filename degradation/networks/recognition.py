@@ -18,19 +18,19 @@ LARGEST = 2**30  # numbers in a network; 1202 layers have 2^24
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Names of modules in forward order; ``norms`` has that of each convolution, and none if they do not pair."""
+    """Names of modules in forward order; ``norms`` has that of each convolution; empty if they do not pair."""
 
     convolutions: tuple[str, ...]
-    """Those of 3x3, the first of which sees the images."""
+    """Convolutions of 3x3; the input of the first are the images."""
     projections: tuple[str, ...]
-    """Those of 1x1."""
+    """Convolutions of 1x1."""
     linear: tuple[str, ...]
     norms: Mapping[str, str]
     others: tuple[str, ...]
     """Names of tensors that belong to none of these."""
 
     def pairs(self, theirs: "Layers") -> Iterator[tuple[str, str]]:
-        """Each module, and the one at its place in layers that are as many."""
+        """Each module, and that at the same place in other layers with the same counts."""
         for own, other in ((self.convolutions, theirs.convolutions), (self.projections, theirs.projections)):
             yield from zip(own, other, strict=True)
             yield from ((self.norms[a], theirs.norms[b]) for a, b in zip(own, other, strict=True))
@@ -38,12 +38,12 @@ class Layers:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many there are of each."""
+        """The number of each."""
         return len(self.convolutions), len(self.projections), len(self.linear), len(self.norms), len(self.others)
 
 
 def layers_of(tensors: Mapping[str, Tensor]) -> Layers:
-    """The layers that tensors in forward order belong to, known by shapes and by the last piece of their names."""
+    """The layers of tensors in forward order, recognized by shapes and by the last piece of their names."""
     modules: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
@@ -74,12 +74,12 @@ def _kind(parts: Mapping[str, Tensor]) -> str:
 
 
 def _norms(convolutions: list[str], norms: list[str]) -> dict[str, str]:
-    """The norm of each convolution: of the smallest module that holds as many of the ones as of the others.
+    """The norm of each convolution, paired inside the smallest module that holds equally many of both.
 
-    Both in the order of their names without ``conv`` and ``bn`` where these are the same, else in the order they have.
-    Nothing if one is left over.
+    They are paired by their names without ``conv`` and ``bn`` if these are equal, else by their order.
+    Empty if one is left over.
     """
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     place = {name: number for number, name in enumerate((*convolutions, *norms))}
     inside: dict[str, list[str]] = defaultdict(list)
     for name in place:
@@ -89,10 +89,10 @@ def _norms(convolutions: list[str], norms: list[str]) -> dict[str, str]:
             names = sorted(inside[scope], key=place.__getitem__)
             own = [name for name in names if place[name] < len(convolutions)]
             if 2 * len(own) == len(names):
-                found |= _paired(own, names[len(own) :])
+                pairs |= _paired(own, names[len(own) :])
             elif scope:
                 inside[next(scopes(scope[:-1]), "")] += names
-    return found if len(found) == len(convolutions) == len(norms) else {}
+    return pairs if len(pairs) == len(convolutions) == len(norms) else {}
 
 
 def _paired(convolutions: list[str], norms: list[str]) -> dict[str, str]:
@@ -104,39 +104,39 @@ def _paired(convolutions: list[str], norms: list[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """What network tensors look like; ``shortcut`` A where nothing is projected: a plain network has the same."""
+    """The network that tensors look like; ``shortcut`` is A without projections, as a plain network has the same."""
 
     depth: int
     shortcut: Shortcut
     width: int
 
     def options(self) -> str:
-        """Those that ask for it."""
+        """The options of the command line for it."""
         also = " (or --network plain)" if self.shortcut == "A" else ""
         return f"--depth {self.depth} --network residual --shortcut {self.shortcut}{also}"
 
 
 def looks(tensors: Mapping[str, Tensor]) -> Sizes | None:
-    """What network of 6n+2 layers has as many convolutions of 3x3, and of 1x1; None if none has."""
-    found = layers_of(tensors)
-    blocks, rest = divmod(len(found.convolutions) - 1, 2)
-    if rest or blocks < 3 or blocks % 3:
+    """The network of 6n+2 layers with as many convolutions of 3x3 and of 1x1; None if there is none."""
+    layers = layers_of(tensors)
+    blocks, remainder = divmod(len(layers.convolutions) - 1, 2)
+    if remainder or blocks < 3 or blocks % 3:
         return None
-    projections = [name for name in found.projections if ".transform." not in f".{name}."]  # a gate of ours is none
+    projections = [name for name in layers.projections if ".transform." not in f".{name}."]  # without our gates
     options: dict[int, Shortcut] = {0: "A", 2: "B", blocks: "C"}
     if (shortcut := options.get(len(projections))) is None:
         return None
-    width = min(weight_of(tensors, name).shape[0] for name in found.convolutions) // filters(1)[0]
+    width = min(weight_of(tensors, name).shape[0] for name in layers.convolutions) // filters(1)[0]
     return Sizes(depth=2 * blocks + 2, shortcut=shortcut, width=max(width, 1))
 
 
 def weight_of(tensors: Mapping[str, Tensor], module: str) -> Tensor:
-    """The weight of a module; that of the outermost has no name before it."""
+    """The weight of a module; the outermost module has no name."""
     return tensors[name if (name := f"{module}.weight") in tensors else "weight"]
 
 
 def without_norms(tensors: Mapping[str, Tensor]) -> str:
-    """Why tensors with convolutions are of no network with batch norms; empty if they are of one."""
+    """The reason why tensors with convolutions are of no network with batch norms; empty if they are of one."""
     if any(name.endswith(("running_mean", "running_var")) for name in tensors):
         return ""
     scales = (tensor for name, tensor in tensors.items() if f".{name}".endswith(".weight") and tensor.numel() > 1)
@@ -146,7 +146,7 @@ def without_norms(tensors: Mapping[str, Tensor]) -> str:
 
 
 def held(tensors: Mapping[str, Tensor]) -> str:
-    """How many layers of each kind tensors are of, as text."""
+    """The number of layers of each kind that the tensors belong to, as text."""
     shapes = [tensor.shape for name, tensor in tensors.items() if f".{name}".endswith(".weight")]
     kernels = Counter(f"{shape[2]}x{shape[3]}" for shape in shapes if len(shape) == 4)
     sizes = ", ".join(f"{number} of {kernel}" for kernel, number in kernels.most_common(3))
@@ -161,13 +161,13 @@ def _several(number: int, what: str) -> str:
 
 
 def of_another_family(tensors: Mapping[str, Tensor]) -> str:
-    """Why tensors are of no network of the CIFAR family; empty if nothing says so."""
-    found = layers_of(tensors)
-    shapes = [weight_of(tensors, name).shape for name in found.convolutions]
+    """The reason why tensors are of no network of the CIFAR family; empty if there is none."""
+    layers = layers_of(tensors)
+    shapes = [weight_of(tensors, name).shape for name in layers.convolutions]
     times = Counter(shape[0] for shape in shapes if shape[1] != 3)
-    widths = sorted(width for width, several in times.items() if several > 1)
+    widths = sorted(width for width, count in times.items() if count > 1)
     probed = "the CIFAR family 6n+2, which alone is probed, has"
-    if len(found.projections) > len(shapes) - 1 > 0 and all(shape[1] != 1 for shape in shapes):
+    if len(layers.projections) > len(shapes) - 1 > 0 and all(shape[1] != 1 for shape in shapes):
         return f"it has bottleneck blocks (1x1, 3x3, 1x1); {probed} blocks of two convolutions of 3x3"
     if len(widths) > 3:
         some = ", ".join(map(str, widths[:6]))

@@ -4,14 +4,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from degradation.networks.norms import make_norm
-from degradation.spec import Norm, Shortcut
+from degradation.spec import Network, Norm, Shortcut
 
 
 class ZeroPadded(nn.Module):
     """Option A where shapes change: every ``stride``-th pixel, and zero channels, half of them on either side.
 
-    (N, C, H, W) -> (N, filters, H/stride, W/stride). The paper does not specify on which side the zeros are; both sides
-    alike is what the common public implementation does.
+    (N, C, H, W) -> (N, filters, H/stride, W/stride). The paper does not specify the side of the zeros; equally many on
+    both sides is the choice of the common public implementation.
     """
 
     def __init__(self, inputs: int, filters: int, stride: int) -> None:
@@ -35,6 +35,12 @@ class Projection(nn.Sequential):
             nn.Conv2d(inputs, filters, kernel_size=1, stride=stride, bias=norm == "none"),
             make_norm(norm, filters),
         )
+
+
+def check_kind(kind: Network, shortcut: Shortcut) -> None:
+    """ValueError if the shortcut does not fit the kind of network."""
+    if (kind == "plain") != (shortcut == "none"):
+        raise ValueError(f"a plain network has shortcut 'none', a residual one A, B or C; not {kind} with {shortcut}")
 
 
 def make_shortcut(option: Shortcut, inputs: int, filters: int, stride: int, norm: Norm) -> nn.Module | None:

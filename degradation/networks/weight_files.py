@@ -1,4 +1,4 @@
-"""A file of trained weights, ours or a public one's -> its tensors by name, without executing anything in it."""
+"""A file of trained weights, ours or public -> its tensors by name, without executing anything in it."""
 
 import json
 import pickle
@@ -15,13 +15,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from degradation.errors import UserError
-from degradation.networks.wrappers import Channels, unwrapped
+from degradation.networks.wrappers import Unwrapped, unwrapped
 from degradation.spec.validation import no_file
 
 MEAN_IMAGE = "mean_image"
-LONGEST = 100  # characters of a name that are shown
+LONGEST = 100  # most characters shown of a name
 DEEPEST = 8  # dicts within dicts; a dict may contain itself
-SAVED_BY_TORCH = (b"PK\x03\x04", b"\x80")  # how its files begin: a zip archive since torch 1.6, a pickle before
+SAVED_BY_TORCH = (b"PK\x03\x04", b"\x80")  # first bytes of its files: a zip archive since torch 1.6, a pickle before
 SAVE = "save model.state_dict() by torch.save, or as safetensors"
 PASSED_OVER = ("argparse.Namespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 """Objects that training scripts save with the tensors: options, and errors or losses as numpy's scalars."""
@@ -35,42 +35,33 @@ KINDS = (
     (rb"\s*<(!DOCTYPE|html|\?xml)", "a web page"),
     (rb".{257}ustar", "a tar archive, as torch wrote it before version 0.1.12"),
 )
-"""How a file begins that is neither safetensors nor torch's -> what it is."""
+"""First bytes of a file that is neither safetensors nor torch's -> its kind."""
 ZIPPED = (
     (r".*\.npy", "an archive of NumPy arrays (.npz)"),
     (r".*(^|/)(constants\.pkl|code/.*)", "TorchScript or an exported program, which would have to be executed"),
     (r"model\.weights\.h5", "a model of Keras"),
 )
-"""The name of a file in a zip archive -> what the archive is."""
-
-
+"""The name of a file in a zip archive -> the kind of the archive."""
 INSTEAD = {"a directory": ": name the file in it", "a pipe": ": write what comes out of it to a file first"}
-"""What a path may lead to besides a file -> what to do. It is not opened: it may never begin, or never end."""
+"""Kind of a path that is no file -> what to do. It is not opened: reading may never start, or never end."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """What a file holds: the tensors of a network by their names behind ``prefix``, in the order of the file.
+class Weights(Unwrapped):
+    """Contents of a file: the tensors of its network, in the order of the file.
 
-    Of files of ours also the mean image (H, W, 3), the step, and the fields of the run.
+    For our own files also the mean image (H, W, 3), the step, and the fields of the run.
     """
 
     file: Path
-    tensors: Mapping[str, Tensor]
-    prefix: str = ""
-    """What each name begins with in the file: that of a wrapper, or the key of a dict in a dict, and a dot."""
-    outside: tuple[str, ...] = ()
-    """Names of tensors that are no part of the network."""
-    channels: Channels | None = None
-    """Mean and std of each channel, where the file holds a normalization of the images."""
     sorted: bool = False
-    """Whether the order is that of the names: safetensors keep no other."""
+    """Whether the order is that of the names, the only one that safetensors keeps."""
     step: int = 0
     mean_image: Tensor | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def own(self, name: str) -> str:
-        """The name of a tensor in the file, as it is shown."""
+        """The name of a tensor in the file, for display."""
         return shown(self.prefix + name)
 
 
@@ -81,10 +72,10 @@ def shown(text: str) -> str:
 
 
 def read_weights(file: Path) -> Weights:
-    """Read safetensors, or a state dict saved by torch, of which nothing but tensors is unpickled.
+    """Read safetensors, or a state dict saved by torch, from which only tensors are unpickled.
 
-    A state dict may be nested, and be accompanied by numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
-    which are passed over. Raises UserError if the file cannot be read or holds no tensors.
+    A state dict may be nested, and saved together with numbers, texts, an ``argparse.Namespace`` and numpy's scalars,
+    which are ignored. Raises UserError if the file cannot be read or holds no tensors.
     """
     head = _head(file)
     if head[8:9] == b"{":
@@ -97,12 +88,12 @@ def read_weights(file: Path) -> Weights:
 
 
 def _head(file: Path) -> bytes:
-    """How a file begins. UserError if it is none, is empty, or cannot be read."""
+    """The first bytes of a file. UserError if it is no file, is empty, or cannot be read."""
     try:
-        about = file.stat()
-        if kind := no_file(about.st_mode):
+        status = file.stat()
+        if kind := no_file(status.st_mode):
             raise UserError(f"{file} is {kind}, not a file of weights{INSTEAD.get(kind, '')}")
-        if not about.st_size:  # as files of /proc are too, some of which can be waited for without end
+        if not status.st_size:  # also for files of /proc, some of which block forever
             raise UserError(f"{file} is empty: expected a file of trained weights")
         with file.open("rb") as opened:
             return opened.read(512)
@@ -111,7 +102,7 @@ def _head(file: Path) -> bytes:
 
 
 def _other_kind(file: Path, head: bytes) -> str:
-    """What a file is that is neither safetensors nor a state dict of torch; empty if it may be one."""
+    """The kind of a file that is neither safetensors nor a state dict of torch; empty if it may be one."""
     if not zipfile.is_zipfile(file):
         torch_s = head.startswith(SAVED_BY_TORCH)
         return "" if torch_s else next((kind for start, kind in KINDS if re.match(start, head, re.DOTALL)), "")
@@ -119,7 +110,7 @@ def _other_kind(file: Path, head: bytes) -> str:
         with zipfile.ZipFile(file) as archive:
             inside = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return ""  # torch says why it cannot be read
+        return ""  # torch will report why it cannot be read
     for pattern, kind in ZIPPED:
         if any(re.fullmatch(pattern, name) for name in inside):
             return kind
@@ -142,12 +133,12 @@ def _read_safetensors(file: Path) -> Weights:
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
-    """So that layer 10 is behind layer 9."""
+    """Sort key that puts layer 10 after layer 9."""
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"([0-9]+)", name)]
 
 
 def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The step and the run that a file of ours says; nothing of any other."""
+    """The step and the run in the metadata of our own files; empty for any other."""
     try:
         facts = json.loads(metadata["degradation"])
         step, run = int(facts["step"]), dict(facts["run"])
@@ -157,7 +148,7 @@ def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 class Placeholder:
-    """Placeholder of an object saved with the tensors; takes any arguments, and holds nothing."""
+    """Placeholder of an object saved with the tensors; takes any arguments, and keeps nothing."""
 
     def __new__(cls, *_made_of: object) -> "Placeholder":
         return super().__new__(cls)
@@ -174,27 +165,27 @@ def _unpickled(file: Path) -> Any:
     except pickle.UnpicklingError as error:
         if re.search(r"Unsupported operand \d+", str(error)):
             raise UserError(f"{file} is a pickle of another protocol than torch's own (2 or 3): {SAVE}") from error
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        named = f" ({shown(found[1])})" if found else ""
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        named = f" ({shown(match[1])})" if match else ""
         raise UserError(
             f"{file} is no state dict, or holds objects besides tensors{named}, which are never unpickled: "
             "save model.state_dict() alone, or as safetensors"
         ) from error
     except Exception as error:  # torch may raise anything on untrusted bytes
-        why = re.split(r"\.\s|\n", str(error))[0].rstrip(".:") or "it ends too early"  # a sentence, not the advice
+        why = re.split(r"\.\s|\n", str(error))[0].rstrip(".:") or "it ends too early"  # without torch's advice
         raise UserError(f"cannot read {file} as weights ({shown(why)}): it is damaged or cut short") from error
 
 
-def _flat(loaded: Any, seen: set[int], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a dict and of the dicts in it, each under the keys that lead to it; a dict is walked once."""
-    if not isinstance(loaded, Mapping) or id(loaded) in seen or depth > DEEPEST:
+def _flat(loaded: Any, visited: set[int], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a dict and of the dicts in it, by the path of their keys; each dict is visited once."""
+    if not isinstance(loaded, Mapping) or id(loaded) in visited or depth > DEEPEST:
         return
-    seen.add(id(loaded))
+    visited.add(id(loaded))
     for key, value in loaded.items():
         if isinstance(key, str) and isinstance(value, Tensor):
             yield prefix + key, value
         elif isinstance(key, str):
-            yield from _flat(value, seen, f"{prefix}{key}.", depth + 1)
+            yield from _flat(value, visited, f"{prefix}{key}.", depth + 1)
 
 
 def _weights(file: Path, tensors: Mapping[str, Tensor], **fields: Any) -> Weights:
@@ -202,18 +193,11 @@ def _weights(file: Path, tensors: Mapping[str, Tensor], **fields: Any) -> Weight
     for name, tensor in tensors.items():
         if tensor.is_nested:
             raise UserError(f"{file}: {shown(name)} is a nested tensor, expected one of a shape: {SAVE}")
-    found = unwrapped(tensors)
-    if not found.tensors:
+    network = unwrapped(tensors)
+    if not network.tensors:
         raise UserError(f"{file} holds no tensors by name: expected a state dict, alone or within another dict")
-    if colours := [name for name in found.outside if tensors[name].numel() == 3]:
+    if colours := [name for name in network.outside if tensors[name].numel() == 3]:
         raise UserError(
             f"{file}: {shown(colours[0])} looks like a part of a normalization: expected mean and std, three each"
         )
-    return Weights(
-        file=file,
-        tensors=found.tensors,
-        prefix=found.prefix,
-        outside=found.outside,
-        channels=found.channels,
-        **fields,
-    )
+    return Weights(file=file, **vars(network), **fields)

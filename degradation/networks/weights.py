@@ -1,4 +1,4 @@
-"""Initial weights: (seed, tensor name) -> the tensor, drawn on the CPU; and the hash that proves them."""
+"""Initial weights: (seed, tensor name) -> the tensor, drawn on the CPU; and their hash."""
 
 import hashlib
 import math
@@ -17,7 +17,7 @@ Weights = NDArray[np.float32]
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """A random generator that depends on nothing but the seed and the tensor's name."""
+    """A random generator that depends only on the seed and the tensor's name."""
     key = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key))
 
@@ -26,8 +26,8 @@ def generator(seed: int, name: str) -> np.random.Generator:
 def draw_weights(network: nn.Module, seed: int, initialization: Initialization = "he") -> None:
     """Fill every weight of the network in place from (seed, its name), so that a twin gets the same ones.
 
-    Convolutions: by the initialization, their biases zero. Linear layer: uniform within 1/sqrt(inputs), as torch
-    draws it. Batch norm: gamma 1, beta 0.
+    Convolutions: by the initialization, with biases zero. Linear layer: uniform within 1/sqrt(inputs), as in torch.
+    Batch norm: gamma 1, beta 0.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -56,16 +56,16 @@ def he(draws: np.random.Generator, shape: Shape) -> Weights:
 def orthogonal(draws: np.random.Generator, shape: Shape) -> Weights:
     """The filters as rows of a matrix that is orthogonal, times sqrt(2), the gain of a ReLU.
 
-    Saxe et al. 2014, as ``torch.nn.init.orthogonal_`` has it: where there are more filters than numbers in one, the
-    columns are orthogonal. Equal on all machines but for rounding.
+    Saxe et al. 2014, as in ``torch.nn.init.orthogonal_``: if there are more filters than numbers in each, the columns
+    are orthogonal. Equal on all machines except for rounding.
     """
     return _orthogonal(draws, shape[0], math.prod(shape[1:])).reshape(shape)
 
 
 def delta_orthogonal(draws: np.random.Generator, shape: Shape) -> Weights:
-    """Zero but for the centre tap, which is an orthogonal matrix times sqrt(2), the gain of a ReLU.
+    """Zero except for the centre tap, which is an orthogonal matrix times sqrt(2), the gain of a ReLU.
 
-    Xiao et al. 2018 (arXiv:1806.05393): at first each pixel is mapped by itself, its norm kept.
+    Xiao et al. 2018 (arXiv:1806.05393): initially each pixel is mapped separately, with its norm preserved.
     """
     return _at_centre(_orthogonal(draws, shape[0], shape[1]), shape)
 
@@ -73,8 +73,8 @@ def delta_orthogonal(draws: np.random.Generator, shape: Shape) -> Weights:
 def dirac(draws: np.random.Generator, shape: Shape) -> Weights:
     """The identity: filter i copies channel i (``torch.nn.init.dirac_``; Zagoruyko and Komodakis 2017 add theirs).
 
-    Filters beyond the number of channels are drawn as ``he`` draws them: left at zero, as torch has it, they would
-    be dead behind a ReLU.
+    Filters beyond the number of channels are drawn as in ``he``: with zeros, as in torch, they would be dead after a
+    ReLU.
     """
     copied = min(shape[0], shape[1])
     weights = he(draws, shape)
@@ -83,7 +83,7 @@ def dirac(draws: np.random.Generator, shape: Shape) -> Weights:
 
 
 def _orthogonal(draws: np.random.Generator, rows: int, columns: int) -> Weights:
-    """A matrix with orthogonal rows, or columns where it has more rows, each of norm sqrt(2): uniformly drawn."""
+    """A uniformly drawn matrix with orthogonal rows, or columns if it has more rows, each of norm sqrt(2)."""
     tall = draws.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
     q = q * np.sign(np.diag(r))  # without it the draw would depend on the routine that factorizes (Mezzadri 2007)
@@ -104,7 +104,7 @@ INITIALIZATIONS: dict[Initialization, Callable[[np.random.Generator, Shape], Wei
 }
 
 
-# The proof that weights are equal
+# Equality of weights
 
 
 def weight_hash(named: Iterable[tuple[str, Tensor]]) -> str:
@@ -117,10 +117,10 @@ def weight_hash(named: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def shared_weights(network: nn.Module) -> list[tuple[str, Tensor]]:
-    """The weights that a matched twin of another kind or option has too."""
+    """The weights that a matched twin of another kind or option also has."""
     return [(name, tensor) for name, tensor in network.named_parameters() if not comes_with_shortcut(name)]
 
 
 def extra_weights(network: nn.Module) -> list[str]:
-    """Names of the weights that came with the shortcuts, which a plain twin lacks."""
+    """Names of the weights of the shortcuts, which a plain twin lacks."""
     return [name for name, _ in network.named_parameters() if comes_with_shortcut(name)]
