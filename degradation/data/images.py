@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Images:
-    """The splits of a data set, the names of its classes by label, and where it comes from."""
+    """The splits of a data set, the names of its classes by label, and its source."""
 
     train: Split
     val: Split | None

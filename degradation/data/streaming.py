@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
     """Some examples as a worker returns them."""
 
     images: Tensor
-    """uint8 (n, crop, crop, 3), flipped where drawn."""
+    """uint8 (n, crop, crop, 3), after the flip."""
     labels: Tensor
     """int64 (n,)."""
     used: Tensor

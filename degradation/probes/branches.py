@@ -14,12 +14,12 @@ def needs(layout: Layout) -> tuple[str, ...]:
     return tuple(name for block in _blocks(layout) for name in (block.branch, str(block.shortcut)))
 
 
-def measure(seen: Measurement) -> Tensor:
+def measure(measurement: Measurement) -> Tensor:
     """(blocks with a shortcut, 5): std of the branch, std of the shortcut, their ratio; and the means of both."""
-    names = needs(seen.layout)
+    names = needs(measurement.layout)
     if not names:
-        return torch.zeros(0, 5, device=seen.weights[0].device)
-    means, stds = moments(seen, names).reshape(-1, 2, 2).unbind(-1)
+        return torch.zeros(0, 5, device=measurement.weights[0].device)
+    means, stds = moments(measurement, names).reshape(-1, 2, 2).unbind(-1)
     return _columns(stds, means)
 
 

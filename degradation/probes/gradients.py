@@ -16,13 +16,13 @@ def needs(layout: Layout) -> tuple[str, ...]:
     return tuple(layer.response for layer in layout.layers if layer.response is not None)
 
 
-def measure(seen: Measurement) -> Tensor:
+def measure(measurement: Measurement) -> Tensor:
     """(layers, 5), in the order of the columns; NaN if a layer has no response or the step makes no update."""
-    weight_gradients, weights = norms(seen.weight_gradients).float(), norms(seen.weights).float()
+    weight_gradients, weights = norms(measurement.weight_gradients).float(), norms(measurement.weights).float()
     missing = torch.full_like(weights, torch.nan)
-    updates = missing if seen.updates is None else norms(seen.updates).float()
+    updates = missing if measurement.updates is None else norms(measurement.updates).float()
     response_gradients, rms = missing.clone(), missing.clone()
-    gradients = [seen.output_gradients[name] for name in needs(seen.layout)]
+    gradients = [measurement.output_gradients[name] for name in needs(measurement.layout)]
     count = len(gradients)  # the layers without a response come last
     response_gradients[:count] = norms(gradients).float()
     roots = [math.sqrt(gradient.numel()) for gradient in gradients]

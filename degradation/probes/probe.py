@@ -49,14 +49,14 @@ class Probe:
     pool: Callable[[Tensor], Tensor]
 
 
-def moments(seen: Measurement, names: Sequence[str]) -> Tensor:
+def moments(measurement: Measurement, names: Sequence[str]) -> Tensor:
     """Mean and population standard deviation of each output, over all its values: (len(names), 2).
 
     For an output of batch norm with batch statistics in closed form: mean(beta), and sqrt(mean(gamma^2 v / (v + eps)) +
     var(beta)), where v is each channel's variance in the batch. Else from the values.
     """
-    closed = _closed_form({name: seen.normalized[name] for name in names if name in seen.normalized})
-    return torch.stack([closed[name] if name in closed else mean_std(seen.outputs[name]) for name in names])
+    closed = _closed_form({name: measurement.normalized[name] for name in names if name in measurement.normalized})
+    return torch.stack([closed[name] if name in closed else mean_std(measurement.outputs[name]) for name in names])
 
 
 def pooled_std(means: Tensor, stds: Tensor) -> Tensor:

@@ -26,16 +26,16 @@ class Readings:
         self._numbers: list[Tensor] = []
 
     @staticmethod
-    def read(probes: Sequence[Probe], seen: Measurement) -> Tensor:
+    def read(probes: Sequence[Probe], measurement: Measurement) -> Tensor:
         """The probes' readings of a measurement, concatenated in one float32 tensor on its device."""
-        return torch.cat([probe.measure(seen)[:, : len(probe.columns)].reshape(-1) for probe in probes]).float()
+        return torch.cat([probe.measure(measurement)[:, : len(probe.columns)].reshape(-1) for probe in probes]).float()
 
     @staticmethod
-    def read_parts(probes: Sequence[Probe], seen: Sequence[Measurement], gather: Gather) -> Tensor:
+    def read_parts(probes: Sequence[Probe], measurements: Sequence[Measurement], gather: Gather) -> Tensor:
         """The readings of a batch measured in equal parts; ``gather`` adds the parts of other processes."""
 
         def read(probe: Probe) -> Tensor:
-            parts = gather(torch.stack([probe.measure(part) for part in seen]))
+            parts = gather(torch.stack([probe.measure(part) for part in measurements]))
             # Pooling squares them again.
             pooled = chosen(probe.pool(parts.float()), probe.pool(widened(parts)))
             return pooled[:, : len(probe.columns)].reshape(-1)

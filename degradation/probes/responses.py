@@ -10,11 +10,11 @@ from degradation.probes.gradients import needs
 from degradation.probes.probe import Measurement, Probe, moments, pooled_std
 
 
-def measure(seen: Measurement) -> Tensor:
+def measure(measurement: Measurement) -> Tensor:
     """(layers with a response, 3): mean, std, zero fraction."""
-    names = needs(seen.layout)
-    zeros = _zero_fractions([seen.outputs[name] for name in names])
-    return torch.cat([moments(seen, names), zeros[:, None]], dim=1)
+    names = needs(measurement.layout)
+    zeros = _zero_fractions([measurement.outputs[name] for name in names])
+    return torch.cat([moments(measurement, names), zeros[:, None]], dim=1)
 
 
 def _zero_fractions(responses: list[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ def runs(study: StudySpec) -> tuple[RunSpec, ...]:
 
 
 def arms(study: StudySpec) -> dict[RunSpec, str]:
-    """Every run of the study, in the order of ``runs``, with the name of its arm; ``""`` where there are none."""
+    """Every run of the study, in the order of ``runs``, with the name of its arm; ``""`` without arms."""
     each = study.each_arm
     return {
         _run(arm, network, depth, shortcut, seed): name

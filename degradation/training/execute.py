@@ -100,8 +100,8 @@ class Execution:
             self._check_snapshots(checkpoint.facts["position"])
             return checkpoint
         except DamagedError as error:
-            kept = f"kept as {DAMAGED}" if self.folder.set_checkpoint_aside(self.run_id) else "deleted"
-            message = f"{error}: it is {kept} and the run starts again at step 0"
+            action = f"kept as {DAMAGED}" if self.folder.set_checkpoint_aside(self.run_id) else "deleted"
+            message = f"{error}: it is {action} and the run starts again at step 0"
             self.report(Progress(run_id=self.run_id, phase="started", message=message))
             return None
 

@@ -163,7 +163,7 @@ class Stepper:
         gradients: list[Tensor],
         updates: list[Tensor] | None,
     ) -> Tensor:
-        seen = [
+        measurements = [
             Measurement(
                 layout=self.layout,
                 outputs={name: output.detach() for name, output in each.taps.outputs.items()},
@@ -176,8 +176,8 @@ class Stepper:
             for each in passes
         ]
         if self.parts.one:
-            return Readings.read(probes, seen[0])
-        return Readings.read_parts(probes, seen, self.parts.team.gather)
+            return Readings.read(probes, measurements[0])
+        return Readings.read_parts(probes, measurements, self.parts.team.gather)
 
     def _of_layers(self, tensors: list[Tensor]) -> tuple[Tensor, ...]:
         return tuple(tensors[place] for place in self._places)
