@@ -35,15 +35,15 @@ def record(
     gradients, responses : bool
         Which frames are recorded.
     layers : str or sequence of str, optional
-        Globs of layer names, such as ``"layer1.*"``. By default all convolutions (each with the norm behind it, whose
+        Globs of layer names, such as ``"layer1.*"``. By default all convolutions (each with the norm after it, whose
         output is its response), linear layers (also the transposed ones of GPT-2), the weights of LSTM, GRU and RNN,
-        and other norms. ``summary`` lists what else holds weights.
+        and other norms. ``summary`` lists other modules with weights.
 
     Returns
     -------
     Recorder
         ``frame("gradients")`` and ``frame("responses")`` are pandas frames with one row for each measured step and
-        layer. ``summary()`` says what vanishes, explodes, is dead or not finite, and what to try; ``findings`` is the
+        layer. ``summary()`` lists what vanishes, explodes, is dead or not finite, and what to try; ``findings`` is the
         same as data. ``plot()`` draws, ``to_tensorboard(folder)`` writes.
 
     Raises
@@ -56,13 +56,13 @@ def record(
     -----
     A layer that is used several times in a step is pooled over its uses.
 
-    The network may change within the block: a layer that is replaced or unfrozen is followed by its name, of one that
-    went nothing is measured any more, one that is new is listed by ``summary``. What cannot be read is a line of
-    ``summary`` and a missing number, and no recording ends the loop that it is in.
+    The network may change within the block: a layer that is replaced or unfrozen is followed by its name, a removed
+    layer is not measured any more, a new one is listed by ``summary``. A value that cannot be read is a line of
+    ``summary`` and a missing number; a recording never ends the loop around it.
 
-    Between measured steps the gradients of all weights are watched (of large ones a row and a column): after one that
-    is not finite the next step is measured as well. Every backward that reaches the network is a step: around those
-    that serve another one, as a generator's through its discriminator, write ``with rec.paused():``.
+    Between measured steps the gradients of all weights are checked (of large ones a row and a column): after one that
+    is not finite the next step is measured too. Every backward that reaches the network is a step: if it trains another
+    network, as a generator's through its discriminator, put it inside ``with rec.paused():``.
 
     Gradients are those of the step's own loss in this process, whatever ``.grad`` has accumulated: without the factor
     of a GradScaler, and under DistributedDataParallel before the average over processes. ``update_norm`` is how far a

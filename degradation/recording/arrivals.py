@@ -24,25 +24,24 @@ class Arrivals:
         self._first = True
 
     def reached(self, weight: Tensor, *, measured: bool) -> None:
-        """A gradient has arrived at a weight, and is not in its ``.grad`` yet."""
+        """Note a gradient that arrives at a weight and is not in its ``.grad`` yet."""
         self._came.add(id(weight))
         if self._first:
             self._first = False
             self._look(weight, measured)
 
     def _look(self, weight: Tensor, measured: bool) -> None:
-        """Checked for one weight per step, and only on measured steps: it waits for the device."""
+        """Check whether ``.grad`` was cleared; for one weight per measured step, since it waits for the device."""
         version, before = version_of(weight), self._versions.get(id(weight))
         self._versions[id(weight)] = version
         if weight.grad is None:
             self.piled = 0
         elif measured:
-            holds = _any(weight.grad)
             # Without an update in between, gradients accumulate on purpose.
-            self.piled = self.piled + (before not in (None, version)) if holds else 0
+            self.piled = self.piled + (before not in (None, version)) if _any(weight.grad) else 0
 
     def expect(self, listener: Listener) -> None:
-        """The layers that a measured forward used so that a gradient can come back."""
+        """Add the layers of a measured forward whose weights should get a gradient."""
         for name in listener.answering:
             weight = listener.weights.of[name]
             if weight is not None and weight.requires_grad:

@@ -55,7 +55,7 @@ class BackwardHooks:
         notes: Notes,
     ) -> None:
         self._network, self._notes = network, notes
-        self._begun, self._told, self._ended = begun, reached, ended
+        self._begun, self._on_gradient, self._ended = begun, reached, ended
         self._hooked: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
         # Only the engine holds it, and releases it if a backward fails.
         self._running: weakref.WeakValueDictionary[int, Running] = weakref.WeakValueDictionary()
@@ -79,13 +79,13 @@ class BackwardHooks:
             self._notes.failed("a weight", error)
 
     def unseen(self) -> list[str]:
-        """The trained weights that are not watched: they were put into the network in an unobserved way."""
+        """The trained weights without a hook: they were added in a way that no hook observes."""
         weights = self._network.named_parameters()
         return [name for name, weight in weights if weight.requires_grad and not self._watches(weight)]
 
     def _watches(self, weight: Tensor) -> bool:
-        known = self._hooked.get(id(weight))
-        return known is not None and known[0]() is weight
+        hooked = self._hooked.get(id(weight))
+        return hooked is not None and hooked[0]() is weight
 
     def add(self, weight: Tensor) -> None:
         """Watch a weight, even a frozen one: it may be trained later."""
@@ -119,13 +119,13 @@ class BackwardHooks:
 
     def _note(self, weight: Tensor, gradient: Tensor) -> None:
         number = current()
-        running = self._running.get(number)  # several run: reentrant checkpointing nests one backward in another
+        running = self._running.get(number)  # one of several: reentrant checkpointing nests one backward in another
         begins = running is None
         if running is None:
             running = self._running[number] = Running()
             # As in DistributedDataParallel: the engine calls back when all of this backward is done.
             engine: Any = torch.autograd.Variable._execution_engine
-            ended = torch.compiler.disable(partial(self._done, number, running))  # type: ignore[no-untyped-call]
+            ended = torch.compiler.disable(partial(self._finish, number, running))  # type: ignore[no-untyped-call]
             engine.queue_callback(ended)
             self._begun()
         # The weight, not its gradient: a gradient held here would be copied into .grad instead of becoming it.
@@ -134,16 +134,16 @@ class BackwardHooks:
             running.made.append(weight)
         if begins or not makes:
             running.peaks += peaks(_parts(gradient))
-        self._told(weight, gradient)
+        self._on_gradient(weight, gradient)
 
-    def _done(self, number: int, running: Running) -> None:
+    def _finish(self, number: int, running: Running) -> None:
         self._running.pop(number, None)
-        found = running.peaks
+        grads = [weight.grad for weight in running.made if weight.grad is not None]
         try:
-            found += peaks([part for weight in running.made if weight.grad is not None for part in _parts(weight.grad)])
+            running.peaks += peaks([part for grad in grads for part in _parts(grad)])
         except Exception as error:
             self._notes.failed("the gradients", error)
-        self._ended(number, found)
+        self._ended(number, running.peaks)
 
 
 @torch.no_grad()

@@ -31,14 +31,13 @@ class StepMeta:
     """(layers,), as in ``StepStats``."""
 
 
-def thinned(asked: int, every: int) -> list[str]:
+def thinned(requested: int, every: int) -> list[str]:
     """A line if fewer steps are kept than requested."""
-    if every == asked:
-        return []
-    return [
-        f"at most {LIMIT:,} measured steps are kept: every={asked} became every={every}, "
+    line = (
+        f"at most {LIMIT:,} measured steps are kept: every={requested} became every={every}, "
         "and of earlier steps only its multiples are kept"
-    ]
+    )
+    return [] if every == requested else [line]
 
 
 class StepBuffer:
@@ -52,9 +51,9 @@ class StepBuffer:
         self._idle: set[str] | None = None
 
     def begin(self, step: int, examples: int, stats: StepStats, idle: set[str], *, empty: bool) -> None:
-        """Start a measured step, which ``add`` completes; with the layers that took no part in it.
+        """Start a measured step, which ``add`` completes; ``idle`` are the layers that took no part in it.
 
-        ``empty``: it had no response with values, and one without.
+        ``empty``: all its responses had no values.
         """
         if stats.used.any():  # else the forward ran without hooks
             self._idle = idle if self._idle is None else self._idle & idle
@@ -64,15 +63,15 @@ class StepBuffer:
         )
 
     def add(self, step: int, stats: StepStats, every: int) -> int:
-        """The numbers of a step that ``begin`` started; returns ``every``, doubled at the bound."""
+        """Add the numbers of a step that ``begin`` started; return ``every``, doubled at the limit."""
         parts = {"gradients": stats.gradients, "responses": stats.responses[self._answering]}
         flat = np.concatenate([parts[probe.frame].reshape(-1) for probe in self._probes])
         self._readings.add(step, torch.from_numpy(flat))
         if len(self._meta) < LIMIT:
             return every
         tensors = self._readings.tensors()
-        kept = tensors["readings.steps"] % (2 * every) == 0
-        self._readings.restore({name: tensor[kept] for name, tensor in tensors.items()})
+        multiples = tensors["readings.steps"] % (2 * every) == 0
+        self._readings.restore({name: tensor[multiples] for name, tensor in tensors.items()})
         self._meta = {step: meta for step, meta in self._meta.items() if step % (2 * every) == 0}
         return 2 * every
 
@@ -90,24 +89,18 @@ class StepBuffer:
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frame of each probe, by name."""
-        meta = [self._meta[step] for step in self.steps]
-        constants = {
-            "split": "train_batch",
-            "statistics": [word for one in meta for word in one.statistics],
-            "examples": np.repeat([one.examples for one in meta], len(self._answering)),
-        }
-        if not meta:  # the first measured step is complete only when the next one starts
+        metas = [self._meta[step] for step in self.steps]
+        if not metas:  # the first measured step is complete only when the next one starts
             return {probe.frame: schemas.frame(probe.frame, []) for probe in self._probes}
-        return self._readings.frames(constants)
+        statistics = [word for meta in metas for word in meta.statistics]
+        examples = np.repeat([meta.examples for meta in metas], len(self._answering))
+        return self._readings.frames({"split": "train_batch", "statistics": statistics, "examples": examples})
 
     @property
     def profiles(self) -> dict[int, Profile]:
         """Input of a summary: the numbers of each step."""
-        steps = self.steps
+        metas = {step: self._meta[step] for step in self.steps}
         names = [layer.name for layer in self.layout.layers]
-        meta = [self._meta[step] for step in steps]
-        found = profiles(self.frames, names, [one.silent for one in meta], [one.channels for one in meta])
-        return {
-            step: profile.silenced() if one.empty else profile
-            for step, profile, one in zip(steps, found, meta, strict=True)
-        }
+        silent, channels = [meta.silent for meta in metas.values()], [meta.channels for meta in metas.values()]
+        of_steps = zip(metas, profiles(self.frames, names, silent, channels), strict=True)
+        return {step: profile.silenced() if metas[step].empty else profile for step, profile in of_steps}

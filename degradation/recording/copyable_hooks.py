@@ -43,11 +43,11 @@ class Hooked:
 
     def away(self) -> dict[Module, dict[int, Any]]:
         """The hooks of all recordings on these modules, after removing them."""
-        found: dict[Module, dict[int, Any]] = {}
+        removed: dict[Module, dict[int, Any]] = {}
         for module, _ in self._placed.values():
-            found[module] = {key: module._forward_hooks.pop(key) for key in _ours(module)}
+            removed[module] = {key: module._forward_hooks.pop(key) for key in _ours(module)}
             vars(module).pop(STATE, None)
-        return {module: hooks for module, hooks in found.items() if hooks}
+        return {module: hooks for module, hooks in removed.items() if hooks}
 
     def _take(self, name: str | None) -> None:
         if name not in self._placed:
@@ -64,11 +64,11 @@ _live: list[Hooked] = []
 def _without_hooks(original: Any) -> Any:
     @wraps(original)
     def call(*values: Any, **named: Any) -> Any:
-        taken = [pair for hooked in _live for pair in hooked.away().items()]
+        removed = [pair for hooked in _live for pair in hooked.away().items()]
         try:
             return original(*values, **named)
         finally:
-            for module, hooks in taken:
+            for module, hooks in removed:
                 module._forward_hooks.update(hooks)
                 vars(module)[STATE] = partial(_state, module)
 

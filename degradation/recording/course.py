@@ -57,17 +57,17 @@ def judge_course(profiles: Mapping[int, Profile], course: LoopInfo) -> Iterator[
 
 
 def _updates(profiles: Mapping[int, Profile], reported: set[str]) -> Iterator[Finding]:
-    """Findings on updates; the layers ``reported`` are reported already."""
+    """Findings on updates; the layers ``reported`` already have a finding."""
     moved, gradients, weights = (
-        np.array([getattr(profile, what) for profile in profiles.values()]) for what in ("moved", "relative", "weight")
+        np.array([getattr(profile, name) for profile in profiles.values()]) for name in ("moved", "relative", "weight")
     )
     # A weight that started at zero has no norm to compare with; a frozen one is unrelated to the learning rate.
     yield from _fast(list(profiles), np.where((gradients > 0) & (weights[0] > 0), moved, np.nan))
-    known = np.isfinite(moved)
-    counted = int(known.any(1).sum())
+    measured = np.isfinite(moved)
+    counted = int(measured.any(1).sum())
     if counted < ENOUGH:
         return
-    far, pulled = (np.where(np.isfinite(part) & known, part, 0).max(0) for part in (moved, gradients))
+    far, pulled = (np.where(np.isfinite(part) & measured, part, 0).max(0) for part in (moved, gradients))
     if far.max() < SLOW_SHARE:
         if pulled.max() > SLOW_SHARE:  # else a larger rate could not help
             most = f"by at most {far.max():.1e} of its norm" if far.max() else "not at all"
@@ -77,21 +77,19 @@ def _updates(profiles: Mapping[int, Profile], reported: set[str]) -> Iterator[Fi
         return
     # Updates like those of the other weights would have moved these: a tiny gradient is not a standstill.
     rate = np.median(far[far > 0] / np.maximum(pulled[far > 0], np.finfo(float).tiny))
-    meant = (pulled * rate > SLOW_SHARE) | ~np.isfinite(gradients).any(0)
-    still = (known.sum(0) >= ENOUGH) & (far == 0) & meant
-    names = next(iter(profiles.values())).names
     frozen = ~np.isfinite(gradients).any(0)  # a weight that requires a gradient and gets none is a separate finding
-    for some, why in ((still & ~frozen, ""), (still & frozen, " (frozen: requires_grad is False)")):
-        which = [name for name, stands in zip(names, some, strict=True) if stands and name not in reported]
-        if which:
+    still = (measured.sum(0) >= ENOUGH) & (far == 0) & ((pulled * rate > SLOW_SHARE) | frozen)
+    names = next(iter(profiles.values())).names
+    for mask, why in ((still & ~frozen, ""), (still & frozen, " (frozen: requires_grad is False)")):
+        if layers := [name for name, is_still in zip(names, mask, strict=True) if is_still and name not in reported]:
             yield finding(
                 findings.STILL,
-                f"not moving: {several(which)}{why}: in {counted:,} measured steps no update changed the weight",
+                f"not moving: {several(layers)}{why}: in {counted:,} measured steps no update changed the weight",
             )
 
 
 def _fast(steps: Sequence[int], moved: Numbers) -> Iterator[Finding]:
-    """The first step where most weights moved by more than ``FAST_SHARE``: it may cause what follows."""
+    """A finding on the first step at which most weights moved by more than ``FAST_SHARE``, a possible cause."""
     shares = [_median(row) for row in moved]
     first = next((place for place, share in enumerate(shares) if share > FAST_SHARE), None)
     if first is not None:
@@ -103,5 +101,5 @@ def _fast(steps: Sequence[int], moved: Numbers) -> Iterator[Finding]:
 
 
 def _median(row: Numbers) -> float:
-    some = row[np.isfinite(row)]
-    return float(np.median(some)) if len(some) else 0.0
+    finite = row[np.isfinite(row)]
+    return float(np.median(finite)) if len(finite) else 0.0

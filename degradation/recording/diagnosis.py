@@ -1,18 +1,19 @@
 """The numbers of every layer at one step -> findings: a direction with depth, one layer, dead ones, the scale.
 
 Layers are compared by numbers that do not grow with their size: the root mean square of the gradient with respect to a
-response (of that of a weight, positions and inputs would count as well), and the std of the response. The gradient of a
-weight is the product of both, so what vanishes there is seen in one of them. Where a response has other positions
-(pixels, words) than the next one, a mean over them divides the gradient at each by their number, and it vanishes no
-more for that: what a mean explains is removed, once for each number of positions. The thresholds, and why:
+response (the gradient of a weight also grows with positions and inputs), and the std of the response. The gradient of a
+weight is the product of both, so one of them shows if it vanishes. If a response has other positions (pixels, words)
+than the next one, a mean over them divides the gradient at each by their number, which is no vanishing: the effect of a
+mean is removed, once for each number of positions. The thresholds and their reasons:
 
 - ``FAR`` 1000: between the two ends of a network (direction), or between a layer and the geometric mean of its two
-  neighbours, beyond both by the root of it (one layer). An end is the median of the first or last three layers (of
-  fewer in a network of fewer than nine), so that one odd layer is none; of gradients at the input the largest of them,
-  since those within a branch are no measure of what reaches it. torchvision's ResNet-18 and -50, MobileNetV2,
-  VGG-11 and ConvNeXt, and transformers stay below it in their first steps, though two of their layers can differ more.
-- ``DEAD`` 95 %: so much of a response is at most zero, and as much of its gradient is exactly zero. The second shows
-  that something behind cuts it off as a ReLU does; before a Softplus or a loss negative values get gradients too.
+  neighbours, and beyond each of them by its root (one layer). An end is the median of the first or last three layers
+  (of fewer in a network of fewer than nine), so that one odd layer does not count; for gradients at the input it is the
+  largest of them, since gradients within a branch do not show what reaches the input. torchvision's ResNet-18 and -50,
+  MobileNetV2, VGG-11 and ConvNeXt, and transformers stay below it in their first steps, though two of their layers can
+  differ more.
+- ``DEAD`` 95 %: this share of a response is at most zero, and this share of its gradient is exactly zero. The second
+  shows that a later operation cuts it off, as a ReLU; before a Softplus or a loss negative values also get gradients.
 - ``LOST`` 1e-7: norm of a weight's gradient over norm of the weight. Below it everywhere, a step with learning rate 1
   is lost in the rounding of float32. ``HUGE`` 1e6: above it everywhere, 1e-6 moves each weight by its own norm.
 """
@@ -91,29 +92,24 @@ def profiles(
         columns["places"] = (norms / columns["gradient"]) ** 2 / np.reshape(channels, norms.shape)
         columns["relative"] = columns["weight_gradient"] / columns["weight"]
         columns["moved"] = updates / columns["weight"]
-    return [
-        Profile(names=tuple(names), **{key: _finite(column[step]) for key, column in columns.items()})
-        for step in range(count)
-    ]
+    finite = {name: np.where(np.isfinite(column), column, np.nan) for name, column in columns.items()}
+    return [Profile(names=tuple(names), **{name: column[n] for name, column in finite.items()}) for n in range(count)]
 
 
 def _wide(frames: Mapping[str, pd.DataFrame], frame: str, column: str, names: Sequence[str], steps: int) -> Numbers:
-    """(steps, layers): a column of a frame; NaN without the frame, and for layers that it has not."""
+    """(steps, layers): a column of a frame; NaN without the frame, and for layers that it does not have."""
     wide = np.full((steps, len(names)), np.nan)
     if frame in frames and steps:
         data = frames[frame]
-        there = list(data["name"][: len(data) // steps])
-        wide[:, [names.index(name) for name in there]] = data[column].to_numpy().reshape(steps, -1)
+        layers = list(data["name"][: len(data) // steps])
+        wide[:, [names.index(name) for name in layers]] = data[column].to_numpy().reshape(steps, -1)
     return wide
-
-
-def _finite(values: Numbers) -> Numbers:
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def judge(profile: Profile) -> list[Issue]:
     """The findings, causes first."""
-    return [*_dead(profile), *_gradients(profile), *_responses(profile), *_scale(profile)]
+    responses = _direction(profile, profile.std, "response", "with depth")
+    return [*_dead(profile), *_gradients(profile), *responses, *_scale(profile)]
 
 
 def _dead(profile: Profile) -> Iterator[Issue]:
@@ -135,21 +131,20 @@ def _dead(profile: Profile) -> Iterator[Issue]:
 
 
 def _gradients(profile: Profile) -> Iterator[Issue]:
-    found = list(_direction(profile, _without_means(profile), "gradient", "towards the input"))
-    found += _within(profile)
-    yield from found
-    known = profile.weight_gradient
-    alive = np.flatnonzero(known > 0)
-    # Before a gradient that vanishes, zeros are its end: too small for the type of its values.
-    vanished = len(alive) and any(one.kind == findings.VANISHING for one in found)
-    still = (known == 0) & (np.arange(len(known)) >= (alive[0] if vanished else 0))
+    issues = [*_direction(profile, _without_means(profile), "gradient", "towards the input"), *_within(profile)]
+    yield from issues
+    norms = profile.weight_gradient
+    alive = np.flatnonzero(norms > 0)
+    # Before a vanishing gradient zeros are expected: values too small for their type.
+    vanished = len(alive) and any(issue.kind == findings.VANISHING for issue in issues)
+    still = (norms == 0) & (np.arange(len(norms)) >= (alive[0] if vanished else 0))
     if still.any():
-        which = _names(profile, still) if len(alive) else "any layer"
-        yield Issue(findings.CUT, "no gradient", f"reaches the weight of {which}")
+        layers = _names(profile, still) if len(alive) else "any layer"
+        yield Issue(findings.CUT, "no gradient", f"reaches the weight of {layers}")
 
 
 def _within(profile: Profile) -> Iterator[Issue]:
-    """For an LSTM, GRU or RNN of many levels, whose inner responses are not seen: its weights."""
+    """Findings on the weights of an LSTM, GRU or RNN of several levels, whose inner responses are not visible."""
     levels: dict[str, list[int]] = {}
     for place, name in enumerate(profile.names):
         owner, _, last = name.rpartition(".")
@@ -161,55 +156,47 @@ def _within(profile: Profile) -> Iterator[Issue]:
 
 
 def _without_means(profile: Profile) -> Numbers:
-    """The gradients, without what a mean over positions divides them by, or a sum over them multiplies."""
+    """The gradients, without the factor of a mean or a sum over positions."""
     values, places = profile.gradient.copy(), np.round(np.log10(profile.places), 2)
-    known: dict[float, float] = {}
-    behind: tuple[float, float, float] | None = None
+    factors: dict[float, float] = {}
+    after: tuple[float, float, float] | None = None
     for layer in np.flatnonzero((values > 0) & np.isfinite(places))[::-1]:
-        there, size = float(places[layer]), float(np.log10(values[layer]))
-        if behind is None:
-            known[there] = 0.0
-        elif there not in known:
-            change, means = size - behind[1], behind[0] - there
-            known[there] = behind[2] - float(np.clip(change, min(0.0, means), max(0.0, means)))
-        behind = (there, size, known[there])
-        values[layer] *= 10 ** known[there]
+        count, size = float(places[layer]), float(np.log10(values[layer]))
+        if after is None:
+            factors[count] = 0.0
+        elif count not in factors:
+            change, means = size - after[1], after[0] - count
+            factors[count] = after[2] - float(np.clip(change, min(0.0, means), max(0.0, means)))
+        after = (count, size, factors[count])
+        values[layer] *= 10 ** factors[count]
     return values
 
 
-def _responses(profile: Profile) -> Iterator[Issue]:
-    yield from _direction(profile, profile.std, "response", "with depth")
-
-
 def _scale(profile: Profile) -> Iterator[Issue]:
-    known = profile.relative[profile.relative > 0]
-    if len(known) and known.max() < LOST:
-        yield Issue(findings.TINY, "every gradient is tiny", f"at most {known.max():.1e} of the norm of its weight")
-    if len(known) and known.min() > HUGE:
-        details = f"at least {known.min():.1e} times the norm of its weight"
+    ratios = profile.relative[profile.relative > 0]
+    if len(ratios) and ratios.max() < LOST:
+        yield Issue(findings.TINY, "every gradient is tiny", f"at most {ratios.max():.1e} of the norm of its weight")
+    if len(ratios) and ratios.min() > HUGE:
+        details = f"at least {ratios.min():.1e} times the norm of its weight"
         yield Issue(findings.HUGE, "every gradient is huge", details)
 
 
 def _direction(profile: Profile, values: Numbers, what: str, where: str) -> Iterator[Issue]:
-    """Single odd layers, and whether the others vanish or explode on the way ``where``."""
+    """Findings on single odd layers, and on the others if they vanish or explode in the direction ``where``."""
     alive = np.flatnonzero(values > 0)
     if len(alive) < 2:
         return
     logs = np.log10(values[alive])
     lone = _lone(logs)
-    rest = list(_trend(profile, values, alive[~lone], what, where))
+    trend = list(_trend(profile, values, alive[~lone], what, where))
     for place in np.flatnonzero(lone):
-        if rest and place in (0, len(logs) - 1):
-            continue  # next to an end of what vanishes even an ordinary layer is far away
+        if trend and place in (0, len(logs) - 1):
+            continue  # at an end of a trend even an ordinary layer is far from its neighbours
         near = float(np.median(np.delete(logs, place)[max(0, place - 2) : place + 2]))
-        value = values[alive[place]]
-        factor = f"{_power(logs[place] - near)} times"
-        yield Issue(
-            findings.ODD,
-            f"the {what} of {profile.names[alive[place]]} {ALONE}",
-            f"{factor} that of the layers next to it ({value:.1e})",
-        )
-    yield from rest
+        layer = alive[place]
+        details = f"{_power(logs[place] - near)} times that of the layers next to it ({values[layer]:.1e})"
+        yield Issue(findings.ODD, f"the {what} of {profile.names[layer]} {ALONE}", details)
+    yield from trend
 
 
 def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: str) -> Iterator[Issue]:
@@ -221,26 +208,23 @@ def _trend(profile: Profile, values: Numbers, alive: Places, what: str, where: s
     change = logs[end] - logs[begin]
     if abs(change) < np.log10(FAR):
         return
-    word = "vanishes" if change < 0 else "explodes"
-    reached = values[alive]
+    kind, word = (findings.VANISHING, "vanishes") if change < 0 else (findings.EXPLODING, "explodes")
+    start, stop = alive[begin], alive[end]
     details = (
-        f"by a factor of {_power(abs(change))} from {profile.names[alive[begin]]} ({reached[begin]:.1e}) "
-        f"to {profile.names[alive[end]]} ({reached[end]:.1e})"
+        f"by a factor of {_power(abs(change))} from {profile.names[start]} ({values[start]:.1e}) "
+        f"to {profile.names[stop]} ({values[stop]:.1e})"
     )
-    yield Issue(
-        findings.VANISHING if change < 0 else findings.EXPLODING,
-        f"the {what} {word} {where}",
-        details + _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where),
-    )
+    details += _at_once(profile, alive, logs, change, where) + _to_zero(values, alive, word, where)
+    yield Issue(kind, f"the {what} {word} {where}", details)
 
 
 def _power(exponent: float) -> str:
-    """10 to the power of it, which float64 need not hold."""
+    """10 to this power as text, also beyond the range of float64."""
     return f"{10**exponent:.0e}" if abs(exponent) < 300 else f"1e{exponent:+.0f}"
 
 
 def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, where: str) -> str:
-    """The two layers between which most of it happens, if it is abrupt."""
+    """The two layers with most of the change between them, if it is abrupt."""
     steps = np.diff(logs) * (-1 if where == "towards the input" else 1) * np.sign(change)
     place = int(steps.argmax())
     if steps[place] < max(abs(change) / 2, 2) or len(logs) < 4:
@@ -249,7 +233,7 @@ def _at_once(profile: Profile, alive: Places, logs: Numbers, change: float, wher
 
 
 def _to_zero(values: Numbers, alive: Places, word: str, where: str) -> str:
-    """How many layers beyond the last number are zero: so small that the type of the values does not hold them."""
+    """The number of layers beyond that are zero: too small for the type of the values."""
     beyond = values[: alive[0]] if where == "towards the input" else values[alive[-1] + 1 :]
     count = int((beyond == 0).sum())
     if word == "explodes" or not count:
@@ -269,8 +253,8 @@ def _ends(logs: Numbers) -> tuple[int, int]:
 def _ends_of_gradients(logs: Numbers) -> tuple[int, int]:
     """The layers whose gradient represents the first and the last: of the first three the largest.
 
-    Within a branch it can be small by far where none vanishes: behind a gamma of zero, before the softmax of an
-    attention. What reaches the input comes along the others.
+    Within a branch a gradient can be far smaller without vanishing: after a gamma of zero, before the softmax of an
+    attention. The gradient of the input comes through the other layers.
     """
     first, last = _ends(logs)
     width = min(END, -(-len(logs) // 4))
@@ -284,8 +268,8 @@ def _lone(logs: Numbers) -> NDArray[np.bool_]:
     if count < 3:
         return lone
     for place in range(count):
-        one, other = (1, 2) if place == 0 else (-2, -3) if place == count - 1 else (place - 1, place + 1)
-        away = (logs[place] - logs[one], logs[place] - logs[other])
+        near = (1, 2) if place == 0 else (-2, -3) if place == count - 1 else (place - 1, place + 1)
+        away = [logs[place] - logs[neighbour] for neighbour in near]
         beyond = away[0] * away[1] > 0 and min(abs(away[0]), abs(away[1])) > far / 2
         lone[place] = beyond and abs(sum(away)) > 2 * far and abs(away[0] - away[1]) < far
     return lone

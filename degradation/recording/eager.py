@@ -1,4 +1,4 @@
-"""Measuring recordings -> torch's stance: while any measures, compiled networks run uncompiled."""
+"""Recordings that measure -> torch's stance: while there is any, compiled networks run uncompiled."""
 
 from typing import Any
 

@@ -52,14 +52,14 @@ def finding(kind: str, text: str) -> Finding:
 
 def lines_of(parts: Sequence[Sequence[Finding]]) -> list[list[str]]:
     """The lines of each part: one per finding, and a suggestion after the last of each kind."""
-    tried: set[str] = set()
-    found = []
+    suggested: set[str] = set()
+    lines_by_part = []
     for part in parts:
         lines = []
-        for place, one in enumerate(part):
-            lines.append(one.text)
-            if one.kind not in tried and (place + 1 == len(part) or part[place + 1].kind != one.kind):
-                tried.add(one.kind)
-                lines.append(f"  try: {one.try_}")
-        found.append(lines)
-    return found
+        for place, item in enumerate(part):
+            lines.append(item.text)
+            if item.kind not in suggested and (place + 1 == len(part) or part[place + 1].kind != item.kind):
+                suggested.add(item.kind)
+                lines.append(f"  try: {item.try_}")
+        lines_by_part.append(lines)
+    return lines_by_part

@@ -24,7 +24,7 @@ def module_at(network: Module, name: str) -> Module | None:
 
 
 def weight_at(network: Module, layer: Layer) -> Parameter | None:
-    """The weight of a layer; None if it has none, or none any more.
+    """The weight of a layer; None if it has none, or lost it.
 
     A computed weight is not read: computing it can change buffers, as the spectral norm does.
     """
@@ -38,9 +38,9 @@ def weight_at(network: Module, layer: Layer) -> Parameter | None:
 
 
 class Following:
-    """Inside the block, calls back with the modules (by name) and the weights that are put into a network.
+    """Inside the block, calls back with the modules (by name) and the weights that are added to a network.
 
-    A module that is replaced and weights that are loaded by assignment have none of the hooks that the old ones had.
+    A replaced module and weights loaded by assignment do not have the hooks of the old ones.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from degradation.recording.patches import Patch
 
 
 class LossScale:
-    """Within the block, remembers the scaler of the last scaled loss; after it ``GradScaler.scale`` is its own again.
+    """Within the block, remembers the scaler of the last scaled loss; at its end ``GradScaler.scale`` is restored.
 
     A recording must detect the scaler: norms that are 65,536 times too large look like any others. While
     ``paused`` a loss belongs to another network.
@@ -36,7 +36,7 @@ class LossScale:
 
     def scaled(self, scaler: GradScaler, outputs: Any) -> None:
         """Called with a loss before it is scaled."""
-        self._scaler = scaler if scaler.is_enabled() else None  # a loss that is not scaled has no factor
+        self._scaler = scaler if scaler.is_enabled() else None  # a disabled scaler has no factor
         if not self.paused and not torch.compiler.is_compiling():
             try:
                 self._add(outputs)

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,26 +32,28 @@ from degradation.recording.weights import Weights
 USES = 1000  # most calls of a layer per step; of more, the last are kept
 
 
-class Callbacks(NamedTuple):
-    """Callbacks of a Listener."""
-
-    passed: Callable[[], None]
-    """The network was called with gradients enabled."""
-    again: Callable[[int], None]
-    """The backward of that number went through a forward of an earlier step."""
-
-
 class Listener:
     """Hooks on the layers of a network, from now until ``close``.
 
     A response is measured when it leaves its module, and its gradient is hooked there: an in-place ReLU or addition
     afterwards changes neither. Forwards without gradients and those that a checkpointed backward repeats are
-    ignored. What cannot be read is in ``unread``, and raises nothing.
-    ``copies`` are kept of the weights before the step changes them.
+    ignored. Unreadable values are in ``unread``, and raise nothing.
+    ``copies``: copy the weights before the step changes them. ``passed`` is called after a forward with gradients
+    enabled, ``again`` with the number of a backward that goes through a forward of an earlier step.
     """
 
-    def __init__(self, network: Module, layout: Layout, *, copies: bool, responses: bool, calls: Callbacks) -> None:
-        self.layout, self._network, self._responses, self._calls = layout, network, responses, calls
+    def __init__(
+        self,
+        network: Module,
+        layout: Layout,
+        passed: Callable[[], None],
+        again: Callable[[int], None],
+        *,
+        copies: bool,
+        responses: bool,
+    ) -> None:
+        self.layout, self._network, self._responses = layout, network, responses
+        self._on_forward, self._on_old_forward = passed, again
         self.paused = False
         """While true nothing is measured."""
         self.repeated = False
@@ -78,7 +80,7 @@ class Listener:
         self._forwards = 0
         try:
             self._hooked.add(None, network, Hook(self._passed))
-            self.update_modules(self._there())
+            self.update_modules(self._present())
         except BaseException:
             self.close()
             raise
@@ -89,7 +91,7 @@ class Listener:
             self._closed = True
             self._hooked.remove()
 
-    def _there(self) -> dict[str, Module]:
+    def _present(self) -> dict[str, Module]:
         """The modules of the weights and of the responses that the network has now."""
         layers = [(layer.name, layer.response) for layer in self.layout.layers]
         names = {name for pair in layers if pair[1] is not None for name in pair if name is not None}
@@ -120,14 +122,13 @@ class Listener:
     @property
     def answering(self) -> list[str]:
         """The layers whose calls could return a gradient; of an attention or an LSTM, all weights."""
-        step_stats = {
-            str(layer.response) for layer in self.layout.layers if any(use.answers for use in self._uses_of(layer))
-        }
+        layers = self.layout.layers
+        modules = {str(layer.response) for layer in layers if any(use.answers for use in self._uses_of(layer))}
         return [
             layer.name
-            for layer in self.layout.layers
-            if (layer.response or layer.name) in step_stats
-            or (layer.response is None and layer.name.rpartition(".")[0] in step_stats)
+            for layer in layers
+            if (layer.response or layer.name) in modules
+            or (layer.response is None and layer.name.rpartition(".")[0] in modules)
         ]
 
     def sure(self) -> tuple[Layer, ...]:
@@ -139,13 +140,13 @@ class Listener:
         if not torch.compiler.is_compiling():
             self._forwards += 1
             if torch.is_grad_enabled():
-                self._calls.passed()
+                self._on_forward()
 
     def _entered(self, layer: Layer, _module: Module, inputs: Any, _returned: Any) -> None:
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.paused or current() >= 0:
             return
         with self.unread.instead("input", layer.name):
-            if self.first is None and all(plain(one) for one in inputs if isinstance(one, Tensor)):
+            if self.first is None and all(plain(value) for value in inputs if isinstance(value, Tensor)):
                 self.first, self._input = layer.name, finite_of(inputs)
 
     def _responded(self, layer: Layer, module: Module, inputs: Any, returned: Any) -> None:
@@ -187,12 +188,12 @@ class Listener:
         self.examples = len(output) if output.ndim else 1
         self._uses.setdefault(name, deque(maxlen=USES)).append(use)
         if output.requires_grad:
-            # The hook holds the use, and the use no tensor of the network: it is freed with the graph.
+            # The hook holds the use, and the use holds no tensor of the network: it is freed with the graph.
             when_answered(output, partial(self._came_back, layer.name, use))
 
     def _came_back(self, name: str, use: LayerCall, gradient: Tensor) -> None:
         if self._closed:
-            self._calls.again(current())
+            self._on_old_forward(current())
         elif plain(gradient):
             use.backward = current()
             with self.unread.instead("gradient of the response", name):
@@ -202,17 +203,17 @@ class Listener:
     def _moments(self, layer: Layer, module: Module, output: Tensor) -> Tensor:
         if not self._responses:
             return torch.full((3,), torch.nan, device=output.device)
-        name, known = str(layer.response), normalized(module, output)
-        alone = Measurement(
+        name, parts = str(layer.response), normalized(module, output)
+        measurement = Measurement(
             layout=Layout(layers=(layer,), blocks=()),
             outputs={name: real(output.detach())},
-            normalized={} if known is None else {name: known},
+            normalized={} if parts is None else {name: parts},
             output_gradients={},
             weights=(),
             weight_gradients=(),
             updates=None,
         )
-        return RESPONSES.measure(alone)[0]
+        return RESPONSES.measure(measurement)[0]
 
     def reached(self, weight: Tensor, gradient: Tensor) -> None:
         """Called with a gradient that arrives at a weight of the network."""
@@ -223,9 +224,9 @@ class Listener:
     def step_stats(self, backward: int, scale: float) -> StepStats:
         """The numbers of this backward, gradients divided by ``scale``, in one transfer to the host."""
         layers = self.layout.layers
-        there = self._there()
+        present = self._present()
         for layer in layers:
-            if layer.response in there and there[layer.response] is not self._modules.get(layer.name):
+            if layer.response in present and present[layer.response] is not self._modules.get(layer.name):
                 self.unread.add("response", layer.name, "another module replaced it during the step")
         answered = {use.forward for uses in self._uses.values() for use in uses if use.backward == backward}
         uses = [self._part_in(backward, answered, layer) for layer in layers]
@@ -251,7 +252,7 @@ class Listener:
     def _part_in(self, backward: int, answered: set[int], layer: Layer) -> list[LayerCall]:
         """The uses of a layer that a backward went through, and those without gradient of the same forwards.
 
-        ``answered`` are the numbers of these forwards; where no use was answered, all without gradient count.
+        ``answered`` are the numbers of these forwards; if there are none, all uses without gradient count.
         """
         return [
             use
@@ -273,14 +274,14 @@ class Listener:
         And whether the input was finite.
         """
         layers = self.layout.layers
-        scalars = [found.get(layer.name) for found in (self.weights.gradients, norms) for layer in layers]
+        scalars = [by_layer.get(layer.name) for by_layer in (self.weights.gradients, norms) for layer in layers]
         scalars.append(self._input)
         wide = [part for use in uses for part in (use.moments, use.gradient)]
-        known = [tensor.device for tensor in [*scalars, *wide] if tensor is not None]
-        device = max(known, key=lambda place: place.type != "cpu")
+        devices = [tensor.device for tensor in [*scalars, *wide] if tensor is not None]
+        device = max(devices, key=lambda place: place.type != "cpu")
         missing, unknown = (torch.full((count,), torch.nan, device=device) for count in (1, 2))
-        parts = [missing if one is None else one.to(device).reshape(1) for one in scalars]
+        parts = [missing if scalar is None else scalar.to(device).reshape(1) for scalar in scalars]
         parts += [unknown if part is None else part.to(device) for part in wide]
-        found = torch.cat(parts).cpu().numpy().astype(np.float64)
+        numbers = torch.cat(parts).cpu().numpy().astype(np.float64)
         count = 2 * len(layers)
-        return found[:count].reshape(2, -1), found[count + 1 :].reshape(-1, 5), bool(found[count])
+        return numbers[:count].reshape(2, -1), numbers[count + 1 :].reshape(-1, 5), bool(numbers[count])

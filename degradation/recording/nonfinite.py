@@ -34,8 +34,8 @@ class Place:
 def first_place(step: int, names: Sequence[str], step_stats: StepStats, entry: str | None) -> Place | None:
     """The first non-finite value: in forward order the input, a weight, a response, else in backward order a gradient.
 
-    ``entry`` is the layer that was called first where its input was not finite. None if all is finite. If weights
-    are broken too, an earlier step broke them, and the input of a layer after an embedding need not be the data.
+    ``entry`` is the layer that was called first, if its input was not finite. None if all is finite. If weights are
+    not finite either, an earlier step broke them, and the input of a layer after an embedding need not be the data.
     """
     weights = ~np.isfinite(step_stats.gradients[:, GRADIENTS.columns.index("weight_norm")]) & step_stats.weighted
     if entry is not None and not weights.any():
@@ -57,14 +57,14 @@ def first_place(step: int, names: Sequence[str], step_stats: StepStats, entry: s
 class NonfiniteMonitor:
     """A few numbers of every step -> whether it was finite, in step order, without waiting for the device."""
 
-    def __init__(self, tell: Callable[[int, bool, float, bool | None], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[int, bool, float, bool | None], None]) -> None:
+        self._report = report
         self._waiting: deque[tuple[int, Tensor, Any, bool]] = deque()
 
     def add(self, step: int, numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> None:
-        """Numbers that are finite if the step was, its GradScaler's factor, and whether the scaled loss was finite.
+        """Add numbers that are finite if the step was, its GradScaler's factor, and whether the scaled loss was finite.
 
-        When they are here, ``tell`` gets (step, finite, factor, whether the loss was finite or None without one).
+        When they arrive, ``report`` gets (step, finite, factor, whether the loss was finite or None without one).
         """
         results = on_device(numbers, scale, loss)
         ready = None
@@ -79,11 +79,11 @@ class NonfiniteMonitor:
     def look(self, *, wait: bool = False) -> None:
         """Report the steps whose numbers have arrived; with ``wait`` all."""
         while self._waiting and (wait or self._waiting[0][2] is None or self._waiting[0][2].query()):
-            step, numbers, ready, lost = self._waiting.popleft()
+            step, numbers, ready, has_loss = self._waiting.popleft()
             if ready is not None:
                 ready.synchronize()
             finite, factor, loss = numbers.tolist()
-            self._tell(step, bool(finite), factor, bool(loss) if lost else None)
+            self._report(step, bool(finite), factor, bool(loss) if has_loss else None)
 
 
 def on_device(numbers: Sequence[Tensor], scale: Tensor | None, loss: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """Results of each step, with details of measured ones -> spans of non-finite steps and their causes, as text.
 
-Of a step that is not measured only the gradients of the weights are known. So a span ends at a step that was measured
-and finite, and unmeasured steps inside it are called neither.
+For a step that is not measured only the gradients of the weights are known. So a span ends at a step that was measured
+and finite, and unmeasured steps inside it count as unknown.
 """
 
 import math

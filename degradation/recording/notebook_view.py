@@ -1,4 +1,4 @@
-"""What a recording says -> the table that a notebook shows of it."""
+"""The summary of a recording -> its display in a notebook."""
 
 from degradation.frames import notebook_html
 from degradation.recording.summary import SummaryInput, findings_of, summary
@@ -16,10 +16,9 @@ class NotebookView:
         return f"<{type(self).__name__}: {summary(self._everything()).splitlines()[0]}>"
 
     def _repr_html_(self) -> str:
-        told = self._everything()
-        found = findings_of(told)
-        shown = {one.text for one in found}
-        words = [line for line in summary(told).splitlines() if line not in shown and not line.startswith("  try: ")]
-        rows = [(one.kind, one.text, one.try_) for one in found]
+        inputs = self._everything()
+        rows = [(finding.kind, finding.text, finding.try_) for finding in findings_of(inputs)]
+        texts = {text for _, text, _ in rows}
+        lines = [line for line in summary(inputs).splitlines() if line not in texts and not line.startswith("  try: ")]
         table = notebook_html.table(COLUMNS, rows) if rows else ""
-        return notebook_html.heading("Recording: ", words[0]) + table + notebook_html.lines(words[1:])
+        return notebook_html.heading("Recording: ", lines[0]) + table + notebook_html.lines(lines[1:])

@@ -69,16 +69,16 @@ class Unread:
         except Exception as error:
             self.add(what, layer, shown(error))
 
-    def tell(self, notes: Notes) -> None:
-        """One line for each cause."""
+    def report(self, notes: Notes) -> None:
+        """Add one line for each cause to the notes."""
         for (what, why), names in self._layers.items():
             notes.add(f"the {what} of {{}} is not measured: {why}", list(names))
 
 
 def why_unheard(*, reentrant: bool, again: bool, empty: bool) -> str:
-    """Why a backward has no responses of its forward.
+    """The reason why a backward has no responses of its forward.
 
-    ``again``: it went through one of an earlier step; ``empty``: the batch was.
+    ``again``: it went through the forward of an earlier step; ``empty``: the batch was empty.
     """
     if reentrant:
         return (
@@ -99,6 +99,6 @@ def shown(error: Exception) -> str:
 
 
 def several(names: Sequence[str]) -> str:
-    """The first few of the names, and how many more there are."""
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    """The first few of the names, and the number of further ones."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

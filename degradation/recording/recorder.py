@@ -1,4 +1,4 @@
-"""The steps of the user's loop -> frames: which steps are measured, and what is kept."""
+"""The steps of the user's loop -> frames: selects the measured steps and keeps their numbers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,7 @@ from degradation.recording.course import LoopInfo
 from degradation.recording.findings import Finding
 from degradation.recording.following import Following, weight_at
 from degradation.recording.grad_scaler import LossScale
-from degradation.recording.module_hooks import Callbacks, Listener
+from degradation.recording.module_hooks import Listener
 from degradation.recording.nonfinite import NonfiniteMonitor, Place, first_place
 from degradation.recording.nonfinite_log import Log
 from degradation.recording.notebook_view import NotebookView
@@ -36,22 +36,23 @@ if TYPE_CHECKING:
 
 
 class Recorder(NotebookView):
-    """What ``degradation.record`` returns: a context manager, and afterwards what it recorded."""
+    """Result of ``degradation.record``: a context manager, and afterwards its measurements."""
 
     def __init__(
         self, network: Module, every: int, *, gradients: bool, responses: bool, globs: tuple[str, ...]
     ) -> None:
-        self.every, self._asked, self.step = every, every, 0
+        self.every, self._requested_every, self.step = every, every, 0
         self._probes = (*((GRADIENTS,) if gradients else ()), *((RESPONSES,) if responses else ()))
         self._network = unwrapped(network)
         self._layout, self._globs = inferred(self._network, globs), globs
         self._uncovered = self._not_covered()
         self._weighted = [layer.name for layer in self._with_weights()]
-        self._kept: StepBuffer | None = None
+        self._buffer: StepBuffer | None = None
         self._listener: Listener | None = None
         self._inside: ExitStack | None = None
-        """What the block holds; None before the first."""
-        self._notes, self._log, self._watch, self._arrivals = Notes(), Log(), NonfiniteMonitor(self._enter), Arrivals()
+        """The open hooks of the block; None before the first block."""
+        self._notes, self._log, self._arrivals = Notes(), Log(), Arrivals()
+        self._monitor = NonfiniteMonitor(self._enter)
         self._backwards = BackwardHooks(self._network, self._begun, self._reached, self._ended, self._notes)
         self._scales, self._updates = LossScale(self._notes), Updates(self._network, self._notes)
         self._alarmed = self._reentrant = self._entered = False
@@ -106,7 +107,7 @@ class Recorder(NotebookView):
     def _catch_up(self) -> None:
         """Log results still on the device, and whether a GradScaler skipped the last step; not after the block."""
         if self._entered:
-            self._watch.look(wait=True)
+            self._monitor.look(wait=True)
             self._log.update_scale(self._scales.factor())
 
     def _listen_if_due(self) -> None:
@@ -120,9 +121,8 @@ class Recorder(NotebookView):
             self._notes.add(eager.AROUND)
             return
         kinds = {"copies": GRADIENTS in self._probes, "responses": RESPONSES in self._probes}
-        calls = Callbacks(passed=self._backwards.look, again=self._came_again)
         try:
-            self._listener = Listener(self._network, self._layout, calls=calls, **kinds)
+            self._listener = Listener(self._network, self._layout, self._backwards.look, self._came_again, **kinds)
         except Exception as error:
             eager.end()
             self._notes.failed("the layers", error)
@@ -171,9 +171,9 @@ class Recorder(NotebookView):
             place = None if listener is None else self._keep(listener, backward)
         except Exception as error:
             self._notes.failed("the layers", error)
-        self._watch.add(self.step, numbers, self._scales.on_device(), self._scales.finite())
+        self._monitor.add(self.step, numbers, self._scales.on_device(), self._scales.finite())
         if listener is not None:
-            self._watch.look(wait=True)
+            self._monitor.look(wait=True)
             # The step after a broken one shows whether it stays broken; if it does, not every step is measured.
             broken = self._log.measured(self.step, place)
             self._alarmed = broken and (self.step % self.every == 0 or self._log.spans[-1].first == self.step)
@@ -187,11 +187,11 @@ class Recorder(NotebookView):
         """Keep the measurements until the weights have moved; returns the first non-finite value, if any."""
         step_stats = listener.step_stats(backward, self._scales.factor())
         before = [layer.name for layer in listener.layout.layers]
-        if self._kept is None:
+        if self._buffer is None:
             # The layers are numbered as the first measured forward called them.
             layers = self._layout.layers if self._globs else listener.sure()
             self._layout = in_forward_order(replace(self._layout, layers=layers), listener.maps)
-            self._kept = StepBuffer(self._probes, self._layout)
+            self._buffer = StepBuffer(self._probes, self._layout)
         layers = self._layout.layers
         step_stats = step_stats.take([before.index(layer.name) for layer in layers])
         if not step_stats.used.any() or listener.repeated:
@@ -199,7 +199,7 @@ class Recorder(NotebookView):
             again = self._again == backward
             self._notes.add(why_unheard(reentrant=self._reentrant, again=again, empty=listener.empty))
         empty = listener.empty and not step_stats.used.any()
-        self._kept.begin(self.step, listener.examples, step_stats, listener.idle, empty=empty)
+        self._buffer.begin(self.step, listener.examples, step_stats, listener.idle, empty=empty)
         self._updates.hold(self.step, step_stats, layers, listener.weights)
         self._note_unread(listener)
         self._arrivals.expect(listener)
@@ -207,31 +207,31 @@ class Recorder(NotebookView):
         return first_place(self.step, [layer.name for layer in layers], step_stats, entry)
 
     def _note_unread(self, listener: Listener) -> None:
-        listener.unread.tell(self._notes)
-        gone = [name for name, weight in listener.weights.of.items() if weight is None and name in self._weighted]
-        if gone:
-            self._notes.add("no weight is left in {}: the layer was removed or changed", gone)
+        listener.unread.report(self._notes)
+        removed = [name for name, weight in listener.weights.of.items() if weight is None and name in self._weighted]
+        if removed:
+            self._notes.add("no weight is left in {}: the layer was removed or changed", removed)
 
     def _finish_step(self, moved: bool = True, ends: bool = False) -> None:
         """Complete the last measured step with its update: how far the weights have moved since."""
         finished = self._updates.finish_step(moved=moved, ends=ends)
-        if finished is not None and self._kept is not None:
-            self.every = self._kept.add(*finished, self.every)
+        if finished is not None and self._buffer is not None:
+            self.every = self._buffer.add(*finished, self.every)
 
     def _with_weights(self) -> list[Layer]:
         return [layer for layer in self._layout.layers if weight_at(self._network, layer) is not None]
 
     def _not_covered(self) -> dict[str, str]:
         """Modules with trained weights that are no layer of this recording; none if layers were chosen."""
-        there = tuple(self._with_weights())
-        return {} if self._globs else uncovered(self._network, replace(self._layout, layers=there))
+        layers = tuple(self._with_weights())
+        return {} if self._globs else uncovered(self._network, replace(self._layout, layers=layers))
 
     # what was recorded
 
     @property
     def notes(self) -> list[str]:
         """Failed measurements, a line each."""
-        return self._notes.lines() + self._updates.lines() + buffer.thinned(self._asked, self.every)
+        return self._notes.lines() + self._updates.lines() + buffer.thinned(self._requested_every, self.every)
 
     @property
     def first_nonfinite(self) -> Place | None:
@@ -242,9 +242,9 @@ class Recorder(NotebookView):
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames that were recorded, by name; a measured step is in them once the next backward has started."""
-        if self._kept is None:
+        if self._buffer is None:
             return {probe.frame: schemas.frame(probe.frame, []) for probe in self._probes}
-        return self._kept.frames
+        return self._buffer.frames
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return what was recorded.
@@ -264,10 +264,10 @@ class Recorder(NotebookView):
         UserError
             The frame was not recorded.
         """
-        found = self.frames
-        if name not in found:
-            raise UserError(f"no frame {name!r} was recorded: expected {' or '.join(found)}")
-        return found[name]
+        frames = self.frames
+        if name not in frames:
+            raise UserError(f"no frame {name!r} was recorded: expected {' or '.join(frames)}")
+        return frames[name]
 
     @property
     def findings(self) -> list[Finding]:
@@ -275,12 +275,12 @@ class Recorder(NotebookView):
         return findings_of(self._everything())
 
     def summary(self) -> str:
-        """Say what was found in words, and what could not be measured.
+        """Describe the findings, and the values that could not be measured.
 
         Returns
         -------
         str
-            Several lines, the most important one first. The criteria and their thresholds stand in
+            Several lines, the most important one first. The criteria and their thresholds are in
             ``degradation.recording.diagnosis`` and ``course``.
         """
         return summary(self._everything())
@@ -289,16 +289,21 @@ class Recorder(NotebookView):
         self._catch_up()
         if self._entered:
             self._uncovered = self._not_covered()
-        kept = self._kept
+        course = LoopInfo(
+            cut=self._arrivals.cut,
+            unused=self._buffer.idle if self._buffer else (),
+            unmoved=self._updates.unmoved,
+            piled=self._arrivals.piled,
+        )
         return SummaryInput(
             entered=self._inside is not None,
             steps=self.step,
             every=self.every,
-            profiles={} if kept is None else kept.profiles,
+            profiles=self._buffer.profiles if self._buffer else {},
             log=self._log,
             notes=self.notes,
             uncovered=self._uncovered,
-            course=LoopInfo(self._arrivals.cut, kept.idle if kept else (), self._updates.unmoved, self._arrivals.piled),
+            course=course,
         )
 
     def plot(self) -> "Figure":
@@ -311,7 +316,7 @@ class Recorder(NotebookView):
         """
         from degradation.figures.recorded import recorded
 
-        count = 0 if self._kept is None else len(self._kept.steps)
+        count = 0 if self._buffer is None else len(self._buffer.steps)
         title = f"{type(self._network).__name__}: {count:,} measured of {self.step:,} steps"
         return recorded(self.frames, title)[0]
 
@@ -330,5 +335,5 @@ class Recorder(NotebookView):
         UserError
             TensorBoard is not installed, or nothing was recorded.
         """
-        steps = set() if self._kept is None else set(self._kept.steps)
+        steps = set() if self._buffer is None else set(self._buffer.steps)
         write_new(self.frames, steps, self._written.setdefault(Path(folder).resolve(), set()), folder)

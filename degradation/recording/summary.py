@@ -34,7 +34,7 @@ class SummaryInput:
 
 
 def summary(inputs: SummaryInput) -> str:
-    """What was recorded, findings of the last measured step and of earlier ones, and failed measurements."""
+    """The text: extent, findings of the last measured step and of earlier ones, and failed measurements."""
     if not inputs.profiles:
         if not inputs.entered:
             return "nothing was recorded: the recording was never entered; put the loop inside `with rec:`"
@@ -57,14 +57,15 @@ def findings_of(inputs: SummaryInput) -> list[Finding]:
 
 
 def _head(inputs: SummaryInput) -> str:
-    """What was recorded and what was not: a reader of this line alone must not take a part for the whole."""
+    """The extent of the recording, with the parts that it lacks: this line alone must not mislead."""
     measured = list(inputs.profiles)
     layers = len(inputs.profiles[measured[-1]].names)
     often = f" (every={inputs.every:,})" if inputs.every > 1 else ""
     head = f"{_count(layers, 'layer')}, {_count(len(measured), 'measured step')} of {inputs.steps:,}{often}"
     if not inputs.uncovered:
         return head
-    return f"{head}; not recorded, though trained: {_uncovered(inputs.uncovered)} (layers= can name what has a weight)"
+    uncovered = several([f"{name} ({kind})" for name, kind in inputs.uncovered.items()])
+    return f"{head}; not recorded, though trained: {uncovered} (layers= can name what has a weight)"
 
 
 def _broken(inputs: SummaryInput) -> list[Finding]:
@@ -75,32 +76,30 @@ def _layers(inputs: SummaryInput) -> tuple[list[Finding], list[Finding], list[st
     """The findings of the last measured step, those only of earlier steps, and how many more."""
     measured = list(inputs.profiles)
     last = measured[-1]
-    found: dict[str, list[int]] = {}
+    steps_by_issue: dict[str, list[int]] = {}
     latest: dict[str, Issue] = {}
     now: dict[str, Issue] = {}
     for step in measured:
-        now = {one.what: one for one in judge(inputs.profiles[step])}
+        now = {issue.what: issue for issue in judge(inputs.profiles[step])}
         latest |= now
         for what in now:
-            found.setdefault(what, []).append(step)
-    lines = [
-        finding(one.kind, f"at step {last:,}: {_sentence(one)}{_since(found.get(one.what, measured), measured)}")
-        for one in _few(list(now.values()))
-    ]
-    gone = [(what, steps) for what, steps in found.items() if what not in now]
-    before = [
-        finding(latest[what].kind, f"before, {_when(steps)}: {_sentence(latest[what])}") for what, steps in gone[:NAMED]
-    ]
-    return lines, before, [f"before: {len(gone) - NAMED} findings more"] if len(gone) > NAMED else []
+            steps_by_issue.setdefault(what, []).append(step)
+    present = []
+    for issue in _few(list(now.values())):
+        since = _since(steps_by_issue.get(issue.what, measured), measured)
+        present.append(finding(issue.kind, f"at step {last:,}: {_sentence(issue)}{since}"))
+    past = [(latest[what], steps) for what, steps in steps_by_issue.items() if what not in now]
+    before = [finding(issue.kind, f"before, {_when(steps)}: {_sentence(issue)}") for issue, steps in past[:NAMED]]
+    return present, before, [f"before: {len(past) - NAMED} findings more"] if len(past) > NAMED else []
 
 
 def _few(now: Sequence[Issue]) -> list[Issue]:
     """The findings; of single odd layers the first few."""
-    alone = [one for one in now if one.what.endswith(ALONE)]
-    few = [one for one in now if one not in alone[NAMED:]]
-    rest = len(alone) - NAMED
-    more = Issue(findings.ODD, f"{rest} more responses or gradients", "they stand out from their neighbours")
-    return [*few, more] if rest > 0 else few
+    odd = [issue for issue in now if issue.what.endswith(ALONE)]
+    few = [issue for issue in now if issue not in odd[NAMED:]]
+    count = len(odd) - NAMED
+    more = Issue(findings.ODD, f"{count} more responses or gradients", "they stand out from their neighbours")
+    return [*few, more] if count > 0 else few
 
 
 def _nothing(inputs: SummaryInput) -> list[str]:
@@ -112,8 +111,8 @@ def _nothing(inputs: SummaryInput) -> list[str]:
     return [] if broken else [f"at step {last:,}: {NOTHING}"]
 
 
-def _sentence(one: Issue) -> str:
-    return f"{one.what}{' ' if one.what == 'no gradient' else ': '}{one.details}"
+def _sentence(issue: Issue) -> str:
+    return f"{issue.what}{' ' if issue.what == 'no gradient' else ': '}{issue.details}"
 
 
 def _since(steps: Sequence[int], measured: Sequence[int]) -> str:
@@ -128,10 +127,6 @@ def _when(steps: Sequence[int]) -> str:
     if len(steps) == 1:
         return f"at step {steps[0]:,}"
     return f"at {len(steps):,} measured steps, {steps[0]:,} to {steps[-1]:,}"
-
-
-def _uncovered(modules: Mapping[str, str]) -> str:
-    return several([f"{name} ({kind})" for name, kind in modules.items()])
 
 
 def _count(number: int, what: str) -> str:

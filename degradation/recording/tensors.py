@@ -14,8 +14,8 @@ SAMPLE = 2**14  # sample of a gradient in which zeros are counted
 def plain(tensor: Tensor) -> bool:
     """Whether it holds the numbers of one pass: not while a graph is traced, under ``torch.func`` or vmap, on meta."""
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    many = torch._C._functorch.is_legacy_batchedtensor(tensor)
-    return not (wrapped or many or tensor.is_meta or torch._C._get_tracing_state() is not None)
+    batched = torch._C._functorch.is_legacy_batchedtensor(tensor)
+    return not (wrapped or batched or tensor.is_meta or torch._C._get_tracing_state() is not None)
 
 
 def first_tensor(returned: Any) -> Tensor | None:
@@ -30,8 +30,8 @@ def first_tensor(returned: Any) -> Tensor | None:
 def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
     """Call with the gradient of an output as it left its module, even if it is overwritten in place afterwards.
 
-    Where the output is a view, as that of a linear layer on three dimensions, an in-place operation gives it another
-    node of the graph, and a hook on it would be lost with the old one. That of the whole tensor below it stays.
+    If the output is a view, as that of a linear layer on three dimensions, an in-place operation gives it another
+    node of the graph, and its hook would be lost with the old node. The node of its base tensor stays.
     """
     below = output._base if output._is_view() else None
     node = below.grad_fn if below is not None and below.numel() == output.numel() else None
@@ -48,7 +48,7 @@ def when_answered(output: Tensor, call: Callable[[Tensor], None]) -> None:
 
 
 def numeric(tensor: Tensor) -> bool:
-    """Whether its values are plain numbers: those of a quantized layer are codes, whose scale is elsewhere."""
+    """Whether its values are plain numbers, not the codes of a quantized layer, whose scale is elsewhere."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
@@ -59,7 +59,7 @@ def norm_of(tensor: Tensor) -> Tensor:
 
 
 def real(tensor: Tensor) -> Tensor:
-    """The same numbers in a type that torch calculates in: in pairs where they are complex, wider than one byte."""
+    """The same numbers in a type for calculations: pairs for complex ones, float32 for types of one byte."""
     if tensor.is_complex():
         return torch.view_as_real(tensor)
     return tensor.float() if tensor.itemsize < 2 else tensor
@@ -67,7 +67,7 @@ def real(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def size_of(gradient: Tensor) -> Tensor:
-    """L2 norm, and share of values that are not zero: (2,). The share is that of a sample where there are many.
+    """L2 norm, and share of values that are not zero: (2,). For many values the share is that of a sample.
 
     The stride through the values is odd, so that it reaches all channels: a large number of channels is even.
     """
@@ -78,7 +78,7 @@ def size_of(gradient: Tensor) -> Tensor:
 
 @torch.no_grad()
 def finite_of(inputs: Any) -> Tensor:
-    """Whether all of the first input is finite; so is one that is not of floats."""
+    """Whether the first input is finite; True for an input that is not of floats."""
     first = inputs[0] if inputs else None
     if not isinstance(first, Tensor) or not first.is_floating_point():
         return all_finite([])

@@ -20,7 +20,7 @@ NORM = GRADIENTS.columns.index("weight_norm")
 
 
 class Updates:
-    """Copies of the weights of one measured step at a time, from ``hold`` to ``finish_step``."""
+    """Copies of the weights at one measured step, from ``hold`` to ``finish_step``."""
 
     def __init__(self, network: Module, notes: Notes) -> None:
         self._network, self._notes = network, notes
@@ -35,17 +35,17 @@ class Updates:
         self._still: list[int] = []
 
     def hold(self, step: int, stats: StepStats, layers: Sequence[Layer], weights: Weights) -> None:
-        """The weights of a measured step, as the backward found them."""
+        """Keep the weights of a measured step as they were before its backward."""
         self._step, self._layers = (step, stats), {layer.name: layer for layer in layers}
-        found = [(place, layer.name, weights.before(layer.name)) for place, layer in enumerate(layers)]
-        self._held = {place: (name, before) for place, name, before in found if before is not None}
+        copies = [(place, layer.name, weights.before(layer.name)) for place, layer in enumerate(layers)]
+        self._held = {place: (name, copy) for place, name, copy in copies if copy is not None}
         norms = stats.gradients[:, NORM].copy()
         before = norms if self._norms is None else self._norms
         self._moved = self._moved or not np.array_equal(norms, before, equal_nan=True)
         self._norms = norms
 
     def finish_step(self, *, moved: bool, ends: bool) -> tuple[int, StepStats] | None:
-        """The step that ``hold`` began, with its updates where it ``moved`` the weights; None if there is none.
+        """The step of ``hold``, with its updates if they ``moved`` the weights; None if there is none.
 
         An update is NaN if no weight was written to, or if the weight was replaced. ``ends``: the loop is over,
         so an update need not come.
@@ -66,12 +66,12 @@ class Updates:
         replaced = [name for name in changed if now[name] is not None]  # removed weights are reported by the next step
         if replaced:
             self._notes.add("no update_norm of {}: the weight was replaced", replaced)
-        there = {place: before for place, (name, before) in held.items() if name not in changed}
-        if not there:
+        same = {place: before for place, (name, before) in held.items() if name not in changed}
+        if not same:
             return
-        distances = torch.stack([_distance(before).cpu() for before in there.values()])
-        if distances.any() or any(version_of(before.weight) != before.version for before in there.values()):
-            stats.gradients[list(there), UPDATE] = distances.numpy()
+        distances = torch.stack([_distance(before).cpu() for before in same.values()])
+        if distances.any() or any(version_of(before.weight) != before.version for before in same.values()):
+            stats.gradients[list(same), UPDATE] = distances.numpy()
             self._moved = True
         elif not ends:
             self._still.append(step)

@@ -20,7 +20,7 @@ class LayerCall:
     """How many of them one position of one example has."""
     statistics: str
     answers: bool
-    """Whether a gradient can come back at all."""
+    """Whether a gradient can come back."""
     forward: int
     """Number of the network's forward that it belongs to."""
     backward: int | None = None
@@ -47,11 +47,11 @@ class StepStats:
     reached: NDArray[np.bool_]
     """(layers,): whether a gradient came to it and could be read."""
     silent: Numbers
-    """(layers,): share of the values of a response whose gradient is exactly zero, as behind a ReLU that is off."""
+    """(layers,): share of the values of a response whose gradient is exactly zero, as before a ReLU that is off."""
     channels: Numbers
     """(layers,): values of a response at one position."""
     statistics: NDArray[np.str_]
-    """(layers,): the batch statistics of the response, as ``networks.layout.norm_statistics`` says them."""
+    """(layers,): the statistics of the response, by ``networks.layout.norm_statistics``."""
 
     def take(self, places: list[int]) -> "StepStats":
         """The layers at ``places``, in their order."""
@@ -76,7 +76,7 @@ def pooled(uses: list[list[LayerCall]], each: Numbers) -> Numbers:
 
 
 def _of_uses(values: Numbers, answered: NDArray[np.bool_], each: Numbers) -> list[float]:
-    """A row of ``pooled`` of the uses of a layer, of as many values each. Squares of 1e200 are never made."""
+    """A row of ``pooled`` for the uses of a layer with ``values`` values each; squares of 1e200 never occur."""
     mean, std, zeros, gradient, alive = each.T
     share = values / values.sum()
     norm, reached = np.hypot.reduce(gradient[answered]), values[answered].sum()

@@ -12,7 +12,7 @@ from degradation.recording.tensors import norm_of, numeric, plain, version_of
 
 
 class WeightCopy(NamedTuple):
-    """A weight as the backward found it."""
+    """A weight as it was before the backward."""
 
     weight: Tensor
     copy: Tensor
@@ -21,7 +21,7 @@ class WeightCopy(NamedTuple):
 
 
 class Weights:
-    """Of one step; ``copies``: copy each weight before an optimizer inside the backward changes it."""
+    """The weights of one step; ``copies``: copy each before an optimizer inside the backward changes it."""
 
     def __init__(self, network: Module, layout: Layout, unread: Unread, *, copies: bool) -> None:
         self._network, self._layers, self._unread, self._copies = network, layout.layers, unread, copies
@@ -63,8 +63,8 @@ class Weights:
                 self.before(name)
 
     def norms(self) -> dict[str, Tensor]:
-        """The norm of each weight as the backward found it, where it has one."""
-        found = {}
+        """The norm of each readable weight as it was before the backward."""
+        norms = {}
         for name, weight in self.of.items():
             if weight is None:
                 continue
@@ -73,5 +73,5 @@ class Weights:
                 continue
             with self._unread.instead("weight", name):
                 before = self._before.get(name)
-                found[name] = norm_of(weight if before is None else before.copy)
-        return found
+                norms[name] = norm_of(weight if before is None else before.copy)
+        return norms
