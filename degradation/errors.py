@@ -1,10 +1,10 @@
-"""Errors as one line that a user can act on: what was expected, what was given, what to do."""
+"""Errors that end in one line: what was expected, what was given, what to do."""
 
 import warnings
 
 
 def __getattr__(name: str) -> type[Exception]:
-    """The names of version 0.1."""
+    """Return a class under its name of version 0.1, with a DeprecationWarning."""
     if name == "UseError":
         warnings.warn("UseError is now called UserError", DeprecationWarning, stacklevel=2)
         return UserError
@@ -12,7 +12,7 @@ def __getattr__(name: str) -> type[Exception]:
 
 
 class UserError(Exception):
-    """A usage error: the command ends with status 2 and this one line, without a traceback."""
+    """A usage error: the command prints this one line, without a traceback, and exits with status 2."""
 
 
 class UnknownStudy(UserError):
@@ -24,7 +24,7 @@ class UnknownStudy(UserError):
 
 
 class DamagedError(UserError):
-    """A file of a run does not hold what was written to it."""
+    """A file of a run is not as it was written."""
 
 
 class DamagedRun(DamagedError):

@@ -1,4 +1,4 @@
-"""The command line: arguments -> one study, run, shown, plotted or deleted."""
+"""The command line: arguments -> a study is run, shown, plotted or deleted."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command, ``app.main``; a Ctrl-C during the import ends in one line, too."""
+    """Run the command, ``app.main``; a Ctrl-C during the import also ends in one line."""
     try:
         from degradation.cli import app
     except KeyboardInterrupt:

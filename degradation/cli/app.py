@@ -21,7 +21,7 @@ from degradation.cli.experiment import experiment
 from degradation.cli.export import export
 from degradation.cli.load import load
 from degradation.cli.logs import logs
-from degradation.cli.parser import MultiValueCommand, behind
+from degradation.cli.parser import MultiValueCommand, preceding_option
 from degradation.cli.plan import plan
 from degradation.cli.plot import plot
 from degradation.cli.probe import probe
@@ -34,29 +34,16 @@ from degradation.errors import DamagedRun, Interrupted, ProcessGroupLost, Unknow
 from degradation.runtime.distributed import here, launching
 from degradation.spec.validation import suggestion
 
-COMMANDS: dict[str, Callable[..., int]] = {
-    "run": run,
-    "plan": plan,
-    "status": status,
-    "logs": logs,
-    "load": load,
-    "experiment": experiment,
-    "plot": plot,
-    "report": report,
-    "compare": compare,
-    "export": export,
-    "probe": probe,
-    "clean": clean,
-    "studies": studies,
-}
+COMMANDS: list[Callable[..., int]] = [run, plan, status, logs, load, experiment, plot]
+COMMANDS += [report, compare, export, probe, clean, studies]
 """Every command, in the order of the help."""
 LIKE, NEAR = 0.6, 0.85
 """Similarity (difflib's ratio) above which one option is taken for a typing error of another; the second if another
 command has the option that was typed."""
 LONGEST = 4000
-"""Most characters of an argument: the longest path on Linux."""
+"""Greatest length of an argument in characters: the longest path on Linux."""
 FORMER = {"mechanism": "experiment"}
-"""Names that commands had in version 0.1; they are not in the help."""
+"""Names of commands in version 0.1; they are not in the help."""
 SKIPPING = ("load", "plot", "report", "compare", "export")
 """Commands that can skip damaged runs."""
 
@@ -90,15 +77,15 @@ def top(
         typer.echo(context.get_help())
 
 
-for name, command in COMMANDS.items():
-    app.command(name, cls=MultiValueCommand)(command)
+for command in COMMANDS:
+    app.command(command.__name__, cls=MultiValueCommand)(command)
 
 
 # From arguments to an exit status
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command; ends with an exit status: 0 done, 1 a run failed, 2 usage error, 130/143 interrupted."""
+    """Run the command and exit with its status: 0 done, 1 a run failed, 2 usage error, 130/143 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with tolerant_streams() as out:
         try:
@@ -114,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _execute_with_group(arguments: list[str]) -> int:
-    """What torchrun's processes other than rank 0 do, without output: share a run; only rank 0 does all else."""
+    """The exit status of a rank other than 0: it takes part in ``run`` without output, and does nothing else."""
     if arguments[:1] != ["run"]:
         return DONE
     with redirect_stdout(io.StringIO()):
@@ -122,11 +109,12 @@ def _execute_with_group(arguments: list[str]) -> int:
 
 
 def _execute(arguments: list[str]) -> int:
+    """The exit status of the command; each error is printed in one line."""
     try:
         _check_lengths(arguments)
-        if arguments and (today := FORMER.get(arguments[0])):
-            _print_error(f"{arguments[0]} is now called {today}", DONE)
-            arguments = [today, *arguments[1:]]
+        if arguments and (new_name := FORMER.get(arguments[0])):
+            _print_error(f"{arguments[0]} is now called {new_name}", DONE)
+            arguments = [new_name, *arguments[1:]]
         command: Any = typer.main.get_command(app)
         returned = command.main(args=arguments, prog_name="degradation", standalone_mode=False)
         if returned == INTERRUPTED:  # newer versions of typer turn a KeyboardInterrupt into this, without a message
@@ -136,18 +124,19 @@ def _execute(arguments: list[str]) -> int:
         hint = "; --skip-damaged continues without it" if arguments[0] in SKIPPING else ""
         return _print_error(f"{error}{hint}", USE_ERROR)
     except UnknownStudy as error:
-        option = behind(arguments, error.name)
+        option = preceding_option(arguments, error.name)
         return _print_error(f"{error}{f'; or is it a value of {option}?' if option else ''}", USE_ERROR)
     except UserError as error:
         return _print_error(str(error), USE_ERROR) if not here().rank else USE_ERROR
     except ProcessGroupLost as error:
         return _print_error(str(error), RUN_FAILED) if error.own else RUN_FAILED
     except Interrupted as error:
-        return _print_error(f"interrupted; the same command continues it: {_again(arguments)}", error.status)
+        again = f"{launching(here())} {shlex.join(arguments)}"
+        return _print_error(f"interrupted; the same command continues it: {again}", error.status)
     except (KeyboardInterrupt, typer.Abort):
         return _print_error("Interrupted. Completed work is saved.", INTERRUPTED)
     except Exception as error:
-        # The parser's own errors: their class is click's or typer's copy of it, so they are recognized by a method.
+        # Errors of the parser: their class is click's or typer's copy of it, so they are recognized by a method.
         if not hasattr(error, "format_message"):
             raise
         return _print_error(_explained(error), USE_ERROR) if not here().rank else USE_ERROR
@@ -164,21 +153,16 @@ def _explained(error: Any) -> str:
     """The parser's message; for an unknown option also the similar one, or the commands that have it."""
     if not hasattr(error, "possibilities"):  # of an unknown option alone
         return str(error.format_message())
-    known: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     option, command = error.option_name, error.ctx.info_name
-    options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in known.commands.items()}
-    own = options.get(command, ())
-    owners = [name for name, others in options.items() if option in others]
-    # An option of another command is taken for a typing error here only if the two are nearly the same.
-    if near := suggestion(option, own, NEAR if owners else LIKE):
-        return f"{command} has no option {option}{near}"
-    if not owners or command not in known.commands:
+    options = {n: [o for p in c.params for o in (*p.opts, *p.secondary_opts)] for n, c in group.commands.items()}
+    owners = [name for name, names in options.items() if option in names]
+    # An option of another command counts as a typing error only if the two are nearly the same.
+    if hint := suggestion(option, options.get(command, ()), NEAR if owners else LIKE):
+        return f"{command} has no option {option}{hint}"
+    if not owners or command not in group.commands:
         return str(error.format_message())
     return f"{command} has no option {option}, which belongs to {', '.join(owners)}: remove it"
-
-
-def _again(arguments: list[str]) -> str:
-    return f"{launching(here())} {shlex.join(arguments)}"
 
 
 def _print_error(message: str, status: int) -> int:

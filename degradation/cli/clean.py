@@ -1,4 +1,4 @@
-"""The command that deletes: `clean` shows what can be freed, asks, and removes it."""
+"""The command `clean`: shows what can be deleted, asks, and deletes it."""
 
 import sys
 from typing import Annotated
@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import Name, RootOption, YesOption
+from degradation.cli.options import Name, RootOption, YesOption, flag, value
 from degradation.errors import UserError
 from degradation.study import library
 
 
 def clean(
     name: Name,
-    run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Delete this run and all its files.")] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Delete the weights of done runs.")] = False,
-    whole: Annotated[bool, typer.Option("--all", help="Delete the whole study.")] = False,
+    run: Annotated[str | None, value("RUN_ID", "Delete this run and all its files.")] = None,
+    weights: Annotated[bool, flag("--weights", "Delete the weights of done runs.")] = False,
+    whole: Annotated[bool, flag("--all", "Delete the whole study.")] = False,
     yes: YesOption = False,
     root: RootOption = library.ROOT,
 ) -> int:
@@ -25,14 +25,14 @@ def clean(
     from degradation.study import cleanup
 
     folder, out = library.locate(name, root), console()
-    asked = [name for name, given in (("--run", run), ("--weights", weights), ("--all", whole)) if given]
-    if len(asked) > 1:
-        raise UserError(f"{' and '.join(asked)}: expected one of them")
+    given = [option for option, value in {"--run": run, "--weights": weights, "--all": whole}.items() if value]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)}: expected one of them")
     if run:
         items = cleanup.one_run(folder, run)
     else:
-        found = cleanup.weights if weights else cleanup.whole_study if whole else cleanup.leftovers
-        items = found(folder)
+        find_items = cleanup.weights if weights else cleanup.whole_study if whole else cleanup.leftovers
+        items = find_items(folder)
     if not items:
         out.print(f"nothing to free in {folder.path}")
         return DONE

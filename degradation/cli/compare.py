@@ -1,5 +1,6 @@
 """The command `compare`: the same estimates of two studies."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from degradation.cli.exit_codes import DONE
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from degradation.analysis import StudyComparison
+    from degradation.analysis.estimates import ComparedEstimate
 
 
 def compare(
@@ -27,44 +29,44 @@ def compare(
     from degradation.cli.json_output import print_json
     from degradation.cli.reading import results_of
 
-    found = analysis.compare(results_of(first, skip_damaged), results_of(second, skip_damaged))
+    comparison = analysis.compare(results_of(first, skip_damaged), results_of(second, skip_damaged))
     if as_json:
-        print_json({"a": str(first.path), "b": str(second.path)} | found.as_json())
+        print_json({"a": str(first.path), "b": str(second.path)} | comparison.as_json())
         return DONE
     out = console()
     out.print(f"a: {first.path}\nb: {second.path}", soft_wrap=True)
-    out.print("they differ in no field but name" if not found.differing else "they differ in")
-    for field, (a, b) in found.differing.items():
+    out.print("they differ in no field but name" if not comparison.differing else "they differ in")
+    for field, (a, b) in comparison.differing.items():
         out.print(f"  {field}: {in_words(a)} and {in_words(b)}")
-    out.print(comparison_table(found))
-    for sentence in found.left_out:
+    out.print(comparison_table(comparison))
+    for sentence in comparison.left_out:
         out.print(sentence, style="yellow", soft_wrap=True)
     out.print("difference: b minus a, for factors b over a; 95 % intervals")
     return DONE
 
 
 def in_words(value: Any) -> str:
-    """A field's value: a list as its items, nothing as ``not set``."""
+    """A field's value: a list as its items, None as ``not set``."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "not set" if value is None else str(value)
 
 
-def comparison_table(found: "StudyComparison") -> "Table":
+def comparison_table(comparison: "StudyComparison") -> "Table":
     """The same estimates of two studies, a section for each kind of estimate, and their differences."""
     from degradation.cli.console import new_table
     from degradation.report.tables import value_of
 
     table = new_table("what", "a", "b", "difference")
-    before = ""
-    for row in found.rows:
-        context = row.a.context
-        kind = (
-            f"{row.a.name.replace('-', ' ')}, {context.get('split', 'weights')} {context.get('statistics', '')}".strip()
-        )
-        if kind != before:
-            table.add_section()
-            table.add_row(kind, style="bold")
-        before = kind
-        table.add_row(row.label, *(value_of(estimate) for estimate in (row.a, row.b, row.difference)))
+    for kind, rows in groupby(comparison.rows, key=_kind):
+        table.add_section()
+        table.add_row(kind, style="bold")
+        for row in rows:
+            table.add_row(row.label, *(value_of(estimate) for estimate in (row.a, row.b, row.difference)))
     return table
+
+
+def _kind(row: "ComparedEstimate") -> str:
+    """``final error, train running``, or the name and ``weights``."""
+    name, context = row.a.name.replace("-", " "), row.a.context
+    return f"{name}, {context.get('split', 'weights')} {context.get('statistics', '')}".strip()

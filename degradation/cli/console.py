@@ -18,14 +18,14 @@ STATE_STYLES = {"done": "green", "diverged": "yellow", "damaged": "red", "partia
 
 
 class Terminal(Console):
-    """A console that raises on a broken pipe: the command decides what it means."""
+    """A console that raises on a broken pipe: the command decides what follows."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
-    """Where a command prints: stdout, or stderr while stdout is kept for JSON. No markup is interpreted."""
+    """The console of a command: stdout, or stderr if stdout is reserved for JSON. No markup is interpreted."""
     return Terminal(stderr=stderr, file=file, highlight=False, markup=False, emoji=False)
 
 
@@ -33,7 +33,7 @@ def console(*, stderr: bool = False, file: IO[str] | None = None) -> Terminal:
 
 
 def say_plan(out: Console, name: str, study: StudySpec, run_statuses: Sequence[RunStatus]) -> None:
-    """Print what a study is: question, data, recipe, labels, the table of its runs, its matched pairs."""
+    """Print a study: question, data, recipe, labels, the table of its runs, its matched pairs."""
     out.print(f"study {name}: {study.question}", style="bold")
     arms = [f"arm {name}: {study.changes(name)}" for name in study.arms]
     for line in (data_line(study), *recipe_lines(study), *arms):
@@ -42,19 +42,19 @@ def say_plan(out: Console, name: str, study: StudySpec, run_statuses: Sequence[R
         out.print(label, style="yellow")
     out.print(plan_table(study, run_statuses))
     pairs = grid.pairs(run_status.spec for run_status in run_statuses)
-    alone = len(run_statuses) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
-    without = f"; {count(alone, 'run')} without a match" if alone else ""
+    single = len(run_statuses) - len({run.run_id for pair in pairs for run in (pair.plain, pair.residual)})
+    without = f"; {count(single, 'run')} without a match" if single else ""
     out.print(f"{count(len(run_statuses), 'run')}, {count(len(pairs), 'matched pair')}{without}")
     for line in (*unmatched(study), *repeated(run_statuses)):
         out.print(line)
 
 
 def unmatched(study: StudySpec) -> Iterator[str]:
-    """Why a study that asks for plain networks has none in some arms; nothing if it has them in all."""
-    own = {name: arm.block.of_shortcut for name, arm in study.each_arm.items() if arm.block.of_shortcut}
-    if own and "plain" in study.networks:
-        fields = ", ".join(dict.fromkeys(field for fields in own.values() for field in fields))
-        where = "" if own.keys() == study.each_arm.keys() else f" in {', '.join(own)}"
+    """A line on the arms without plain networks, if the study has plain networks."""
+    residual_only = {name: arm.block.of_shortcut for name, arm in study.each_arm.items() if arm.block.of_shortcut}
+    if residual_only and "plain" in study.networks:
+        fields = ", ".join(dict.fromkeys(field for fields in residual_only.values() for field in fields))
+        where = "" if residual_only.keys() == study.each_arm.keys() else f" in {', '.join(residual_only)}"
         yield f"no match{where}: there are no plain networks with {fields}, which belong to a shortcut"
 
 
@@ -68,11 +68,11 @@ def repeated(run_statuses: Sequence[RunStatus]) -> Iterator[str]:
 
 
 def data_line(study: StudySpec) -> str:
-    """The images of a study in one line."""
+    """The data set of a study in one line."""
     data = study.dataset
-    held = f", {data.validation:,} for validation" if data.validation else ""
+    validation = f", {data.validation:,} for validation" if data.validation else ""
     return (
-        f"{data.name}: {data.train_examples:,} images for training{held}, "
+        f"{data.name}: {data.train_examples:,} images for training{validation}, "
         f"{data.test_examples:,} for testing, {data.size}x{data.size}, {count(data.classes, 'class')}"
     )
 
@@ -107,28 +107,30 @@ def augmentation(study: StudySpec) -> str:
 
 def warmup(study: StudySpec) -> str:
     """The warm-up of the study, which may depend on the depth."""
-    by_steps: dict[int, list[int]] = {}
+    depths_by_steps: dict[int, list[int]] = {}
     for depth in study.depths:
-        by_steps.setdefault(study.recipe_at(depth).warmup_steps, []).append(depth)
-    rate = f"{study.recipe.warmup_learning_rate:g}"
-    parts = [_warmup(study.recipe, rate, steps) if steps else "no warm-up" for steps in by_steps]
-    if len(parts) == 1:
-        return parts[0]
-    where = [f"at depth {', '.join(map(str, sorted(depths)))}" for depths in by_steps.values()]
-    return "; ".join(f"{part} {place}" for part, place in zip(parts, where, strict=True))
+        depths_by_steps.setdefault(study.recipe_at(depth).warmup_steps, []).append(depth)
+    parts = [
+        f"{_warmup(study.recipe, steps)} at depth {', '.join(map(str, sorted(depths)))}"
+        for steps, depths in depths_by_steps.items()
+    ]
+    return "; ".join(parts) if len(parts) > 1 else _warmup(study.recipe, *depths_by_steps)
 
 
-def _warmup(recipe: Recipe, rate: str, steps: int) -> str:
+def _warmup(recipe: Recipe, steps: int) -> str:
+    if not steps:
+        return "no warm-up"
     unused = f", to the first division: {recipe.learning_rate:g} is never used" if steps >= recipe.milestones[0] else ""
-    return f"{rate} for {steps} steps of warm-up{unused}"
+    return f"{recipe.warmup_learning_rate:g} for {steps} steps of warm-up{unused}"
 
 
 def plan_table(study: StudySpec, run_statuses: Sequence[RunStatus]) -> Table:
-    """One row for each depth and network, the plain one above its residual matches."""
-    table = new_table("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
-    table.collapse_padding = True  # room for a name of 20 letters in 80 columns
+    """One row per depth and network, the plain one above its residual matches."""
+    numbers = ("depth", "parameters", "multiply-\nadds")
+    headings = ("depth", *_arm_heading(study), "network", "seeds", "parameters", "multiply-\nadds", "state")
+    table = new_table(*headings, right=numbers)
+    table.collapse_padding = True  # makes room for a name of 20 letters in 80 columns
     for column in table.columns:
-        column.justify = "right" if column.header in ("depth", "parameters", "multiply-\nadds") else "left"
         column.no_wrap, column.overflow = column.header not in ("arm", "state", "seeds"), "fold"
     groups: dict[tuple[int, str, str, str], list[RunStatus]] = {}
     for run_status in run_statuses:
@@ -163,16 +165,15 @@ def state_of(group: Sequence[RunStatus]) -> str:
 
 
 def status_table(study: StudySpec, rows: Iterable[tuple[RunStatus, dict[str, float] | None]]) -> Table:
-    """Every planned run with its state and its last row."""
-    table = new_table("run", *_arm_heading(study), "state", "step", "steps", "loss", "error")
-    for column in table.columns[-4:]:
-        column.justify = "right"
+    """One row per planned run, with its state and its last measurement."""
+    numbers = ("step", "steps", "loss", "error")
+    table = new_table("run", *_arm_heading(study), "state", *numbers, right=numbers)
     for run_status, row in rows:
-        cells = (f"{row['step']:,.0f}", loss_of(row), percent(row["error"])) if row else ("", "", "")
+        step, loss, error = (f"{row['step']:,.0f}", loss_of(row), percent(row["error"])) if row else ("", "", "")
         style = STATE_STYLES.get(run_status.state, "")
         steps = f"{run_status.spec.recipe.steps:,}"
         arm = [run_status.arm] if study.arms else []
-        table.add_row(run_status.run_id, *arm, run_status.state, cells[0], steps, cells[1], cells[2], style=style)
+        table.add_row(run_status.run_id, *arm, run_status.state, step, steps, loss, error, style=style)
     return table
 
 
@@ -184,7 +185,7 @@ def loss_of(row: Mapping[str, float]) -> str:
 def say_status(
     out: Console, name: str, study: StudySpec, rows: Sequence[tuple[RunStatus, dict[str, float] | None]]
 ) -> None:
-    """Print the runs of a study on disk, and below them what is damaged."""
+    """Print the runs of a study on disk, and below them the damage."""
     out.print(f"study {name}: {study.question}", style="bold")
     for label in study.labels:
         out.print(label, style="yellow")
@@ -195,7 +196,7 @@ def say_status(
 
 
 def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> Table:
-    """Studies that ship, each with its question, and those with a result marked; no such column where none has."""
+    """The shipped studies with their questions and, if any has a result, a column for it."""
     table = new_table("study", "question", *(["result"] if reported else []))
     for name, question in questions.items():
         result = [f"reports/{name}" if name in reported else ""] if reported else []
@@ -204,9 +205,8 @@ def questions_table(questions: Mapping[str, str], reported: Collection[str]) -> 
 
 
 def studies_table(rows: Iterable[tuple[str, Sequence[RunStatus]]]) -> Table:
-    """Studies on disk with how many of their runs are done."""
-    table = new_table("study", "done", "of", "state")
-    table.columns[1].justify = table.columns[2].justify = "right"
+    """The studies on disk, with the number of done runs."""
+    table = new_table("study", "done", "of", "state", right=("done", "of"))
     for name, group in rows:
         ended = sum(run_status.state in ENDED for run_status in group)
         table.add_row(name, str(ended), str(len(group)), state_of(group))
@@ -214,27 +214,23 @@ def studies_table(rows: Iterable[tuple[str, Sequence[RunStatus]]]) -> Table:
 
 
 def errors_table(errors: Sequence[FinalError]) -> Table:
-    """Final clean training errors in percent: a row for each depth, plain next to residual."""
+    """Final clean training errors in percent: a row per depth, plain next to residual."""
     kinds = dict.fromkeys((e.statistics, e.network, e.shortcut) for e in sorted(errors, key=_column))
     arms = list(dict.fromkeys(e.arm for e in errors))
-    named = arms != [""]
-    table = new_table("depth", *(["arm"] if named else []), *(_heading(*kind) for kind in kinds))
-    for column in table.columns:
-        column.justify = "right"
+    has_arms = arms != [""]
+    headings = ["depth", *(["arm"] if has_arms else [])]
+    headings += [f"{_kind(network, shortcut)}\n{statistics}" for statistics, network, shortcut in kinds]
+    table = new_table(*headings, right=headings)
     cells = {(e.depth, e.arm, e.statistics, e.network, e.shortcut): percent(e.error) for e in errors}
     for depth, arm in product(sorted({e.depth for e in errors}), arms):
         row = [cells.get((depth, arm, *kind), "") for kind in kinds]
         if any(row):
-            table.add_row(str(depth), *([arm] if named else []), *row)
+            table.add_row(str(depth), *([arm] if has_arms else []), *row)
     return table
 
 
 def _column(error: FinalError) -> tuple[bool, bool, str]:
     return error.statistics != "running", error.network != "plain", error.shortcut
-
-
-def _heading(statistics: str, network: str, shortcut: str) -> str:
-    return f"{_kind(network, shortcut)}\n{statistics}"
 
 
 def _kind(network: str, shortcut: str) -> str:
@@ -243,24 +239,23 @@ def _kind(network: str, shortcut: str) -> str:
 
 
 def items_table(items: Sequence[Item]) -> Table:
-    """What can be deleted, with its size."""
-    table = new_table("size", "name", "what")
-    table.columns[0].justify = "right"
+    """The items that can be deleted, with their sizes."""
+    table = new_table("size", "name", "what", right=("size",))
     table.columns[1].overflow = "fold"
     for item in items:
         table.add_row(size(item.size), item.name, item.what)
     return table
 
 
-def new_table(*headings: str) -> Table:
-    """A table with a line below its headings and no other."""
+def new_table(*headings: str, right: Collection[str] = ()) -> Table:
+    """A table whose only line is the one below its headings; the columns in ``right`` are right-aligned."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, justify="right" if heading in right else "left")
     return table
 
 
 def say_error(message: str) -> None:
-    """One line on stderr, whatever the message holds; very long words are cut."""
+    """Print a message as one line on stderr; very long words are cut."""
     words = (word if len(word) <= 300 else f"{word[:100]}..." for word in message.split())
     print(f"degradation: {' '.join(words)}", file=sys.stderr)

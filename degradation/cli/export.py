@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import Name, RootOption, SkipDamagedOption
+from degradation.cli.options import Name, RootOption, SkipDamagedOption, value
 from degradation.errors import UserError
 from degradation.store import Place, store_at
 from degradation.study import library
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def export(
     name: Name,
-    format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format.")] = "csv",
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: NAME/export.")] = None,
+    format: Annotated[str, value("csv|parquet", "File format.")] = "csv",
+    out: Annotated[str | None, value("DIR", "Default: NAME/export.")] = None,
     skip_damaged: SkipDamagedOption = False,
     root: RootOption = library.ROOT,
 ) -> int:
@@ -38,7 +38,7 @@ def export(
 def export_frames(results: "Results", format: str, folder: str | Path) -> Iterator[Place]:
     """Write every frame that has rows as ``NAME.csv`` or ``NAME.parquet``; yields the paths.
 
-    Raises UserError if no run is done, or where the folder cannot be written.
+    Raises UserError if no run is done, or if the folder cannot be written.
     """
     from degradation.frames.schemas import to_csv, to_parquet
 

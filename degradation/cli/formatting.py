@@ -21,7 +21,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``5400`` -> ``1 h 30 min``; seconds below two minutes, days from two days on."""
+    """``5400`` -> ``1 h 30 min``; seconds below two minutes, days above two days."""
     if seconds < 120:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def plan_document(folder: StudyFolder, study: StudySpec, run_statuses: Sequence[RunStatus]) -> dict[str, Any]:
+    """The study, its planned runs and its matched pairs."""
     ids = {run_status.spec: run_status.run_id for run_status in run_statuses}
     return {
         "name": folder.name,
@@ -45,20 +46,22 @@ def _run(run_status: RunStatus) -> dict[str, Any]:
 
 
 def status_document(
-    folder: StudyFolder, study: StudySpec, rows: Sequence[tuple[RunStatus, dict[str, Any] | None]]
+    folder: StudyFolder, study: StudySpec, rows: Sequence[tuple[RunStatus, dict[str, Any] | None]], **checks: Any
 ) -> dict[str, Any]:
-    """Every planned run with its state and its last row."""
+    """Every planned run with its state and its last row, and the results of the checks."""
     runs = [_run(run_status) | {"last_row": row} for run_status, row in rows]
-    return {"name": folder.name, "path": str(folder.path), "labels": study.labels, "runs": runs}
+    return {"name": folder.name, "path": str(folder.path), "labels": study.labels, "runs": runs, **checks}
 
 
 def studies_document(
     rows: Sequence[tuple[str, Sequence[RunStatus]]], damaged: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Studies on disk with how many of their runs are done; of one that cannot be read, why."""
-    ended = {name: sum(run_status.state in ENDED for run_status in group) for name, group in rows}
-    known = [{"name": name, "done": ended[name], "runs": len(group)} for name, group in rows]
-    return [*known, *({"name": name, "damaged": why} for name, why in damaged.items())]
+    """The studies on disk with the number of done runs; for one that cannot be read, the reason."""
+    readable = [
+        {"name": name, "done": sum(run_status.state in ENDED for run_status in group), "runs": len(group)}
+        for name, group in rows
+    ]
+    return [*readable, *({"name": name, "damaged": why} for name, why in damaged.items())]
 
 
 def outcome_document(
@@ -76,5 +79,5 @@ def outcome_document(
 
 
 def print_json(document: Any) -> None:
-    """The document on stdout."""
+    """Print the document on stdout."""
     print(json.dumps(document, indent=1))

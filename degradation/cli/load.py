@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from degradation.study.results import Results
 
 NAMED = 4
-"""How many different texts of a column are listed."""
+"""Number of different texts of a column that are listed."""
 
 
 def load(
@@ -44,9 +44,9 @@ def load(
     if not results.run_ids:
         raise UserError(f"no run of {results.name} is done: nothing to load yet")
     if wanted is None:
-        rows = [row for row in (held(results, each) for each in NAMES) if row["rows"]]
+        rows = [row for row in (frame_content(results, each) for each in NAMES) if row["rows"]]
     else:
-        rows = [values(column) for _, column in taken(results, wanted, columns).items()]
+        rows = [column_content(column) for _, column in selected(results, wanted, columns).items()]
     if as_json:
         print_json(rows)
     else:
@@ -55,17 +55,17 @@ def load(
     return DONE
 
 
-def held(results: "Results", name: str) -> dict[str, Any]:
-    """How many rows a frame has, of how many runs, and its measured columns; no value is read."""
+def frame_content(results: "Results", name: str) -> dict[str, Any]:
+    """The numbers of rows and runs of a frame, and its measured columns; no value is read."""
     runs = results.frame(name, ())["run_id"]
     return {"frame": name, "rows": len(runs), "runs": runs.nunique(), "columns": results.columns(name)}
 
 
-def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
+def selected(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.DataFrame":
     """The frame, or some of its columns. UserError if it has no such column, or no row yet."""
     known = results.columns(name)
-    wanted = [one_of("COLUMN", column, known) for column in columns or () if known]
-    data = results.frame(name, wanted) if wanted else results[name]
+    names = [one_of("COLUMN", column, known) for column in columns or () if known]
+    data = results.frame(name, names) if names else results[name]
     if data.empty:
         from degradation.figures.tidy import missing  # matplotlib comes with it
 
@@ -73,25 +73,24 @@ def taken(results: "Results", name: str, columns: Sequence[str] | None) -> "pd.D
     return data
 
 
-def values(column: "pd.Series[Any]") -> dict[str, Any]:
-    """A column's content: minimum, median and maximum of numbers; of texts how many, and the first few."""
+def column_content(column: "pd.Series[Any]") -> dict[str, Any]:
+    """A column's content: minimum, median and maximum of numbers; number of different texts, and the first few."""
     import pandas as pd
 
-    there = column.dropna()
-    content: dict[str, Any] = {"column": column.name, "values": len(there), "missing": len(column) - len(there)}
+    values = column.dropna()
+    content: dict[str, Any] = {"column": column.name, "values": len(values), "missing": len(column) - len(values)}
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        found = {"least": there.min(), "median": there.median(), "greatest": there.max()} if len(there) else {}
-        return content | {name: value.item() for name, value in found.items()}
-    texts = [str(text) for text in there.unique()]
+        measures = {"least": values.min(), "median": values.median(), "greatest": values.max()} if len(values) else {}
+        return content | {name: value.item() for name, value in measures.items()}
+    texts = [str(text) for text in values.unique()]
     return content | {"different": len(texts), "first": texts[:NAMED]}
 
 
 def frames_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
-    """A row for each frame."""
+    """One row per frame."""
     from degradation.cli.console import new_table
 
-    table = new_table("frame", "rows", "runs", "measured columns")
-    table.columns[1].justify = table.columns[2].justify = "right"
+    table = new_table("frame", "rows", "runs", "measured columns", right=("rows", "runs"))
     for row in rows:
         listed = f"{len(row['columns'])}, one row a run" if row["frame"] == "runs" else ", ".join(row["columns"])
         table.add_row(row["frame"], f"{row['rows']:,}", f"{row['runs']:,}", listed)
@@ -99,21 +98,20 @@ def frames_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
 
 
 def columns_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
-    """A row for each column of a frame."""
+    """One row per column of a frame."""
     from degradation.cli.console import new_table
 
-    table = new_table("column", "values", "missing", "content")
-    table.columns[1].justify = table.columns[2].justify = "right"
+    table = new_table("column", "values", "missing", "content", right=("values", "missing"))
     for row in rows:
         table.add_row(row["column"], f"{row['values']:,}", f"{row['missing']:,}", described(row))
     return table
 
 
 def described(row: Mapping[str, Any]) -> str:
-    """``0 to 64000, median 320``; ``3`` where all are 3; ``plain, residual``; ``12 different: a, b, c, d, ...``."""
+    """``0 to 64000, median 320``; ``3`` if all are 3; ``plain, residual``; ``12 different: a, b, c, d, ...``."""
     if "median" in row:
         if row["least"] == row["greatest"]:
             return f"{row['median']:.6g}"
         return f"{row['least']:.6g} to {row['greatest']:.6g}, median {row['median']:.6g}"
-    named = ", ".join(row.get("first", ()))
-    return f"{row['different']:,} different: {named}, ..." if row.get("different", 0) > NAMED else named
+    first = ", ".join(row.get("first", ()))
+    return f"{row['different']:,} different: {first}, ..." if row.get("different", 0) > NAMED else first

@@ -21,14 +21,14 @@ def logs(
     """Show the training log of a run: every attempt, where it ran, its rows, warnings and traceback."""
     from degradation.cli.console import console
     from degradation.spec import grid
-    from degradation.study import run_logs as kept
+    from degradation.study import run_logs
 
     folder = library.locate(name, root)
     if run is None:
-        return _which(folder)
+        return _list(folder)
     arms = {spec.run_id: arm for spec, arm in grid.arms(library.stored(folder)).items()}
-    run_id, out = kept.find(folder, run, arms), console()
-    attempts = kept.attempts(kept.read(folder, run_id))
+    run_id, out = run_logs.find(folder, run, arms), console()
+    attempts = run_logs.attempts(run_logs.read(folder, run_id))
     if not attempts:
         out.print(f"no log of {run_id}: no worker has started it, or its log was deleted", soft_wrap=True)
     elif len(attempts) > 1:
@@ -39,19 +39,18 @@ def logs(
     return DONE
 
 
-def _which(folder: StudyFolder) -> int:
-    """The runs that have a log, each with its last attempt: time, node and process."""
+def _list(folder: StudyFolder) -> int:
+    """Print the runs that have a log, each with its last attempt: time, node and process."""
     from degradation.cli.console import console
-    from degradation.study import run_logs as kept
+    from degradation.study import run_logs
 
-    out, runs = console(), kept.logged(folder)
-    if not runs:
+    out, run_ids = console(), run_logs.logged(folder)
+    if not run_ids:
         out.print(f"no run of {folder.name} has a log", soft_wrap=True)
-    for run_id in runs:
-        attempts = kept.attempts(
-            dict.fromkeys(kept.names(folder, run_id) or (kept.NOTE,), "")
-        )  # killed before it wrote anything
+    for run_id in run_ids:
+        names = run_logs.names(folder, run_id) or (run_logs.NOTE,)  # none if killed before it wrote anything
+        attempts = run_logs.attempts(dict.fromkeys(names, ""))
         name, _ = attempts[-1]
-        last = "without a log" if name.endswith(kept.NOTE) else f"the last {name}"
+        last = "without a log" if name.endswith(run_logs.NOTE) else f"the last {name}"
         out.print(f"{run_id}  attempts {len(attempts)}, {last}", soft_wrap=True)
     return DONE

@@ -17,21 +17,21 @@ def setting(text: str, option: str = "--set", example: str = "recipe.momentum=0.
     return field.strip(), _toml(value.strip()), f"{option} {field.strip()}"
 
 
-def arms(asked: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-    """``norm=batch,none`` -> the arms that repeat the study with each value; several: with each combination."""
-    varied = [setting(text, option="--vary", example="norm=batch,none") for text in asked]
-    for field, values, option in varied:
-        if repeated := [v for number, v in enumerate(_values(values)) if v in _values(values)[:number]]:
+def arms(texts: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """``norm=batch,none`` -> one arm for each value; for several texts, one for each combination."""
+    choices = []
+    for field, content, option in [setting(text, option="--vary", example="norm=batch,none") for text in texts]:
+        values = _values(content)
+        if repeated := [value for number, value in enumerate(values) if value in values[:number]]:
             raise UserError(f"{option}: {repeated[0]} is given twice for {field}")
-    choices = [[(field, value) for value in _values(values)] for field, values, _ in varied]
-    arms = {", ".join(map(_short, chosen)): dict(chosen) for chosen in product(*choices)}
-    if asked:
-        yield "arms", arms, "--vary"
+        choices.append([(field, value) for value in values])
+    if texts:
+        yield "arms", {", ".join(map(_name, chosen)): dict(chosen) for chosen in product(*choices)}, "--vary"
 
 
-def _short(chosen: tuple[str, Any]) -> str:
+def _name(choice: tuple[str, Any]) -> str:
     """``learning rate 0.05`` for ``recipe.learning_rate`` = 0.05."""
-    field, value = chosen
+    field, value = choice
     return f"{field.split('.')[-1]} {value}".replace("_", " ")
 
 

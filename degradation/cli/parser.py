@@ -1,4 +1,4 @@
-"""Command-line tokens -> input of the parser: one value for each option, one parameter for each field."""
+"""Command-line tokens -> input of the parser: one value per option, one parameter per field."""
 
 import functools
 import inspect
@@ -18,7 +18,7 @@ NO_PROBE = "none"
 
 
 def is_integer(token: str) -> bool:
-    """Whether the token is a whole number, negative ones too: those reach the check of values."""
+    """Whether the token is a whole number; negative ones are included and refused when values are checked."""
     return re.fullmatch(r"[+-]?\d+", token) is not None
 
 
@@ -30,7 +30,7 @@ MULTI_VALUE: dict[str, Callable[[str], bool]] = {
     "--probes": (*PROBE_NAMES, NO_PROBE).__contains__,
     "--format": FORMATS.__contains__,
 }
-"""Option -> whether a token can be a further value of it."""
+"""Option -> whether a token can be another value of it."""
 
 
 def expand(tokens: Sequence[str]) -> list[str]:
@@ -40,46 +40,44 @@ def expand(tokens: Sequence[str]) -> list[str]:
     its values, and nothing else; after ``--`` nothing changes.
     """
     expanded: list[str] = []
-    rest = list(tokens)
-    while rest and rest[0] != "--":
-        token = rest.pop(0)
+    remaining = list(tokens)
+    while remaining and remaining[0] != "--":
+        token = remaining.pop(0)
         option, equals, first = token.partition("=")
-        if option not in MULTI_VALUE or (not equals and (not rest or rest[0].startswith("--"))):
+        if option not in MULTI_VALUE or (not equals and (not remaining or remaining[0].startswith("--"))):
             expanded.append(token)
             continue
-        values = [first if equals else rest.pop(0)]
-        while rest and MULTI_VALUE[option](rest[0]):
-            values.append(rest.pop(0))
+        values = [first if equals else remaining.pop(0)]
+        while remaining and MULTI_VALUE[option](remaining[0]):
+            values.append(remaining.pop(0))
         expanded += [f"{option}={value}" for value in values]
-    return expanded + rest
+    return expanded + remaining
 
 
-def behind(tokens: Sequence[str], name: str) -> str:
-    """The option whose values come right before a token that could be one more; empty if there is none.
+def preceding_option(tokens: Sequence[str], name: str) -> str:
+    """The option whose values come directly before the token ``name``; empty if there is none.
 
     ``run --networks plain mymlp``: ``mymlp`` is read as the name of a study, and may have been meant as a network.
     """
-    place = tokens.index(name) if name in tokens else 0
-    before = list(tokens[:place])
-    while before and not before[-1].startswith("-"):
-        before.pop()
-    option = before[-1] if before and len(before) < place else ""
-    return option if option in MULTI_VALUE and all(map(MULTI_VALUE[option], tokens[len(before) : place])) else ""
+    before = tokens[: tokens.index(name)] if name in tokens else []
+    start = next((n for n in range(len(before), 0, -1) if before[n - 1].startswith("-")), 0)
+    option, values = before[start - 1] if start else "", before[start:]
+    return option if option in MULTI_VALUE and values and all(map(MULTI_VALUE[option], values)) else ""
 
 
 class MultiValueCommand(TyperCommand):
-    """A command whose multi-value options take several values after one name, and that refuses empty values."""
+    """A command whose multi-value options take several values after one name; empty values are refused."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         tokens = expand(args)
-        if not ctx.resilient_parsing:  # as for what the shell completes
-            given, _, order = self.make_parser(ctx).parse_args(args=list(tokens))
+        if not ctx.resilient_parsing:  # it is set while the shell completes
+            values, _, order = self.make_parser(ctx).parse_args(args=list(tokens))
             for parameter in order:
-                _not_empty(parameter, given.get(parameter.name))
+                _refuse_empty(parameter, values.get(parameter.name))
         return super().parse_args(ctx, tokens)
 
 
-def _not_empty(parameter: Any, value: Any) -> None:
+def _refuse_empty(parameter: Any, value: Any) -> None:
     """UserError for an empty text: it comes from an unset shell variable, not from a missing option."""
     texts = value if isinstance(value, list | tuple) else [value]
     for text in texts:
@@ -96,14 +94,14 @@ def spread(command: Callable[..., int]) -> Callable[..., int]:
     flat = [q for p in signature.parameters.values() for q in (_parameters(p.annotation) if p.name in groups else [p])]
 
     @functools.wraps(command)
-    def spread_out(**given: Any) -> int:
+    def with_groups(**values: Any) -> int:
         for name, group in groups.items():
-            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        return command(**given)
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        return command(**values)
 
-    spread_out.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
-    spread_out.__annotations__ = {p.name: p.annotation for p in flat}
-    return spread_out
+    with_groups.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
+    with_groups.__annotations__ = {p.name: p.annotation for p in flat}
+    return with_groups
 
 
 def _parameters(group: Any) -> Iterator[inspect.Parameter]:

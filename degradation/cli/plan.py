@@ -10,7 +10,7 @@ from degradation.cli.parser import spread
 def plan(
     target: Target = None,
     *,
-    asked: options.StudyOptions,
+    study_options: options.StudyOptions,
     machine: options.MachineOptions,
     as_json: JsonOption = False,
 ) -> int:
@@ -21,10 +21,10 @@ def plan(
     from degradation.study.status import run_statuses
 
     out = console(stderr=as_json)
-    folder, study = resolve_study(target, asked, machine.checked(asked.folder), out)
-    found = run_statuses(folder, study)
+    folder, study = resolve_study(target, study_options, machine.checked(study_options.folder), out)
+    statuses = run_statuses(folder, study)
     if as_json:
-        print_json(plan_document(folder, study, found))
+        print_json(plan_document(folder, study, statuses))
     else:
-        say_plan(out, folder.name, study, found)
+        say_plan(out, folder.name, study, statuses)
     return DONE

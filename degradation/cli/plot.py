@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import FormatsOption, Name, RootOption, SkipDamagedOption, formats_of
+from degradation.cli.options import FormatsOption, Name, RootOption, SkipDamagedOption, formats_of, value
 from degradation.study import library
 
 
@@ -13,7 +13,7 @@ def plot(
     name: Name,
     figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE ...]", help="Default: all.")] = None,
     format: FormatsOption = None,
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: the study's folder.")] = None,
+    out: Annotated[str | None, value("DIR", "Default: the study's folder.")] = None,
     skip_damaged: SkipDamagedOption = False,
     root: RootOption = library.ROOT,
 ) -> int:

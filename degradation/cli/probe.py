@@ -10,11 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from degradation import spec
 from degradation.cli.exit_codes import DONE
-from degradation.cli.options import DATASETS
+from degradation.cli.options import DATASETS, value
 from degradation.cli.validators import positive
 from degradation.errors import UserError
 from degradation.runtime.environment import DEVICES, Options
@@ -35,36 +33,32 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels] | None] = {
 }
 """Mean and standard deviation of each channel, for pixels of 0..1, as the public sources have them."""
 ASKED = "asked.json"
-"""Next to the frames: which weights they are of, and how they were measured."""
+"""File next to the frames: hash of the weights, and the options."""
 FIGURES = ("probe.png", "probe.svg")
 SUSPECT = 0.5  # above this test error the file was probably not read correctly
 
 
 def probe(
-    weights: Annotated[Path, typer.Option(metavar="FILE", help="Safetensors, or a state dict saved by torch.")],
-    network: Annotated[
-        str | None, typer.Option(metavar="plain|residual", help="Kind of network (default: the file's).")
-    ] = None,
-    depth: Annotated[str | None, typer.Option(metavar="N", help="Weighted layers, 6n+2 (default: the file's).")] = None,
-    shortcut: Annotated[
-        str | None, typer.Option(metavar="A|B|C", help="Of a residual network (default: the file's).")
-    ] = None,
-    dataset: Annotated[str, typer.Option(metavar="|".join(DATASETS), help="Data set.")] = "cifar10",
+    weights: Annotated[Path, value("FILE", "Safetensors, or a state dict saved by torch.")],
+    network: Annotated[str | None, value("plain|residual", "Kind of network (default: the file's).")] = None,
+    depth: Annotated[str | None, value("N", "Weighted layers, 6n+2 (default: the file's).")] = None,
+    shortcut: Annotated[str | None, value("A|B|C", "Of a residual network (default: the file's).")] = None,
+    dataset: Annotated[str, value("|".join(DATASETS), "Data set.")] = "cifar10",
     normalize: Annotated[
         str | None,
-        typer.Option(
-            metavar="paper|cifar|imagenet|a,b,c/d,e,f",
-            help="paper: minus the mean image; else (pixel - mean) / std by channel: cifar is 0.4914, 0.4822, 0.4465 / "
+        value(
+            "paper|cifar|imagenet|a,b,c/d,e,f",
+            "paper: minus the mean image; else (pixel - mean) / std by channel: cifar is 0.4914, 0.4822, 0.4465 / "
             "0.2023, 0.1994, 0.2010 and imagenet 0.485, 0.456, 0.406 / 0.229, 0.224, 0.225. Default: that of the file, "
             "else paper.",
         ),
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N", help="Training images to measure responses on.")] = "128",
-    eval_examples: Annotated[str | None, typer.Option(metavar="N", help="Test images (default: all).")] = None,
-    format: Annotated[str, typer.Option(metavar="csv|parquet", help="File format of the frames.")] = "parquet",
-    out: Annotated[str | None, typer.Option(metavar="DIR", help="Default: probes/FILE, or probes/RUN.")] = None,
-    device: Annotated[str, typer.Option(metavar="|".join(DEVICES), help="Device to compute on.")] = "auto",
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CIFAR-10 files.")] = None,
+    batch: Annotated[str, value("N", "Training images to measure responses on.")] = "128",
+    eval_examples: Annotated[str | None, value("N", "Test images (default: all).")] = None,
+    format: Annotated[str, value("csv|parquet", "File format of the frames.")] = "parquet",
+    out: Annotated[str | None, value("DIR", "Default: probes/FILE, or probes/RUN.")] = None,
+    device: Annotated[str, value("|".join(DEVICES), "Device to compute on.")] = "auto",
+    data_dir: Annotated[Path | None, value("DIR", "Folder of the CIFAR-10 files.")] = None,
 ) -> int:
     """Measure the test error, responses and gradients of trained weights, from a run or of a public CIFAR ResNet."""
     channels = channels_of(normalize or "paper")
@@ -72,8 +66,7 @@ def probe(
         raise UserError(f"--format: expected csv or parquet, not {format!r}")
     if dataset not in DATASETS:
         raise UserError(f"--dataset: expected {' or '.join(DATASETS)}, not {dataset!r}")
-    where = next((known for known in DEVICES if known == device), None)
-    if where is None:
+    if device not in DEVICES:
         raise UserError(f"--device: expected {', '.join(DEVICES)}, not {device!r}")
     size, examples = positive("--batch", batch), positive("--eval-examples", eval_examples)
 
@@ -89,38 +82,36 @@ def probe(
     if read.channels and normalize:
         raise UserError(f"--normalize: {weights} holds its own mean and std: remove the option")
     normalize = normalize or ("file" if read.channels else "paper")
-    made = network_of(read, network=network, depth=depth, shortcut=shortcut)
-    what = made.what
-    options = {"network": what, "normalize": normalize, "dataset": dataset, "batch": size, "eval_examples": examples}
-    asked = _identity(weights, options)
-    folder = out or _default_folder(weights, asked)
-    _can_be_written(folder, format)
-    environment = choose_environment(Options(device=where, capture=False), "fp32", 1)
+    trained = network_of(read, network=network, depth=depth, shortcut=shortcut)
+    options = {"network": trained.what, "normalize": normalize, "dataset": dataset}
+    identity = _identity(weights, options | {"batch": size, "eval_examples": examples})
+    folder = out or _default_folder(weights, identity)
+    _check_writable(folder, format)
+    environment = choose_environment(Options(device=device, capture=False), "fp32", 1)
     environment.enter()
     images = resident(load_images(spec.DATASETS[dataset](), data_dir))
-    normal = normalization(read.channels or channels, images, read, environment.torch_device)
-    probing = Prober(
+    prober = Prober(
         images=images,
-        normalization=normal,
+        normalization=normalization(read.channels or channels, images, read, environment.torch_device),
         environment=environment,
         step=read.step,
         batch=size or 128,
         examples=examples,
     )
-    found = probing(made.network)
+    result = prober(trained.network)
     screen = console()
-    screen.print(table_of(found.frames))
-    for line in (*made.notes, *test_error_lines(found)):
+    screen.print(table_of(result.frames))
+    for line in (*trained.notes, *test_error_lines(result)):
         screen.print(line, soft_wrap=True)
     facts = provenance(environment) | {"weights": weights.name, "normalize": normalize, "data": images.fingerprint}
-    title = f"{what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
-    for path in write(found.frames, facts, format, folder, title):
+    title = f"{trained.what}: {weights.name}, {dataset}" + (f", step {read.step:,}" if read.step else "")
+    for path in write(result.frames, facts, format, folder, title):
         screen.print(str(path), soft_wrap=True)
-    store_at(folder).write(ASKED, asked)
+    store_at(folder).write(ASKED, identity)
     return DONE
 
 
-def _default_folder(weights: Path, asked: bytes) -> Path:
+def _default_folder(weights: Path, identity: bytes) -> Path:
     """``probes/FILE``, or ``probes/RUN`` for the weights in a run's folder.
 
     UserError if it holds results of other weights or other options: they would be overwritten.
@@ -129,15 +120,15 @@ def _default_folder(weights: Path, asked: bytes) -> Path:
 
     folder = Path("probes") / (weights.absolute().parent.name if weights.name == WEIGHTS else weights.stem)
     store = store_at(folder)
-    if store.exists(ASKED) and store.read(ASKED) != asked:
+    if store.exists(ASKED) and store.read(ASKED) != identity:
         raise UserError(f"{folder} holds results of other weights or other options: choose another folder with --out")
     return folder
 
 
-def _can_be_written(folder: str | Path, format: str) -> None:
+def _check_writable(folder: str | Path, format: str) -> None:
     """UserError if the folder cannot be written: checked before anything is computed.
 
-    Behind a URL only its existence is checked; a refused write is reported when it happens.
+    For a URL only the access is checked; a refused write is reported when it happens.
     """
     from degradation.store import store_at
 
@@ -147,29 +138,29 @@ def _can_be_written(folder: str | Path, format: str) -> None:
         return
     files = (*(f"{name}.{format}" for name in ("curves", "gradients", "responses")), *FIGURES, ASKED)
     try:
-        why = _tried(store.root, files)
+        why = _obstacle(store.root, files)
     except OSError as error:
         why = error.strerror or str(error)
     if why:
         raise UserError(f"cannot write {store.root}: {why}: choose another directory with --out")
 
 
-def _tried(root: Path, files: tuple[str, ...]) -> str:
-    """Why files cannot be written in a folder; empty if they can. It is tried, and nothing remains of it."""
+def _obstacle(root: Path, files: tuple[str, ...]) -> str:
+    """Why files cannot be written in a folder; empty if they can. A test file is written and deleted."""
     from degradation.store import WRITING
 
-    ways = (root, *root.parents)
-    absent = [path for path in ways if not os.path.lexists(path)]
-    there = next((path for path in ways if path not in absent), Path())
-    if not there.is_dir():
-        return f"{there} is no directory"
-    if taken := [name for name in files if (root / name).is_dir()]:
-        return f"{root / taken[0]} is a directory"
+    folders = (root, *root.parents)
+    absent = [path for path in folders if not os.path.lexists(path)]
+    nearest = next((path for path in folders if path not in absent), Path())
+    if not nearest.is_dir():
+        return f"{nearest} is no directory"
+    if directories := [name for name in files if (root / name).is_dir()]:
+        return f"{root / directories[0]} is a directory"
     try:
         root.mkdir(parents=True, exist_ok=True)
         tempfile.NamedTemporaryFile(prefix=WRITING, dir=root).close()
     except OSError as error:
-        return f"nothing can be made in {there} ({error.strerror or error})"
+        return f"nothing can be made in {nearest} ({error.strerror or error})"
     finally:
         for path in absent:
             with suppress(OSError):  # another process may have started to write into it
@@ -179,20 +170,20 @@ def _tried(root: Path, files: tuple[str, ...]) -> str:
 
 def _identity(weights: Path, options: Mapping[str, object]) -> bytes:
     """The SHA-256 of the weights and the options, as JSON."""
-    found = dict(options) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    return (json.dumps(found, indent=1) + "\n").encode()
+    fields = dict(options) | {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    return (json.dumps(fields, indent=1) + "\n").encode()
 
 
 def channels_of(text: str) -> tuple[Channels, Channels] | None:
-    """Mean and std of each channel; None for the paper's mean image. UserError if it is neither a name nor numbers."""
+    """Mean and std of each channel; None for the paper's mean image. UserError for neither a name nor six numbers."""
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     try:
         mean, std = (tuple(float(part) for part in half.split(",")) for half in text.split("/"))
     except ValueError:
         mean = std = ()
-    numbers = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
-    if not numbers or min(std) <= 0:
+    six_numbers = len(mean) == len(std) == 3 and all(map(math.isfinite, (*mean, *std)))
+    if not six_numbers or min(std) <= 0:
         names = ", ".join(NORMALIZATIONS)
         raise UserError(
             f"--normalize: expected {names} or three means and three stds, finite and the stds above 0, as "
@@ -201,21 +192,20 @@ def channels_of(text: str) -> tuple[Channels, Channels] | None:
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def test_error_lines(probed: "ProbeResult") -> list[str]:
+def test_error_lines(result: "ProbeResult") -> list[str]:
     """The test error, or why there is none; a warning if it is large."""
-    found = probed.frames
-    errors = found["curves"].set_index("statistics")["error"]
-    examples = found["curves"]["examples"].iloc[0]
+    frames = result.frames
+    curves = frames["curves"].set_index("statistics")
+    errors, losses, examples = curves["error"], curves["loss"], curves["examples"].iloc[0]
     running, batch = (
-        "none" if probed.not_finite[kind] else f"{100 * errors[kind]:.2f} %" for kind in ("running", "batch")
+        "none" if result.not_finite[kind] else f"{100 * errors[kind]:.2f} %" for kind in ("running", "batch")
     )
     lines = [f"test error {running} with running statistics, {batch} with those of each batch, {examples:,} images"]
-    losses = found["curves"].set_index("statistics")["loss"]
-    for kind, number in probed.not_finite.items():
+    for kind, number in result.not_finite.items():
         if number:
             lines.append(
                 f"with {kind} statistics its outputs are not finite (NaN or infinite) for {number:,} of {examples:,} "
-                f"images: no test error can be computed{_from_where(found['responses'], kind)}"
+                f"images: no test error can be computed{_from_where(frames['responses'], kind)}"
             )
         elif not math.isfinite(losses[kind]):
             lines.append(f"with {kind} statistics its loss is not finite: outputs are too large")
@@ -224,8 +214,8 @@ def test_error_lines(probed: "ProbeResult") -> list[str]:
             "such a large error is rare for a trained network: do --network, --shortcut, --normalize and --dataset fit "
             "these weights? (plain and residual with shortcut A have the same tensors)"
         )
-    if silent := sorted(set(found["gradients"]["name"]) - set(found["responses"]["name"])):
-        lines.append(f"{', '.join(silent)}: no response (the output of the norm after a convolution)")
+    if without_response := sorted(set(frames["gradients"]["name"]) - set(frames["responses"]["name"])):
+        lines.append(f"{', '.join(without_response)}: no response (the output of the norm after a convolution)")
     return lines
 
 
@@ -236,26 +226,25 @@ def _from_where(responses: "pd.DataFrame", kind: str) -> str:
     return f"; responses are not finite from {broken[0]} on" if broken else ""
 
 
-def table_of(found: Mapping[str, "pd.DataFrame"]) -> "Table":
-    """One row a layer: std of its response by kind of statistics, norms of its weight and gradient."""
+def table_of(frames: Mapping[str, "pd.DataFrame"]) -> "Table":
+    """One row per layer: std of its response by kind of statistics, norms of its weight and gradient."""
     from degradation.cli.console import new_table
 
-    std = found["responses"].pivot(index="name", columns="statistics", values="std")
-    table = new_table("layer", "name", "response std\nrunning", "response std\nbatch", "weight\nnorm", "gradient\nnorm")
-    for column in table.columns[:1] + table.columns[2:]:
-        column.justify = "right"
-    for row in found["gradients"].to_dict("records"):
-        shown = [
+    std = frames["responses"].pivot(index="name", columns="statistics", values="std")
+    numbers = ("response std\nrunning", "response std\nbatch", "weight\nnorm", "gradient\nnorm")
+    table = new_table("layer", "name", *numbers, right=("layer", *numbers))
+    for row in frames["gradients"].to_dict("records"):
+        deviations = [
             f"{std.loc[row['name'], kind]:.3f}" if row["name"] in std.index else "-" for kind in ("running", "batch")
         ]
         table.add_row(
-            str(row["layer"]), row["name"], *shown, f"{row['weight_norm']:.3f}", f"{row['weight_grad_norm']:.2e}"
+            str(row["layer"]), row["name"], *deviations, f"{row['weight_norm']:.3f}", f"{row['weight_grad_norm']:.2e}"
         )
     return table
 
 
 def write(
-    found: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
+    frames: Mapping[str, "pd.DataFrame"], facts: Mapping[str, object], format: str, folder: str | Path, title: str
 ) -> "list[Place]":
     """The frames and the figure as files; returns their paths. UserError if the folder cannot be written."""
     import io
@@ -267,10 +256,10 @@ def write(
 
     files = {
         f"{name}.{format}": to_csv(frame) if format == "csv" else to_parquet(frame, facts)
-        for name, frame in found.items()
+        for name, frame in frames.items()
     }
     with styled():
-        figure, _ = recorded(found, title, steps=False)
+        figure, _ = recorded(frames, title, steps=False)
         for name, metadata in zip(FIGURES, ({}, {"Date": None}), strict=True):
             buffer = io.BytesIO()
             figure.savefig(buffer, format=name.rpartition(".")[2], metadata=metadata)

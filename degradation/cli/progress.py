@@ -8,22 +8,19 @@ from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRem
 from rich.progress import Progress as Bars
 from rich.table import Column
 
-from degradation.cli.formatting import percent, short
+from degradation.cli.formatting import short
 from degradation.runtime.progress import LASTING, OnProgress, Phase, Progress, line
 from degradation.runtime.study_share import StudyShare
 from degradation.spec import RunSpec
 
 PASSING: tuple[Phase, ...] = ("train", "evaluating", "measure")  # too many for lines
-NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters of a run's name at least, and of the rest of its line
+NAME_WIDTH, OTHER_WIDTH = 17, 78  # characters: least width of a run's name, width of the other columns
 ETA_SECONDS = 300.0  # speed of the last minutes only: deep runs come after shallow ones
 
 
 @contextmanager
 def watching(out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] | None = None) -> Iterator[OnProgress]:
-    """The progress callback for these run ids; ``arms`` names the arm of each.
-
-    A closed stdout ends nothing.
-    """
+    """The progress callback for these run ids; ``arms`` names the arm of each. A closed stdout stops nothing."""
     if not out.is_terminal:
         yield ProgressLines(out, len(runs), arms or {})
         return
@@ -32,7 +29,7 @@ def watching(out: Console, runs: Mapping[str, RunSpec], arms: Mapping[str, str] 
 
 
 class ProgressLines:
-    """One line for the start, each evaluation and the end of a run, with the time of day and the runs left."""
+    """One line for the start, each evaluation and the end of a run, with the time and the number of ended runs."""
 
     def __init__(self, out: Console, runs: int, arms: Mapping[str, str]) -> None:
         self.out, self.runs, self.arms = out, runs, arms
@@ -60,22 +57,21 @@ class ProgressBars:
 
     def __call__(self, progress: Progress) -> None:
         self.share.add(progress)
-        if progress.phase in LASTING:
-            self._end(progress)
-        elif progress.message:
-            self._print(progress)
-            if progress.phase == "waiting":
-                self._remove(progress.run_id)
+        if (progress.phase in LASTING or progress.phase == "waiting") and progress.run_id in self.tasks:
+            self.bars.remove_task(self.tasks.pop(progress.run_id))
+        if progress.phase in LASTING or progress.message:
+            text = line(progress, self.arms.get(progress.run_id, ""))
+            self.bars.console.print(text, soft_wrap=True)
         elif progress.steps:
-            self._go_on(progress)
+            self._update(progress)
         self.bars.update(self.study, completed=self.share.completed, text=self._counted())
 
-    def _go_on(self, progress: Progress) -> None:
+    def _update(self, progress: Progress) -> None:
         run_id = progress.run_id
         if run_id not in self.tasks:
             self.tasks[run_id] = self.bars.add_task(self._name(run_id), text="")
-        done, whole = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
-        self.bars.update(self.tasks[run_id], completed=done, total=whole, text=_text(progress))
+        completed, total = progress.part or (progress.step, progress.steps + (progress.unit == "step"))
+        self.bars.update(self.tasks[run_id], completed=completed, total=total, text=_text(progress))
 
     def _name(self, run_id: str) -> str:
         """The run and its arm, cut to the width of the line."""
@@ -83,37 +79,25 @@ class ProgressBars:
         width = max(NAME_WIDTH, self.bars.console.width - OTHER_WIDTH)
         return name if len(name) <= width else f"{name[: width - 1]}…"
 
-    def _end(self, progress: Progress) -> None:
-        self._remove(progress.run_id)
-        self._print(progress)
-
-    def _remove(self, run_id: str) -> None:
-        if run_id in self.tasks:
-            self.bars.remove_task(self.tasks.pop(run_id))
-
-    def _print(self, progress: Progress) -> None:
-        self.bars.console.print(line(progress, self.arms.get(progress.run_id, "")), soft_wrap=True)
-
     def _counted(self) -> str:
         running, ended = len(self.tasks), self.share.ended
         return f"{ended} done, {running} running, {len(self.runs) - ended - running} waiting"
 
 
 def _text(progress: Progress) -> str:
-    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first; unknown parts are omitted."""
+    """``1,234 loss 0.412 error 12.50% 1,234 img/s node``, step first; a missing part is omitted."""
     parts = [
         "evaluating at" if progress.phase in ("evaluate", "evaluating") else "",
         f"{progress.step:,}",
-        f"loss {progress.loss:.3f}" if progress.loss is not None else "",
-        f"error {percent(progress.error)}" if progress.error is not None else "",
+        *progress.last_row(digits=3),
         f"{progress.images_per_second:,.0f} img/s" if progress.images_per_second else "",
         progress.node,
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))
 
 
 def _columns() -> tuple[ProgressColumn, ...]:
-    """Name, bar, share, then step, loss, error, images a second and node, time left; cut to the terminal's width."""
+    """Name, bar, percentage, the text of ``_text``, remaining time; cut to the terminal's width."""
     return (
         TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=NAME_WIDTH)),
         BarColumn(bar_width=6),

@@ -2,11 +2,9 @@
 
 from typing import Annotated
 
-import typer
-
 from degradation.cli import options
 from degradation.cli.exit_codes import DONE, RUN_FAILED
-from degradation.cli.options import FormatsOption, JsonOption, Target, YesOption, formats_of
+from degradation.cli.options import FormatsOption, JsonOption, Target, YesOption, flag, formats_of
 from degradation.cli.parser import spread
 
 
@@ -14,10 +12,10 @@ from degradation.cli.parser import spread
 def run(
     target: Target = None,
     *,
-    asked: options.StudyOptions,
+    study_options: options.StudyOptions,
     machine: options.MachineOptions,
     format: FormatsOption = None,
-    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw no figures at the end.")] = False,
+    no_figures: Annotated[bool, flag("--no-figures", "Draw no figures at the end.")] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -31,12 +29,12 @@ def run(
     from degradation.training.coordinator import leading
 
     out = console(stderr=as_json)
-    machine_options, formats = machine.checked(asked.folder), formats_of(format)
+    machine_options, formats = machine.checked(study_options.folder), formats_of(format)
     with leading() as leads:
         if not leads:
             return DONE
-        place, study = resolve_study(target, asked, machine_options, out)
-        folder = StudySnapshot(place)  # the hash of each file is checked once
+        study_folder, study = resolve_study(target, study_options, machine_options, out)
+        folder = StudySnapshot(study_folder)  # the hash of each file is checked only once
         say_plan(out, folder.name, study, run_statuses(folder, study))
         outcome = train(folder, study, machine_options, out, ask=not yes)
     folder.look_again()

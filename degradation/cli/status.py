@@ -1,19 +1,12 @@
 """The command `status`: the studies on disk, or every run of one."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Annotated, Any
 
 from degradation.cli.exit_codes import DONE, RUN_FAILED, USE_ERROR
-from degradation.cli.options import JsonOption, MaybeName, RootOption
+from degradation.cli.options import JsonOption, MaybeName, RootOption, flag
 from degradation.errors import UserError
 from degradation.store import StudyFolder
 from degradation.study import library
-
-if TYPE_CHECKING:
-    from degradation.study.snapshot import StudySnapshot
-    from degradation.study.status import RunStatus
 
 UNPROTECTED = (
     "{count} done runs ({first} first) have a done.json of an earlier version, without a digest of its own: "
@@ -24,7 +17,7 @@ UNPROTECTED = (
 def status(
     name: MaybeName = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check every file against its hash; exit status 1 if one differs.")
+        bool, flag("--verify", "Check every file against its hash; exit status 1 if one differs.")
     ] = False,
     root: RootOption = library.ROOT,
     as_json: JsonOption = False,
@@ -62,32 +55,29 @@ def _status_of_all(root: str, as_json: bool) -> int:
 
 
 def _status_of(folder: StudyFolder, verify: bool, as_json: bool) -> int:
+    """Every run of a study; with ``verify``, exit status 1 if anything is damaged."""
     from degradation.cli.console import console, say_error, say_status
     from degradation.cli.json_output import print_json, status_document
     from degradation.experiments import REGISTRY
     from degradation.study.snapshot import StudySnapshot, damaged_experiments
-    from degradation.study.status import last_rows, strays
+    from degradation.study.status import ENDED, last_rows, strays
 
     study, snapshot = library.stored(folder), StudySnapshot(folder)
     rows = last_rows(snapshot, study, verify=verify)
-    experiments = damaged_experiments(snapshot, REGISTRY) if verify else {}
-    unprotected = _without_digest(snapshot, rows) if verify else []
-    others = strays(snapshot, [run_status for run_status, _ in rows])
+    checks: dict[str, Any] = {}
+    if verify:
+        ended = [run_status.run_id for run_status, _ in rows if run_status.state in ENDED]
+        checks["damaged_experiments"] = damaged_experiments(snapshot, REGISTRY)
+        checks["without_digest"] = [run_id for run_id in ended if not snapshot.has_digest(run_id)]
+    unplanned = strays(snapshot, [run_status for run_status, _ in rows])
+    problems = [*unplanned.values(), *checks.get("damaged_experiments", {}).values()]
     if as_json:
-        checked = {"damaged_experiments": experiments, "without_digest": unprotected}
-        print_json(status_document(folder, study, rows) | {"strays": others} | (checked if verify else {}))
+        print_json(status_document(folder, study, rows, strays=unplanned, **checks))
     else:
         say_status(console(), folder.name, study, rows)
-        if unprotected:
+        if unprotected := checks.get("without_digest"):
             console().print(UNPROTECTED.format(count=len(unprotected), first=unprotected[0]), soft_wrap=True)
-        for why in (*others.values(), *experiments.values()):
+        for why in problems:
             say_error(why)
-    damaged = experiments or others or any(run_status.state == "damaged" for run_status, _ in rows)
+    damaged = problems or any(run_status.state == "damaged" for run_status, _ in rows)
     return RUN_FAILED if verify and damaged else DONE
-
-
-def _without_digest(snapshot: "StudySnapshot", rows: "Sequence[tuple[RunStatus, Any]]") -> list[str]:
-    """The done runs whose done.json an earlier version wrote, without a digest of itself."""
-    from degradation.study.status import ENDED
-
-    return [s.run_id for s, _ in rows if s.state in ENDED and not snapshot.has_digest(s.run_id)]

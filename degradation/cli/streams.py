@@ -1,4 +1,4 @@
-"""The standard streams of the command: a closed or failing one ends no study."""
+"""The standard streams of the command: a closed or failing stream does not stop a study."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 NARROWEST = 20
-"""Width of a terminal in columns below which nothing can be shown."""
+"""Least usable width of a terminal, in columns."""
 
 
 class Tolerant:
@@ -22,7 +22,7 @@ class Tolerant:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """The text, as far as it can be written."""
+        """Write the text; a failure is recorded."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
@@ -32,7 +32,7 @@ class Tolerant:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, as far as that is possible."""
+        """Flush the stream; a failure is recorded."""
         try:
             self._stream.flush()
         except BrokenPipeError:
@@ -43,7 +43,7 @@ class Tolerant:
 
 @contextmanager
 def tolerant_streams() -> Iterator[Tolerant]:
-    """stdout and stderr made tolerant, closed streams opened on the null device; yields stdout."""
+    """Make stdout and stderr tolerant, and open closed streams on the null device; yields stdout."""
     _open_closed()
     _forget_no_width()
     before = sys.stdout, sys.stderr
@@ -56,17 +56,17 @@ def tolerant_streams() -> Iterator[Tolerant]:
 
 
 def let_go(stream: TextIO | Tolerant) -> None:
-    """Redirect a stream that cannot be written to the null device: Python flushes it at exit and would report it."""
+    """Redirect a broken stream to the null device: Python flushes it at exit and would report an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_closed() -> None:
-    """Open the null device for each closed stream: else the next opened file would get its number."""
+    """Open the null device for each closed stream: otherwise the next opened file would get its number."""
     for number, (name, mode) in enumerate(STREAMS):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 

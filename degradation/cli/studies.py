@@ -10,12 +10,11 @@ def studies(as_json: JsonOption = False) -> int:
     from degradation.cli.console import console, questions_table
     from degradation.cli.json_output import print_json
 
-    found = {name: (path, library.read(path)) for name, path in library.shipped().items()}
-    reports = library.reported()
+    paths, reports = library.shipped(), library.reported()
+    questions = {name: library.question(path) for name, path in paths.items()}
     if as_json:
-        links = {name: str(reports[name]) if name in reports else None for name in found}
-        named = ((name, path, study.question) for name, (path, study) in found.items())
-        print_json([{"name": n, "question": q, "path": str(path), "report": links[n]} for n, path, q in named])
+        links = {name: str(reports[name]) if name in reports else None for name in paths}
+        print_json([{"name": n, "question": questions[n], "path": str(paths[n]), "report": links[n]} for n in paths])
     else:
-        console().print(questions_table({name: study.question for name, (_, study) in found.items()}, tuple(reports)))
+        console().print(questions_table(questions, reports))
     return DONE

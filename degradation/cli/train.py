@@ -1,4 +1,4 @@
-"""A resolved study -> training with progress, figures and a summary: what one `run` does."""
+"""A resolved study -> training with progress, figures and a summary, for the command `run`."""
 
 import shlex
 import sys
@@ -28,7 +28,7 @@ ASK_SECONDS = 2 * 3600
 def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console, *, ask: bool) -> Outcome:
     """Print the estimated time, ask on a terminal if it is above two hours, and train the pending runs.
 
-    Raises typer.Abort where the answer is no, Interrupted after a signal.
+    Raises typer.Abort if the answer is no, Interrupted after a signal.
     """
     todo = runner.pending(folder, study)
     if not todo:
@@ -36,9 +36,9 @@ def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console,
         if folder.study() is None:  # deleted, as advised for a damaged run
             folder.write_study(study.model_dump(mode="json"))
         return _outcome_on_disk(folder, study)
-    with runner.ready(options) as there:
-        if there:
-            out.print(there, soft_wrap=True)
+    with runner.ready(options) as resources:
+        if resources:
+            out.print(resources, soft_wrap=True)
         out.print("timing a few steps ...")
         seconds = runner.time_costs(study, options).seconds(todo)
         out.print(f"{count(len(todo), 'run')} to train, about {duration(seconds)}, into {folder.path}", soft_wrap=True)
@@ -52,28 +52,28 @@ def train(folder: StudyFolder, study: StudySpec, options: Options, out: Console,
 
 def _outcome_on_disk(folder: StudyFolder, study: StudySpec) -> Outcome:
     """The outcome of a study without pending runs; all files but the weights are checked against their hashes."""
-    found = run_statuses(folder, study, verify=True)
+    statuses = run_statuses(folder, study, verify=True)
     return Outcome(
-        finished=tuple(run_status.run_id for run_status in found if run_status.state == "done"),
-        diverged=tuple(run_status.run_id for run_status in found if run_status.state == "diverged"),
-        failed={run_status.run_id: run_status.note for run_status in found if run_status.state == "damaged"},
+        finished=tuple(run_status.run_id for run_status in statuses if run_status.state == "done"),
+        diverged=tuple(run_status.run_id for run_status in statuses if run_status.state == "diverged"),
+        failed={run_status.run_id: run_status.note for run_status in statuses if run_status.state == "damaged"},
     )
 
 
 def draw_all(folder: StudyFolder, formats: Sequence[str], out: Console) -> dict[str, Any]:
-    """All figures of the study into its folder, their paths printed; nothing while no run is done."""
-    from degradation.figures import draw  # matplotlib takes a while: not before the training
+    """Draw all figures of the study into its folder; none if no run is done. Returns fields of the JSON document."""
+    from degradation.figures import draw  # importing matplotlib takes a while: not before the training
     from degradation.report.marks import marks
     from degradation.study.results import Results
 
     try:
-        results = Results(folder, skip_damaged=True)  # damaged runs are named on stderr as failed ones
+        results = Results(folder, skip_damaged=True)  # damaged runs are reported on stderr as failed
         if not results.run_ids:
             return {}
         drawn = draw(results, (), formats, folder.figures_path(), marks(results))
-    except UserError as error:  # the runs are done all the same, and the summary is printed
+    except UserError as error:  # the runs are done nevertheless, and the summary is printed
         why = f"the figures could not be drawn: {error}"
-        if isinstance(error, DamagedError):  # named on stderr as a failed run
+        if isinstance(error, DamagedError):  # reported on stderr as a failed run
             out.print(why, soft_wrap=True)
         else:
             say_error(why)
@@ -107,19 +107,19 @@ def say_summary(
 
 
 def say_answer(folder: StudyFolder, out: Console) -> None:
-    """Print the answer of the runs; nothing if their files cannot be read, which is reported elsewhere."""
-    from degradation.analysis import analyse  # the statistics packages take a while: not before the training
+    """Print the answer of the study; nothing if files cannot be read, which is reported elsewhere."""
+    from degradation.analysis import analyse  # importing statistics takes a while: not before the training
     from degradation.study.results import Results
 
     try:
-        *found, _ = analyse(Results(folder, skip_damaged=True)).answer
+        *answers, _ = analyse(Results(folder, skip_damaged=True)).answer
     except UserError:
         return
-    for answer in found:
+    for answer in answers:
         out.print(f"\n{answer}", style="bold")
 
 
 def report_line(folder: StudyFolder) -> str:
-    """The command that makes the study's report."""
+    """The command that writes the study's report."""
     name = folder.name if folder.store.root == as_place(ROOT) else str(folder.path)
     return shlex.join(["degradation", "report", name])

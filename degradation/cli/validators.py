@@ -1,4 +1,4 @@
-"""The text of an option -> its value, or an error line: what was expected and what was given."""
+"""The text of an option -> its value, or one error line: what was expected and what was given."""
 
 import re
 from collections.abc import Sequence
@@ -6,25 +6,23 @@ from typing import Any, TypeVar
 
 from degradation.cli.parser import is_integer
 from degradation.errors import UserError
+from degradation.runtime.environment import MOST_COUNT
 from degradation.spec.validation import shown, suggestion
 
-MOST = 2**20
-"""Upper bound of any count: examples of a batch, parallel runs of a cluster."""
 LONGEST = 366 * 24 * 3600
 """Seconds: upper bound of a budget."""
 Word = TypeVar("Word", bound=str)
 
 
 def one_of(option: str, value: str, words: Sequence[Word]) -> Word:
-    """The word itself; UserError if it is not one of ``words``."""
-    for word in words:
-        if word == value:
-            return word
-    raise UserError(f"{option}: expected {', '.join(words)}, not {value!r}{suggestion(value, words)}")
+    """The word of ``words`` that equals the value; UserError if there is none."""
+    if value not in words:
+        raise UserError(f"{option}: expected {', '.join(words)}, not {value!r}{suggestion(value, words)}")
+    return words[words.index(value)]
 
 
 def share(option: str, value: str | None) -> float | None:
-    """A share above 0 and up to 1, of four digits as Ray takes it."""
+    """A share above 0 and up to 1, rounded to four digits as Ray does."""
     if value is None:
         return None
     try:
@@ -36,14 +34,16 @@ def share(option: str, value: str | None) -> float | None:
     return share
 
 
-def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int, str] = (MOST, "")) -> int | None:
-    """The whole number of an option, None if it was not given.
+def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int, str] = (MOST_COUNT, "")) -> int | None:
+    """The whole number of an option; None if it was not given.
 
-    UserError if it is below ``least`` or above ``most``; ``most`` comes with its reason.
+    UserError if it is below ``least`` or above ``most``; ``most`` includes its reason.
     """
     greatest, why = most
-    if value is None or (is_integer(value) and least <= int(value) <= greatest):
-        return None if value is None else int(value)
+    if value is None:
+        return None
+    if is_integer(value) and least <= int(value) <= greatest:
+        return int(value)
     also = "auto or " if option == "--jobs" else ""
     above = is_integer(value) and int(value) > greatest
     bound = f"at most {greatest:,}{f' ({why})' if why else ''}" if above else f"at least {least}"
@@ -51,10 +51,10 @@ def positive(option: str, value: str | None, *, least: int = 1, most: tuple[int,
 
 
 def seconds(budget: str) -> float:
-    """``1h30m`` -> 5400.0. UserError if it is no time above zero."""
+    """``1h30m`` -> 5400.0. UserError if it is not a time above zero."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", budget.strip())
-    hours, minutes, rest = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    total = 3600 * hours + 60 * minutes + rest
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    total = 3600 * hours + 60 * minutes + seconds
     if not 0 < total <= LONGEST:
         raise UserError(
             f"--budget: expected a time such as 90s, 30m or 1h30m, at most {LONGEST // 3600:,}h, not {shown(budget)}"
@@ -63,7 +63,7 @@ def seconds(budget: str) -> float:
 
 
 def ray_options(launcher: str, address: str | None, gpus_per_run: str | None) -> dict[str, Any]:
-    """Ray's address and each run's share. UserError if one is given without Ray, or is invalid."""
+    """Ray's address and the share of a GPU for each run. UserError if one is given without Ray, or is invalid."""
     for option, value in {"--address": address, "--gpus-per-run": gpus_per_run}.items():
         if value is not None and launcher != "ray":
             raise UserError(f"{option} belongs to --launcher ray, and the launcher is {launcher}: give both")

@@ -18,26 +18,26 @@ _FOLDED = "<details><summary>{{ summary }}</summary>\n{{ body|safe }}</details>\
 
 
 def _filled(template: str, **values: object) -> str:
-    from jinja2 import Environment  # only where a notebook shows something
+    from jinja2 import Environment  # imported only when a notebook shows something
 
     return Environment(autoescape=True, trim_blocks=True).from_string(template).render(**values)
 
 
 def heading(bold: str, rest: str = "") -> str:
-    """A line that begins with bold words."""
+    """One line that begins with bold words."""
     return _filled("<div><b>{{ bold }}</b>{{ rest }}</div>\n", bold=bold, rest=rest)
 
 
 def lines(texts: Iterable[str]) -> str:
-    """A line for each text."""
+    """One line per text."""
     return _filled(_LINES, lines=list(texts))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts, without colours of its own: a light notebook and a dark one style it."""
+    """A table of texts without colours, so that light and dark notebooks style it."""
     return _filled(_TABLE, headings=headings, rows=rows, style=_TEXT)
 
 
 def folded(summary: str, body: str) -> str:
-    """HTML of this module that is shown when a reader opens it."""
+    """HTML of this module that is hidden until the reader opens it."""
     return _filled(_FOLDED, summary=summary, body=body)

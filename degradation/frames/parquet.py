@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 
 
 def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in parquet bytes, or some of its columns, in the file's order; read in this thread alone.
+    """The table in parquet bytes, or some of its columns, in the file's order; read without Arrow's threads.
 
-    Arrow's own threads, still alive as a short command exits, have been seen to abort it.
+    Those were seen to abort a short command when they were still alive at its exit.
     """
     file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
     return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
 
 def column_names(data: bytes) -> tuple[str, ...]:
-    """The columns of the table in parquet bytes, in order; no value is read."""
+    """The names of the columns in parquet bytes, in order; no value is read."""
     return tuple(pq.read_schema(pa.BufferReader(data)).names)

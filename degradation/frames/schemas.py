@@ -1,4 +1,4 @@
-"""The frames: columns, types and units of every table that a study yields; rows -> pandas -> parquet bytes.
+"""The frames: columns, types and units of every table of a study; rows -> pandas -> parquet bytes.
 
 All frames are long: one row per measurement, scalars only. A row at step s describes the network after s
 updates. Errors are fractions 0..1; losses are mean cross-entropies in nats; norms are L2.
@@ -34,7 +34,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "step": INTEGER,
         "layer": INTEGER,  # 1-based: the 6n+1 convolutions in order, then the linear layer
         "name": TEXT,  # the weight's module, e.g. layer1.0.conv1
-        "stage": INTEGER,  # 1, 2, 3 by feature-map size; 4 for the linear layer, behind the global pool
+        "stage": INTEGER,  # 1, 2, 3 by feature-map size; 4 for the linear layer, after the global pool
         "weight_grad_norm": REAL,  # L2 norm of the gradient of the mean loss, before weight decay
         "weight_norm": REAL,  # L2 norm of the weight
         "update_norm": REAL,  # of the update made at this step; missing at the last step, which makes none
@@ -67,22 +67,22 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 
 KEYS = ("study", "run_id", "network", "depth", "seed")
-"""Columns that `load` puts before the measured ones, with every further axis that varies in the study."""
+"""Columns that `load` puts before the measured ones, together with every other axis that varies in the study."""
 
 
 def frame(name: str, rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a frame of the named kind: its columns in order, with its types.
 
-    Raises KeyError where a row lacks a column, ValueError if one has a column more.
+    Raises KeyError if a row lacks a column, ValueError if one has an unknown column.
     """
     names = rows[0] if rows else SCHEMAS[name]
     return table(name, {column: [row[column] for row in rows] for column in names})
 
 
 def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
-    """The columns as a frame of the named kind: in order, with its types; a scalar is in every row.
+    """The columns as a frame of the named kind: in order, with its types; a scalar is repeated in every row.
 
-    Raises KeyError where a column is missing, ValueError if there is one more.
+    Raises KeyError if a column is missing, ValueError if one is unknown.
     """
     schema = SCHEMAS[name]
     if unknown := set(columns) - set(schema):
@@ -93,7 +93,7 @@ def table(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
 def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
     """The frame as parquet, with the provenance as JSON under the metadata key ``degradation``.
 
-    A study has four small frames a run. Half of such a file would be Arrow's own copy of the schema and statistics of
+    A study has four small frames per run. Half of such a file would be Arrow's own copy of the schema and statistics of
     each column, which are never used: they are omitted. Measured numbers rarely repeat, so they have no dictionary.
     """
     table = pa.Table.from_pandas(data, preserve_index=False)
@@ -114,18 +114,18 @@ def to_parquet(data: pd.DataFrame, provenance: Mapping[str, Any]) -> bytes:
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
+"""First characters of a cell that a spreadsheet would compute."""
 
 
 def to_csv(data: pd.DataFrame) -> bytes:
     """The frame as CSV. A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+
+    def quoted(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
     texts = data.select_dtypes(["str", "object", "category"])
-    harmless = data.assign(**{str(name): texts[name].map(_harmless) for name in texts})
-    return harmless.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    without_formulas = data.assign(**{str(name): texts[name].map(quoted) for name in texts})
+    return without_formulas.to_csv(index=False, lineterminator="\n").encode()
 
 
 def from_parquet(data: bytes) -> pd.DataFrame:

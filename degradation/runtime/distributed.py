@@ -16,13 +16,13 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """The processes that train one network together: ``rank`` is this one's number among ``count``."""
+    """The processes that train one network together; ``rank`` is the number of this one among ``count``."""
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
     local_count: int = 1
-    """How many of them are on this machine, and this one's number there: that of its CUDA device."""
+    """How many of them are on this machine; ``local_rank`` is the number of this one there, and of its CUDA device."""
 
     @property
     def several(self) -> bool:
@@ -39,7 +39,7 @@ def here(variables: Mapping[str, str] | None = None) -> Processes:
 
 
 def launching(processes: Processes) -> str:
-    """How the command was started: everything before its arguments."""
+    """The start of the command line, without the arguments of the command."""
     if not processes.several:
         return "degradation"
     one_machine = processes.count == processes.local_count

@@ -13,10 +13,10 @@ from degradation.runtime.study_share import StudyShare
 from degradation.spec import RunSpec
 
 EVERY_SECONDS = 0.5
-"""At most so often a cell is drawn anew, but for the end of a run."""
+"""Least time between two updates of the cell, except at the end of a run."""
 
 SURE = 0.01
-"""Before this share of the work is done, no time left is shown."""
+"""Share of the work that must be done before the remaining time is shown."""
 
 
 def in_notebook() -> bool:
@@ -25,35 +25,35 @@ def in_notebook() -> bool:
 
 
 class NotebookProgress:
-    """A report that shows a study's progress in the cell that runs it.
+    """A progress callback that shows a study's progress in the cell that runs it.
 
-    The output is one, and every change replaces it: a notebook that is saved holds the last line alone. It needs no
-    package besides the kernel's own.
+    Each update replaces the output, so a saved notebook holds only the last line. It needs only the kernel's own
+    packages.
 
     Parameters
     ----------
     runs
-        The runs that are carried out, by their ids.
+        The runs to train, by id.
     """
 
     def __init__(self, runs: Mapping[str, RunSpec]) -> None:
         self._share, self._runs = StudyShare(runs), len(runs)
-        self._lost: dict[str, str] = {}
-        self._now = ""
-        self._began = time.monotonic()
-        self._drawn = -EVERY_SECONDS
+        self._unfinished: dict[str, str] = {}
+        self._latest = ""
+        self._start = time.monotonic()
+        self._drawn_at = -EVERY_SECONDS
         self._handle: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        """Take in a message, and draw the cell anew where it is time."""
+        """Receive a message, and update the cell if it is time."""
         self._share.add(progress)
-        lasting = progress.phase in LASTING
-        if lasting and progress.phase != "finished":
-            self._lost[progress.run_id] = progress.phase
-        self._now = "" if lasting else _said(progress) or self._now
-        seconds = time.monotonic() - self._began
-        if lasting or progress.message or seconds - self._drawn >= EVERY_SECONDS:
-            self._drawn = seconds
+        ended = progress.phase in LASTING
+        if ended and progress.phase != "finished":
+            self._unfinished[progress.run_id] = progress.phase
+        self._latest = "" if ended else _sentence(progress) or self._latest
+        seconds = time.monotonic() - self._start
+        if ended or progress.message or seconds - self._drawn_at >= EVERY_SECONDS:
+            self._drawn_at = seconds
             self._draw()
 
     def _draw(self) -> None:
@@ -65,9 +65,9 @@ class NotebookProgress:
             self._handle.update(self)
 
     def __repr__(self) -> str:
-        lost = "; ".join(f"{run_id} {phase}" for run_id, phase in self._lost.items())
-        counted = f"{self._share.ended} of {self._runs} runs done"
-        return "; ".join(part for part in (f"{counted}{self._times()}", lost, self._now) if part)
+        unfinished = (f"{run_id} {phase}" for run_id, phase in self._unfinished.items())
+        counted = f"{self._share.ended} of {self._runs} runs done{self._times()}"
+        return "; ".join(filter(None, (counted, *unfinished, self._latest)))
 
     def _repr_html_(self) -> str:
         text = f"<div>{escape(repr(self))}</div>"
@@ -77,29 +77,23 @@ class NotebookProgress:
         return f'<progress style="width:100%" max="1" value="{done:.4f}"></progress>{text}'
 
     def _times(self) -> str:
-        """How long it has taken, and about how long the rest takes at that speed."""
-        seconds, share = time.monotonic() - self._began, self._share
+        """The time so far, and the estimated remaining time at that speed."""
+        seconds, share = time.monotonic() - self._start, self._share
         if share.ended == self._runs:
             return f" in {_clock(seconds)}"
-        left = ""
+        remaining = ""
         if share.gained >= SURE * share.whole:
-            left = f", about {_clock(seconds * (share.whole - share.completed) / share.gained)} left"
-        return f" after {_clock(seconds)}{left}"
+            remaining = f", about {_clock(seconds * (share.whole - share.completed) / share.gained)} left"
+        return f" after {_clock(seconds)}{remaining}"
 
 
 def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _said(progress: Progress) -> str:
-    """``plain-20-s0-1c2f9a7e: step 100 of 200, loss 0.4120, error 12.50 %``, as far as it is known."""
-    if progress.message:
-        return f"{progress.run_id}: {progress.message}" if progress.run_id else progress.message
-    if not progress.steps:
+def _sentence(progress: Progress) -> str:
+    """``plain-20-s0-1c2f9a7e: step 100 of 200, loss 0.4120, error 12.50 %``; a missing value is omitted."""
+    if not progress.message and not progress.steps:
         return ""
-    parts = [
-        f"{progress.run_id}: {progress.unit} {progress.step:,} of {progress.steps:,}",
-        f"loss {progress.loss:.4f}" if progress.loss is not None else "",
-        f"error {100 * progress.error:.2f} %" if progress.error is not None else "",
-    ]
-    return ", ".join(part for part in parts if part)
+    text = progress.message or ", ".join((progress.position, *progress.last_row(" %")))
+    return f"{progress.run_id}: {text}" if progress.run_id else text

@@ -9,15 +9,15 @@ Phase = Literal[
     "started", "train", "evaluate", "evaluating", "measure", "finished", "diverged", "failed", "waiting", "note"
 ]
 LASTING: tuple[Phase, ...] = ("finished", "diverged", "failed")
-"""With these a run has ended."""
+"""Phases of a run that has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One message of one run, or of the study where ``run_id`` is empty.
+    """One message of one run, or of the study if ``run_id`` is empty.
 
     ``loss`` and ``error`` are those of the last row, ``error`` a fraction; ``node`` is the machine that sends it, empty
-    for this one; ``unit`` is what is counted in ``step`` and ``steps``: an experiment on a trained network has parts.
+    for this one; ``unit`` is what ``step`` and ``steps`` count: an experiment on a trained network has parts.
     """
 
     run_id: str
@@ -31,7 +31,17 @@ class Progress:
     message: str = ""
     node: str = ""
     part: tuple[int, int] | None = None
-    """Of an evaluation under way: batches done, and all of them."""
+    """Of a running evaluation: batches done, and all of them."""
+
+    @property
+    def position(self) -> str:
+        """``step 100 of 700``; empty if the number of steps is unknown."""
+        return f"{self.unit} {self.step:,} of {self.steps:,}" if self.steps else ""
+
+    def last_row(self, percent: str = "%", digits: int = 4) -> list[str]:
+        """``loss 2.0312`` and ``error 70.20%``; a missing value is omitted."""
+        loss = [] if self.loss is None else [f"loss {self.loss:.{digits}f}"]
+        return loss if self.error is None else [*loss, f"error {100 * self.error:.2f}{percent}"]
 
 
 OnProgress = Callable[[Progress], None]
@@ -47,11 +57,10 @@ def line(progress: Progress, arm: str = "") -> str:
         f"{time.strftime('%H:%M:%S')}  {progress.run_id or 'study'}",
         f"({arm})" if arm else "",
         progress.phase,
-        f"{progress.unit} {progress.step:,} of {progress.steps:,}" if progress.steps else "",
-        f"loss {progress.loss:.4f}" if progress.loss is not None else "",
-        f"error {100 * progress.error:.2f}%" if progress.error is not None else "",
+        progress.position,
+        *progress.last_row(),
         f"{progress.images_per_second:,.0f} images/s" if progress.images_per_second else "",
         f"on {progress.node}" if progress.node else "",
         progress.message,
     ]
-    return "  ".join(part for part in parts if part)
+    return "  ".join(filter(None, parts))

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly, or an end at once."""
+"""SIGINT and SIGTERM -> a request that the work reads when it can stop cleanly, or an immediate stop."""
 
 import signal
 import sys
@@ -30,10 +30,21 @@ class StopRequest:
 
 
 @contextmanager
+def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Install the handler of both signals inside the block."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
 def stop_requests(on_first_signal: Callable[[], None] = lambda: None) -> Iterator[StopRequest]:
     """Collect SIGINT and SIGTERM inside the block; only the main thread can collect them.
 
-    ``on_first_signal`` is called at the first. One that an enclosing block has received counts, too.
+    ``on_first_signal`` is called at the first signal. One that an enclosing block has received counts, too.
     """
     stop = StopRequest(on_first_signal)
     if threading.current_thread() is not threading.main_thread():
@@ -41,30 +52,26 @@ def stop_requests(on_first_signal: Callable[[], None] = lambda: None) -> Iterato
         return
     if around := _around():
         stop.status = around.status
-    before = {number: signal.signal(number, stop.receive) for number in SIGNALS}
-    try:
+    with _handled_by(stop.receive):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _around() -> StopRequest | None:
-    """The current signal handler, if it is one of these."""
-    taker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return taker if isinstance(taker, StopRequest) else None
+    """The StopRequest of the enclosing block; None if there is none."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return owner if isinstance(owner, StopRequest) else None
 
 
 class ImmediateStop(KeyboardInterrupt):
     """The exception of a signal that stops immediately.
 
-    Not KeyboardInterrupt itself: where that passes through an ``exec`` of text, as imports have it, CPython ends the
-    process by SIGINT whatever status it exits with.
+    Not KeyboardInterrupt itself: if that passes through an ``exec`` of text, as in imports, CPython ends the process by
+    SIGINT, whatever its exit status.
     """
 
 
 class ImmediateStopHandler(StopRequest):
-    """A request that stops immediately: the first signal ends the work, further ones wait until it has ended."""
+    """A request that stops immediately: the first signal ends the work, further ones are ignored until then."""
 
     def receive(self, number: int, _frame: Any = None) -> None:
         if not self.status:
@@ -74,42 +81,39 @@ class ImmediateStopHandler(StopRequest):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Leave the block on SIGINT or SIGTERM, through every ``finally`` on the way, and raise Interrupted.
+    """Leave the block on SIGINT or SIGTERM, through every ``finally``, and raise Interrupted.
 
     For work without results to keep, but maybe with processes to end. Inside another such block it is a safeguard: an
-    exception that a handler raises is lost where compiled code called back, as pydantic's does, or in a ``__del__``.
+    exception of a handler is lost if compiled code made the call, as pydantic's does, or in a ``__del__``.
     """
     if (around := _around()) or threading.current_thread() is not threading.main_thread():
         yield
         if around and around():
             raise Interrupted(around.status)
         return
-    leaving = ImmediateStopHandler()
-    before = {number: signal.signal(number, leaving.receive) for number in SIGNALS}
-    try:
-        with _silence_lost_exception(leaving):
-            yield
-        if leaving():
-            raise ImmediateStop
-    except BaseException as error:  # even if other code has changed it
-        if leaving():
-            raise Interrupted(leaving.status) from error
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    stop = ImmediateStopHandler()
+    with _handled_by(stop.receive):
+        try:
+            with _silence_lost_exception(stop):
+                yield
+            if stop():
+                raise ImmediateStop
+        except BaseException as error:  # even if other code has changed it
+            if stop():
+                raise Interrupted(stop.status) from error
+            raise
 
 
 @contextmanager
-def _silence_lost_exception(leaving: ImmediateStopHandler) -> Iterator[None]:
-    """Keep Python from printing a traceback of an exception that is lost: it is obeyed a little later."""
+def _silence_lost_exception(stop: ImmediateStopHandler) -> Iterator[None]:
+    """Keep Python from printing the traceback of a lost exception: the stop follows a little later."""
     before = sys.unraisablehook
 
-    def say(lost: Any) -> None:
-        if not (leaving() and issubclass(lost.exc_type, ImmediateStop)):
-            before(lost)
+    def show(unraisable: Any) -> None:
+        if not (stop() and issubclass(unraisable.exc_type, ImmediateStop)):
+            before(unraisable)
 
-    sys.unraisablehook = say
+    sys.unraisablehook = show
     try:
         yield
     finally:
