@@ -1,9 +1,9 @@
-"""Storage of studies, on a disk or behind a URL, and the only package that knows file names: bytes in, bytes out.
+"""Storage of studies, on a disk or at a URL: bytes in, bytes out. Only this package contains file names.
 
 ``runs/NAME/study.json``, ``runs/NAME/RUN_ID/{spec.json, checkpoint.safetensors, *.parquet, final.safetensors,
 facts.json, done.json}``, ``runs/NAME/figures/``, ``runs/NAME/mechanisms/EXPERIMENT/RUN_ID/``. Present ``done.json``
 means done: it is written last, holds the SHA-256 of every other file, and nothing in that folder is written again.
-A digest of its own protects each file that no done.json lists: itself, study.json, what an unfinished run has.
+Files that no done.json lists contain their own digest: done.json itself, study.json, the files of an unfinished run.
 """
 
 from degradation.store.base import Store

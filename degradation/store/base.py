@@ -8,17 +8,17 @@ from degradation.store.location import Place
 
 
 class Store(ABC):
-    """Bytes under names in a folder: the interface of every store."""
+    """The interface of every store: bytes under names in a folder."""
 
     root: Place
     shared = True
-    """Whether other processes see its content."""
+    """Whether other processes can read its content."""
 
     def attend(self, say: Callable[[str], None], stop: Callable[[], bool]) -> None:  # noqa: B027
-        """Set the output of the store's messages and the stop request that ends its waits; a disk has neither."""
+        """Set the callback for messages and the stop request that ends waiting; a disk needs neither."""
 
     def place(self, name: str = "") -> str:
-        """The path of a file or folder, as printed."""
+        """The path of a file or folder, as text."""
         return str(self.root / name if name else self.root)
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Store(ABC):
 
     @abstractmethod
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
-        """The visible folders directly below ``name``, sorted, each with the names of its content."""
+        """The visible folders directly below ``name``, sorted, each with the names in it."""
 
     @abstractmethod
     def below(self, name: str = "") -> Mapping[str, int]:
@@ -66,8 +66,8 @@ class Store(ABC):
 
 
 def folders_of(files: Iterable[str]) -> dict[str, frozenset[str]]:
-    """The visible first folders of names, sorted, each with the names directly in it."""
-    found: dict[str, set[str]] = {}
-    for folder, inside, *_ in (file.split("/") for file in sorted(files) if "/" in file and file[0] != "."):
-        found.setdefault(folder, set()).add(inside)
-    return {folder: frozenset(names) for folder, names in sorted(found.items())}
+    """The visible top folders of file names, sorted, each with the names directly in it."""
+    folders: dict[str, set[str]] = {}
+    for folder, inside, *_ in (file.split("/") for file in files if "/" in file and file[0] != "."):
+        folders.setdefault(folder, set()).add(inside)
+    return {folder: frozenset(names) for folder, names in sorted(folders.items())}

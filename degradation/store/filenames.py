@@ -12,9 +12,9 @@ WRITING = ".writing-"
 RUN_ID = re.compile(r"(plain|residual-[ABC])-\d+-s\d+-[0-9a-f]{8}")
 FIGURES = "figures"
 EXPERIMENTS_FOLDER = "mechanisms"
-"""The name of version 0.1: studies on disk have it."""
+"""The name of version 0.1, which studies on disk have."""
 EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
-"""The experiments on trained networks: a folder below ``EXPERIMENTS_FOLDER`` and a frame of this name each."""
+"""The experiments on trained networks; each has a folder of this name in ``EXPERIMENTS_FOLDER``, and a frame."""
 LOGS = "logs"
 
 

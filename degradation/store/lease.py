@@ -1,8 +1,8 @@
-"""The lock of a folder in a store that has none: numbered objects with an expiry, each created once.
+"""The lock of a folder in a store without locks: numbered objects with an expiry, each created once.
 
-``.lease-N`` names the holder of the folder and the expiry. It is renewed while it is held; when it is released or has
-expired, the first process to create N+1 holds it next, which the store itself decides. The highest number counts, and
-it is never deleted, so that numbers never restart under a process that slept.
+``.lease-N`` holds the holder of the folder and the expiry. It is renewed while it is held. After it was released or has
+expired, the first process that creates N+1 is the next holder; the store decides which one is first. The highest number
+counts and is never deleted, so numbers never restart, not even for a process that was suspended.
 
 Clocks of machines that share a study must agree within a quarter of ``TTL`` (15 seconds): a holder trusts its lease
 for three quarters of it. With larger differences a run may be trained twice for a while, but is never mixed: a holder
@@ -43,7 +43,7 @@ FREE = LeaseTerms(holder="", host="", expires=0.0)
 
 
 class Lease:
-    """The lease of one folder, held by this object or not. Its requests are not retried: the caller does that."""
+    """The lease of one folder, held by this object or not. The caller retries its requests."""
 
     def __init__(self, objects: Objects, folder: str, clock: Callable[[], float] = time.time) -> None:
         self.objects, self.folder, self.clock, self.ttl = objects, folder, clock, TTL
@@ -59,7 +59,7 @@ class Lease:
         return self._terms(self._highest()).expires > self.clock()
 
     def take(self) -> bool:
-        """Take the folder if it is free; False if another process holds it, or was faster."""
+        """Take the folder if it is free; False if another process holds it or was faster."""
         if self.objects.protocol not in CREATING:
             raise UserError(
                 f"{self.objects.root}: {self.objects.protocol}:// can be read, but has no locks between "
@@ -73,21 +73,23 @@ class Lease:
         threading.Thread(target=self._renew_until_ended, name=f"lease of {self.folder}", daemon=True).start()
 
     def confirm(self) -> None:
-        """Return while the folder is held; an expired lease is taken again if no other process took it meanwhile.
+        """Make sure that the folder is held; an expired lease is renewed if no other process has the folder.
 
-        Raises LockLost if another process did.
+        Raises LockLost if another process has it.
         """
         with self._mutex:
             if self._lost or self.clock() >= self.believed:
                 self.renew()
 
     def renew(self) -> None:
-        """Extend it. LockLost if another process has taken or deleted the folder."""
+        """Extend the lease. LockLost if another process has taken or deleted the folder."""
         with self._mutex:
             if self._lost or not self._is_ours(self._highest()):
                 self._lose()
             if self.clock() < self.believed:
-                self.expires = self._write(self.clock() + self.ttl)
+                expires = self.clock() + self.ttl
+                self._write(expires)
+                self.expires = expires
             elif not self._advance(self.number + 1):
                 self._lose()
 
@@ -100,7 +102,7 @@ class Lease:
 
     @property
     def believed(self) -> float:
-        """The time until which no other process can have taken it."""
+        """The time until which no other process can have taken the folder."""
         return self.expires - MARGIN * self.ttl
 
     def _renew_until_ended(self) -> None:
@@ -110,7 +112,7 @@ class Lease:
             except LockLost:
                 return  # the next write detects it
             except Exception:
-                continue  # unreachable: retried later, and before the next write
+                continue  # unreachable: retried later and before the next write
 
     def _lose(self) -> None:
         self._lost = True
@@ -133,7 +135,7 @@ class Lease:
             return False
         self._prove(number, data)
         numbers = self._numbers()
-        if max(numbers, default=0) != number:  # it slept meanwhile: other processes have held and released the folder
+        if max(numbers, default=0) != number:  # this process was suspended: others have held and released the folder
             self.objects.delete(self._name(number))
             return False
         self.number, self.expires = number, expires
@@ -142,7 +144,7 @@ class Lease:
         return True
 
     def _prove(self, number: int, data: bytes) -> None:
-        """Check once that the store refuses to create an existing file: some servers ignore the condition."""
+        """Check once that the store refuses to create an existing file: some servers ignore that condition."""
         if self.objects.root in _proven:
             return
         if self.objects.create(self._name(number), data):
@@ -163,7 +165,7 @@ class Lease:
         return f"{self.folder}/{LEASE}{number}"
 
     def _terms(self, number: int) -> LeaseTerms:
-        """Content of a lease; none (0), or a missing or unreadable one, has expired: the next number decides."""
+        """Content of a lease; number 0 and a missing or unreadable lease count as expired: the next number decides."""
         if number == 0:
             return FREE
         try:
@@ -175,6 +177,5 @@ class Lease:
         host = f"{socket.gethostname()}, process {os.getpid()}"
         return json.dumps(asdict(LeaseTerms(holder=self.holder, host=host, expires=expires))).encode()
 
-    def _write(self, expires: float) -> float:
+    def _write(self, expires: float) -> None:
         self.objects.put(self._name(self.number), self._content(expires))
-        return expires

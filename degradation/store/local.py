@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -17,7 +17,7 @@ from degradation.store.base import Store
 from degradation.store.filenames import LOCK, RUN_ID, SPEC, WRITING
 
 SMALL = 2**24
-"""Bytes of a file up to which its size is not checked before reading."""
+"""Bytes: the size of smaller files is not checked before reading."""
 
 
 class LocalStore(Store):
@@ -29,16 +29,16 @@ class LocalStore(Store):
         self.root = root
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. DamagedError if something of its name is no file or cannot be read."""
+        """The bytes of a file. DamagedError if the path is not a file, or cannot be read."""
         path = self.root / name
         try:
             with open(path, "rb", opener=_without_waiting) as file:
-                about = os.fstat(file.fileno())
-                if not stat.S_ISREG(about.st_mode):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
                     raise DamagedError(f"{path} is no file: delete it")
-                if not _fits(file, path.suffix, about.st_size):
+                if not _fits(file, path.suffix, status.st_size):
                     raise DamagedError(
-                        f"{path} is larger than its content ({about.st_size:,} bytes): restore it or delete it"
+                        f"{path} is larger than its content ({status.st_size:,} bytes): restore it or delete it"
                     )
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
@@ -72,10 +72,9 @@ class LocalStore(Store):
             raise UserError(f"{folder} cannot be read: {error.strerror}") from error
 
     def tree(self, name: str = "") -> Mapping[str, frozenset[str]]:
-        # A file with a run's name is listed too: its reader reports it.
+        # A file with a run's name is listed too: it is reported when it is read.
         paths = map((self.root / name).joinpath, self.list(name))
-        below = [path for path in paths if path.is_dir() or RUN_ID.fullmatch(path.name)]
-        return {path.name: _children(path) for path in below}
+        return {path.name: _children(path) for path in paths if path.is_dir() or RUN_ID.fullmatch(path.name)}
 
     def below(self, name: str = "") -> Mapping[str, int]:
         folder = self.root / name
@@ -95,22 +94,17 @@ class LocalStore(Store):
 
     @contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
-        """A file lock: the operating system frees it when the holder dies, however it dies."""
+        """A file lock: the operating system frees it when the holder dies, for whatever reason."""
         folder = self.root / name
         with _one_line(folder):
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / LOCK)
-            try:
+            with suppress(Timeout):
                 lock.acquire(timeout=timeout)
-            except Timeout:
-                held = False
-            else:
-                held = True
         try:
-            yield held
+            yield lock.is_locked
         finally:
-            if held:
-                lock.release()
+            lock.release()
 
     def is_locked(self, name: str) -> bool:
         if not self.exists(f"{name}/{LOCK}"):
@@ -123,7 +117,7 @@ class LocalStore(Store):
 
 
 def _children(folder: Path) -> frozenset[str]:
-    """The names in a folder. One that cannot be listed is treated as a run's: its reader reports the reason."""
+    """The names in a folder. A folder that cannot be listed counts as that of a run: reading it reports the reason."""
     try:
         return frozenset(child.name for child in folder.iterdir())
     except OSError:
@@ -131,7 +125,7 @@ def _children(folder: Path) -> frozenset[str]:
 
 
 def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
-    """Whether a file's size fits its content, checked from a few bytes before all of it is read."""
+    """Whether a file's size fits its content; only a few bytes are read."""
     if suffix == ".json":
         return size <= 2**26  # the description of a study with a million seeds is smaller
     if size <= SMALL:
@@ -142,8 +136,8 @@ def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
             return file.read(4) == b"PAR1"
         if suffix == ".safetensors":
             header = int.from_bytes(file.read(8), "little")
-            named = json.loads(file.read(header)) if header <= 2**27 else {}
-            ends = [each["data_offsets"][1] for name, each in named.items() if name != "__metadata__"]
+            tensors = json.loads(file.read(header)) if header <= 2**27 else {}
+            ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
             return size == 8 + header + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return False
@@ -153,13 +147,13 @@ def _fits(file: BinaryIO, suffix: str, size: int) -> bool:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file without waiting: a named pipe would block until it has a writer."""
+    """Open a file without blocking: a named pipe would wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn a refusal of the operating system into one line: a full disk, a read-only folder."""
+    """Turn an OSError (full disk, read-only folder) into one line."""
     try:
         yield
     except OSError as error:

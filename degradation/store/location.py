@@ -1,4 +1,4 @@
-"""A path or URL given by a user -> a Path or a Url: `pathlib` would turn ``s3://x`` into ``s3:/x``."""
+"""A path or URL from the user -> a Path or a Url: `pathlib` would turn ``s3://x`` into ``s3:/x``."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from degradation.errors import UserError
 
 
 class Url(str):
-    """The address of a folder or file in a store, ``s3://bucket/runs``, extended by ``/`` as a Path is."""
+    """The address of a folder or file in a store, ``s3://bucket/runs``; ``/`` extends it as a Path."""
 
     __slots__ = ()
 
@@ -33,12 +33,12 @@ ON_DISK = ("file", "local")
 def as_place(place: str | Path) -> Place:
     """A Url if the text contains ``://``, else a Path. UserError for a URL that has lost a slash.
 
-    Repeated slashes in a Url count as one, as they do in a Path.
+    Repeated slashes in a Url count as one, as in a Path.
     """
-    if lost := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a Windows drive
+    if one_slash := re.match(r"(\w{2,}):/(\w.*)", str(place)):  # one letter before the colon is a Windows drive
         if isinstance(place, Path):
             raise UserError(f"{place} is a URL that went through pathlib: give it as text, with both slashes")
-        protocol, rest = lost.groups()
+        protocol, rest = one_slash.groups()
         raise UserError(f"{place}: did you mean {protocol}://{'/' if protocol in ON_DISK else ''}{rest}?")
     if isinstance(place, Path):
         return place

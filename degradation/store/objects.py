@@ -1,4 +1,4 @@
-"""A URL -> single requests to the store behind it, through fsspec: without cache and retries."""
+"""A URL -> single requests to its store, through fsspec: without cache and retries."""
 
 import threading
 from contextlib import nullcontext
@@ -11,8 +11,8 @@ from degradation.store.remote_errors import is_missing, is_taken, reason
 CREATING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Protocols whose library creates a file only if there is none, in one request that the server decides.
 
-S3: If-None-Match (s3fs 2024.12 and later), Google: ifGenerationMatch=0, Azure: If-None-Match. Elsewhere fsspec checks
-first and writes then, so two processes may both believe that they were first.
+S3: If-None-Match (s3fs 2024.12 and later), Google: ifGenerationMatch=0, Azure: If-None-Match. With other protocols
+fsspec checks first and writes afterwards, so two processes may both believe that they were first.
 """
 EXTRAS = {
     "s3": "pip install 'degradation[cluster]'",
@@ -21,9 +21,9 @@ EXTRAS = {
     "gcs": "pip install gcsfs",
 }
 OPTIONS: dict[str, dict[str, Any]] = {protocol: {"max_concurrency": 1} for protocol in ("s3", "s3a")}
-"""Our files are small: with a larger value, s3fs requests the size of each file before reading it."""
+"""With a larger value, s3fs requests the size of each file before it reads it; the files here are small."""
 PATTERN = "*?["
-"""Characters with which fsspec's `rm` deletes all matches of a path; other requests here ignore them."""
+"""Characters that fsspec's `rm` treats as a pattern; other requests here do not."""
 UNWRITABLE = ("http", "https")
 EXPECTED = "expected a path, s3://BUCKET/PATH or gs://BUCKET/PATH"
 
@@ -66,19 +66,19 @@ class Objects:
     def children(self, name: str) -> list[str]:
         """Names directly below, hidden ones too; one request per 1,000."""
         try:
-            found = self.fs.ls(self.path(name), detail=False)
+            paths = self.fs.ls(self.path(name), detail=False)
         except FileNotFoundError as error:
             if not is_missing(error):
                 raise
             return []
-        return [path.rstrip("/").rsplit("/", 1)[-1] for path in found if path.strip("/") != self.path(name).strip("/")]
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in paths if path.strip("/") != self.path(name).strip("/")]
 
     def below(self, name: str) -> dict[str, int]:
         """Every file below a folder: its relative name -> bytes; one request per 1,000."""
         start = self.path(name).strip("/") + "/"
-        found = self.fs.find(self.path(name), detail=True)
-        files = {path.lstrip("/"): info for path, info in found.items() if info["type"] == "file"}
-        return {path[len(start) :]: info["size"] for path, info in files.items() if path.startswith(start)}
+        infos = self.fs.find(self.path(name), detail=True)
+        sizes = {path.lstrip("/"): info["size"] for path, info in infos.items() if info["type"] == "file"}
+        return {path.removeprefix(start): size for path, size in sizes.items() if path.startswith(start)}
 
     def delete(self, name: str) -> None:
         """Delete one file; nothing happens if there is none."""
@@ -89,7 +89,7 @@ class Objects:
                 raise
 
     def delete_all(self, names: list[str]) -> None:
-        """Delete files; one request per 1,000. The caller must check which ones the server refused."""
+        """Delete files; one request per 1,000. The caller must check which ones the server did not delete."""
         paths = [self.path(name) for name in names]
         if not any(letter in path for path in paths for letter in PATTERN):
             self.fs.rm(paths)

@@ -1,9 +1,9 @@
-"""A folder behind a URL (``s3://bucket/runs``, ``gs://...``, any that fsspec knows) as a store.
+"""A folder at a URL (``s3://bucket/runs``, ``gs://...``, any that fsspec supports) as a store.
 
 Endpoint and credentials come from the environment, as usual: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
-``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``; any other option of the library as
-``FSSPEC_S3_ANON=true`` or in fsspec's configuration files. An object appears whole or not at all, so a file is written
-under its own name at once.
+``AWS_PROFILE``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``; other options of the library come from
+variables such as ``FSSPEC_S3_ANON=true`` or fsspec's configuration files. An object appears whole or not at all, so a
+file is written directly under its own name.
 """
 
 import sys
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 300.0  # seconds that a store may be unreachable
-FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between the first two attempts; doubled each time
-ASK_SECONDS = 0.5  # how often a lock held by another process is checked
-WAKE_SECONDS = 0.2  # how soon a stop request is seen while waiting
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0  # seconds between attempts, doubled each time
+ASK_SECONDS = 0.5  # between two checks of a lock that another process holds
+WAKE_SECONDS = 0.2  # between two checks for a stop request while waiting
 
 
 class RemoteStore(Store):
@@ -73,10 +73,10 @@ class RemoteStore(Store):
 
     def size(self, name: str) -> int:
         try:
-            found = self._patiently(name, partial(self.objects.info, name))
+            info = self._patiently(name, partial(self.objects.info, name))
         except FileNotFoundError:
             return 0
-        return int(found["size"]) if found["type"] == "file" else sum(self.below(name).values())
+        return int(info["size"]) if info["type"] == "file" else sum(self.below(name).values())
 
     def remove(self, name: str) -> None:
         inside = [f"{name}/{file}" for file in self.below(name)]
@@ -84,8 +84,10 @@ class RemoteStore(Store):
             self._change(name, partial(self.objects.delete, name))
             return
         self._change(name, partial(self.objects.delete_all, inside))
-        if left := self.below(name):
-            raise UserError(f"{self.place(name)}: {len(left)} files could not be deleted: check the rights to delete")
+        if remaining := self.below(name):
+            raise UserError(
+                f"{self.place(name)}: {len(remaining)} files could not be deleted: check the rights to delete"
+            )
 
     @contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
@@ -123,9 +125,9 @@ class RemoteStore(Store):
             raise refused(error, self.place(name)) from error
 
     def _patiently(self, name: str, act: Callable[[], T]) -> T:
-        """The request, repeated with growing waits while the store is unreachable.
+        """The result of a request, repeated with growing waits while the store is unreachable.
 
-        Raises FileNotFoundError if the file does not exist, LockLost, UserError in one line for all else.
+        Raises FileNotFoundError if the file does not exist, LockLost, and UserError for every other error.
         """
         import tenacity
 
@@ -145,18 +147,17 @@ class RemoteStore(Store):
         except Exception as error:
             if is_missing(error):
                 raise
-            raise self._given_up(error) if is_transient(error) else refused(error, self.place(name)) from error
-
-    def _given_up(self, error: Exception) -> UserError:
-        waited = "and a stop was requested" if self._stop() else f"for {PATIENCE:.0f} seconds"
-        return UserError(
-            f"{self.root}: the store is unreachable {waited} ({reason(error)}). Completed work is saved: run again."
-        )
+            if not is_transient(error):
+                raise refused(error, self.place(name)) from error
+            waited = "and a stop was requested" if self._stop() else f"for {PATIENCE:.0f} seconds"
+            raise UserError(
+                f"{self.root}: the store is unreachable {waited} ({reason(error)}). Completed work is saved: run again."
+            ) from error
 
     def _sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while not self._stop() and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, WAKE_SECONDS))
+        while not self._stop() and (remaining := until - time.monotonic()) > 0:
+            time.sleep(min(remaining, WAKE_SECONDS))
 
     def _report_once(self, state: "RetryCallState") -> None:
         if state.attempt_number == 1 and state.outcome and (error := state.outcome.exception()):

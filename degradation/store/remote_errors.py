@@ -1,6 +1,6 @@
-"""Errors of a store behind a URL -> retry, a missing file, or one line for the user.
+"""Errors of a store at a URL -> retry, a missing file, or one line for the user.
 
-Each library has its own errors and may not be installed, so they are recognized by status, code and name.
+Each library has its own errors and may not be installed, so errors are recognized by status, code and name.
 """
 
 import errno
@@ -20,7 +20,7 @@ NETWORK_ERRORS = (
     "TransportError",
 )  # fmt: skip
 """Classes of aiohttp, azure, botocore, fsspec, google.auth, http.client and requests."""
-CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # subclasses of those; waiting does not fix a certificate
+CERTIFICATE = ("SSLError", "ClientConnectorCertificateError")  # subclasses of network errors that waiting cannot fix
 NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 
 
@@ -31,12 +31,13 @@ def is_transient(error: BaseException) -> bool:
     names = _class_names(error)
     if isinstance(error, FINAL) or any(name in CERTIFICATE for name in names):
         return False
-    known = any(name in NETWORK_ERRORS for name in names)
-    return known or isinstance(error, TimeoutError) or (isinstance(error, OSError) and error.errno in NETWORK)
+    if isinstance(error, TimeoutError) or any(name in NETWORK_ERRORS for name in names):
+        return True
+    return isinstance(error, OSError) and error.errno in NETWORK
 
 
 def is_taken(error: BaseException) -> bool:
-    """Whether a file was not created because it exists, in the errors of S3, compatible servers, Google and Azure."""
+    """Whether a file was not created because it exists: errors of S3, compatible servers, Google and Azure."""
     return isinstance(error, FileExistsError) or _status(error) == 412 or _code(error) == "PreconditionFailed"
 
 
@@ -46,7 +47,7 @@ def is_missing(error: BaseException) -> bool:
 
 
 def refused(error: Exception, place: str) -> UserError:
-    """The store's refusal in one line, without any part of a key."""
+    """The error of a refused request in one line, without any part of a key."""
     code = _code(error) or _status(error) or ""
     denied = isinstance(error, PermissionError) or _status(error) in DENIED or str(error).startswith("Forbidden")
     if denied:
@@ -67,17 +68,17 @@ def refused(error: Exception, place: str) -> UserError:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error, with its kind."""
+    """The first line of an error, with its class."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error and its causes."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _class_names(error: BaseException) -> list[str]:
@@ -85,11 +86,11 @@ def _class_names(error: BaseException) -> list[str]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that a server answered with, if it did."""
+    """The HTTP status of a server's answer; None without an answer."""
     for each in _chain(error):
         response = getattr(each, "response", None)
-        answered = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-        for status in (answered, *(getattr(each, name, None) for name in ("status", "status_code", "code"))):
+        of_response = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+        for status in (of_response, *(getattr(each, name, None) for name in ("status", "status_code", "code"))):
             if str(status).isdigit():
                 return int(str(status))
     return None

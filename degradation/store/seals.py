@@ -1,7 +1,7 @@
-"""Fields <-> JSON that shows any change to it; safetensors bytes <-> the same with a digest of all of them.
+"""Fields <-> JSON with a digest of its content; safetensors bytes <-> the same with a digest of all bytes.
 
-A sealed file is ``{"content": ..., "sha256": ...}``: the digest is of the content as JSON with sorted keys, so that
-white space may change and nothing else. Files of version 0.1 hold the content alone; they are read, and not protected.
+A sealed file is ``{"content": ..., "sha256": ...}``: the digest is of the content as JSON with sorted keys, so only
+white space may change. Files of version 0.1 hold only the content; they are read, but not protected.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ EMPTY = "0" * 64
 
 
 def sealed(fields: Mapping[str, Any]) -> bytes:
-    """The fields as JSON under a digest of them."""
+    """The fields as JSON, with their digest."""
     return (json.dumps({CONTENT: fields, DIGEST: _digest_of(fields)}, indent=1) + "\n").encode()
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether the data are such a file, unchanged."""
+    """Whether the data are an unchanged sealed file."""
     try:
         unsealed(data, always=True)
     except DamagedError:
@@ -34,9 +34,9 @@ def is_sealed(data: bytes) -> bool:
 
 
 def unsealed(data: bytes, *, always: bool = False) -> dict[str, Any]:
-    """The fields passed to ``sealed``; those of a file without a seal unchanged, unless it ``always`` has one.
+    """The fields passed to ``sealed``; a file without a digest is read too, unless it ``always`` has one.
 
-    Raises DamagedError if the data are no JSON object or the digest is not that of the content.
+    Raises DamagedError if the data are not a JSON object, or the digest is not that of the content.
     """
     try:
         fields = json.loads(data)
@@ -55,65 +55,56 @@ def unsealed(data: bytes, *, always: bool = False) -> dict[str, Any]:
 
 
 def _digest_of(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(fields, sort_keys=True).encode())
 
 
 def seal_tensors(data: bytes) -> bytes:
-    """Safetensors bytes with ``sha256: EMPTY`` in their metadata -> the same with the digest of all in its place."""
-    at = _place_of(data, EMPTY)
-    return data[:at] + hashlib.sha256(data).hexdigest().encode() + data[at + len(EMPTY) :]
+    """Safetensors bytes with ``sha256: EMPTY`` in their metadata -> the same with the digest in its place."""
+    return _with_digest(data, EMPTY, sha256(data))
 
 
 def check_tensors(data: bytes) -> Mapping[str, str]:
-    """The metadata of what ``seal_tensors`` made; DamagedError if any byte differs, including the header."""
-    metadata = metadata_of(data)
-    found = metadata.get(DIGEST, "")
-    if len(found) != len(EMPTY):
-        raise DamagedError("the checkpoint has no digest")
-    at = _place_of(data, found)
-    unsealed_data = data[:at] + EMPTY.encode() + data[at + len(EMPTY) :]
-    if hashlib.sha256(unsealed_data).hexdigest() != found:
-        raise DamagedError("the checkpoint does not hold what was written to it")
-    return metadata
-
-
-def metadata_of(data: bytes) -> Mapping[str, str]:
-    """The metadata in a safetensors header; DamagedError if there is none."""
+    """The metadata of the result of ``seal_tensors``; DamagedError if any byte differs, also in the header."""
     try:
-        metadata = json.loads(data[8 : _header_end(data)])["__metadata__"]
-        return {str(name): str(value) for name, value in metadata.items()}
+        fields = json.loads(data[8 : _header_end(data)])["__metadata__"]
+        metadata = {str(name): str(value) for name, value in fields.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError("the checkpoint cannot be read (no header)") from error
+    digest = metadata.get(DIGEST, "")
+    if len(digest) != len(EMPTY):
+        raise DamagedError("the checkpoint has no digest")
+    if sha256(_with_digest(data, digest, EMPTY)) != digest:
+        raise DamagedError("the checkpoint does not hold what was written to it")
+    return metadata
 
 
 def _header_end(data: bytes) -> int:
     return 8 + int.from_bytes(data[:8], "little")
 
 
-def _place_of(data: bytes, digest: str) -> int:
-    """Where the digest is in the header; DamagedError if it is not exactly once there."""
-    header = data[: _header_end(data)]
-    text = f'"{digest}"'.encode()
+def _with_digest(data: bytes, old: str, new: str) -> bytes:
+    """The data with another digest in the header; DamagedError if the old one is not there exactly once."""
+    header, text = data[: _header_end(data)], f'"{old}"'.encode()
     if header.count(text) != 1:
         raise DamagedError("the checkpoint does not hold what was written to it")
-    return header.index(text) + 1
+    return header.replace(text, f'"{new}"'.encode()) + data[len(header) :]
 
 
 def is_ending(fields: Mapping[str, Any]) -> bool:
-    """Whether these are the fields of a done.json: a status, the files with their hashes, those freed since."""
+    """Whether these are the fields of a done.json: the status, the hashes of the files and of the freed files."""
     hashes = [fields.get("files"), fields.get("freed", {})]
     return (
         fields.keys() <= {"status", "files", "freed"}
         and fields.get("status") in ENDINGS
-        and all(isinstance(each, dict) and all(map(is_entry, each, each.values())) for each in hashes)
+        and all(isinstance(files, dict) and all(map(is_entry, files, files.values())) for files in hashes)
     )
 
 
 def is_entry(file: str, sha: object) -> bool:
-    """Whether it is a name inside the run's folder and a hash: listed files are read, and may be deleted."""
+    """Whether these are a name inside the run's folder and a hash: listed files are read and may be deleted."""
     return "/" not in file and "\\" not in file and SHA_256.fullmatch(str(sha)) is not None
 
 
 def sha256(data: bytes) -> str:
-    """In hexadecimal digits."""
+    """The SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""One study in a store: its spec, its runs, their files, and the commit of done runs."""
+"""One study in a store: its spec, its runs with their files, and the commit of done runs."""
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -27,7 +27,7 @@ from degradation.store.seals import is_ending, is_entry, sealed, sha256, unseale
 
 
 class StudyFolder:
-    """One study in a store: its spec, its runs, their files."""
+    """One study in a store: its spec, its runs and their files."""
 
     def __init__(self, root: str | Path, name: str) -> None:
         if not is_study_name(name):
@@ -56,18 +56,19 @@ class StudyFolder:
 
     def study(self) -> dict[str, Any] | None:
         """The fields of the StudySpec on disk; None if there is no such study."""
-        data = self._found(f"{self.name}/{STUDY}")
-        return None if data is None else self._parsed(f"{self.name}/{STUDY}", data)
+        name = f"{self.name}/{STUDY}"
+        data = self._read(name)
+        return None if data is None else self._parsed(name, data)
 
     def write_study(self, fields: Mapping[str, Any]) -> None:
         self.store.write(f"{self.name}/{STUDY}", sealed(fields))
 
     def study_lock(self, timeout: float = 10) -> AbstractContextManager[bool]:
-        """The lock under which study.json is read, grown and written."""
+        """The lock to hold while study.json is read, extended and written."""
         return self.store.lock(self.name, timeout)
 
     def leftovers(self) -> tuple[str, ...]:
-        """Temporary files of killed processes, by their names in the study's folder."""
+        """Temporary files of killed processes: their names in the study's folder."""
         return tuple(file for file in self.store.below(self.name) if file.split("/")[-1].startswith(WRITING))
 
     def remove_half_written(self, run_id: str) -> None:
@@ -80,19 +81,19 @@ class StudyFolder:
 
     def run_ids(self) -> tuple[str, ...]:
         """The runs on disk, done or not, sorted by name."""
-        # A done run without spec.json still exists: it is reported as damaged, not overwritten.
+        # A done run without spec.json counts: it is reported as damaged, not overwritten.
         return tuple(name for name, files in self.store.tree(self.name).items() if files & {SPEC, DONE})
 
     def spec(self, run_id: str) -> dict[str, Any]:
         """The fields of the RunSpec of a run on disk; those of a done run are verified."""
         name = self._file(run_id, SPEC)
-        return self._parsed(name, self.file(run_id, SPEC) if self.is_done(run_id) else self._there(name))
+        return self._parsed(name, self.file(run_id, SPEC) if self.is_done(run_id) else self._required(name))
 
     def write_spec(self, run_id: str, fields: Mapping[str, Any]) -> None:
         self.store.write(self._file(run_id, SPEC), sealed(fields))
 
     def lock(self, run_id: str) -> AbstractContextManager[bool]:
-        """The lock of the one process training this run; yields False if another process holds it."""
+        """The lock of the process that trains this run; yields False if another process holds it."""
         return self.store.lock(f"{self.name}/{run_id}")
 
     def is_locked(self, run_id: str) -> bool:
@@ -103,63 +104,63 @@ class StudyFolder:
         return self.store.exists(self._file(run_id, DONE))
 
     def done(self, run_id: str) -> dict[str, Any]:
-        """``status`` (finished or diverged), ``files``: name -> SHA-256, and of those deleted since, ``freed``.
+        """``status`` (finished or diverged), ``files``: name -> SHA-256, and the same of deleted files, ``freed``.
 
         DamagedError if it is anything else, or does not list spec.json.
         """
         name, remedy = self._file(run_id, DONE), self.restore(run_id)
-        found = self._parsed(name, self._there(name, remedy), remedy)
-        if not is_ending(found):
-            raise DamagedError(f"{self.store.place(name)} does not hold how the run ended: {self.restore(run_id)}")
-        if SPEC not in found["files"]:
-            raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {self.restore(run_id)}")
-        return found
+        done = self._parsed(name, self._required(name, remedy), remedy)
+        if not is_ending(done):
+            raise DamagedError(f"{self.store.place(name)} does not hold how the run ended: {remedy}")
+        if SPEC not in done["files"]:
+            raise DamagedError(f"{self.store.place(name)} does not list {SPEC}: {remedy}")
+        return done
 
     def commit(self, run_id: str, status: str, files: Mapping[str, bytes], parts: Collection[str] = ()) -> None:
-        """Write the files of a run that ended, then done.json, then forget the checkpoint and ``parts``.
+        """Write the files of a run that ended, then done.json, then delete the checkpoint and ``parts``.
 
         DamagedError, and no done.json, if spec.json or a file kept during the run is missing or damaged.
         """
-        known = self._kept(run_id)
-        kept = {file: expected for file, expected in known.items() if file not in parts}
-        for file, expected in kept.items():
-            if sha256(self._found(self._file(run_id, file)) or b"") != expected:
+        all_kept = self._kept_hashes(run_id)
+        hashes = {file: expected for file, expected in all_kept.items() if file not in parts}
+        for file, expected in hashes.items():
+            if sha256(self._read(self._file(run_id, file)) or b"") != expected:
                 place = self.store.place(self._file(run_id, file))
                 raise DamagedError(f"{place} was changed or deleted during the run: {self.remedy(run_id)}")
-        there = {*self.store.list(f"{self.name}/{run_id}")}
-        if not there & {CHECKPOINT, PARTS}:  # they distinguish a run being committed from one that lost its done.json
-            self.store.write(self._file(run_id, PARTS), sealed(known))
-            there.add(PARTS)
+        on_disk = {*self.store.list(f"{self.name}/{run_id}")}
+        if not on_disk & {CHECKPOINT, PARTS}:  # without them it would look like a done run that lost its done.json
+            self.store.write(self._file(run_id, PARTS), sealed(all_kept))
+            on_disk.add(PARTS)
         for file, data in files.items():
             self.store.write(self._file(run_id, file), data)
-        hashes = kept | {file: sha256(data) for file, data in files.items()}
+            hashes[file] = sha256(data)
         if SPEC not in hashes:
-            hashes[SPEC] = sha256(self._there(self._file(run_id, SPEC)))
+            hashes[SPEC] = sha256(self._required(self._file(run_id, SPEC)))
         self.store.write(self._file(run_id, DONE), sealed({"status": status, "files": dict(sorted(hashes.items()))}))
         for file in (CHECKPOINT, DAMAGED, PARTS, *parts):
-            if file in there:
+            if file in on_disk:
                 self.store.remove(self._file(run_id, file))
 
     def keep(self, run_id: str, file: str, data: bytes) -> None:
-        """Write a file of a run that is not done yet, and its SHA-256 next to it; ``commit`` includes both."""
+        """Write a file of a run that is not done yet, and its SHA-256; ``commit`` takes it over."""
         self.store.write(self._file(run_id, file), data)
-        self.store.write(self._file(run_id, PARTS), sealed(self._kept(run_id) | {file: sha256(data)}))
+        self.store.write(self._file(run_id, PARTS), sealed(self._kept_hashes(run_id) | {file: sha256(data)}))
 
     def kept(self, run_id: str, file: str) -> bytes | None:
         """A file that ``keep`` wrote; None if it is missing or changed."""
-        data = self._found(self._file(run_id, file))
-        return data if data is not None and self._kept(run_id).get(file) == sha256(data) else None
+        data = self._read(self._file(run_id, file))
+        return data if data is not None and self._kept_hashes(run_id).get(file) == sha256(data) else None
 
-    def _kept(self, run_id: str) -> dict[str, str]:
-        """File -> SHA-256 of what ``keep`` wrote; empty if that is not known any more."""
+    def _kept_hashes(self, run_id: str) -> dict[str, str]:
+        """File -> SHA-256 of the files that ``keep`` wrote; empty if their list is missing or damaged."""
         try:
-            found = unsealed(self._found(self._file(run_id, PARTS)) or b"", always=True)
+            hashes = unsealed(self._read(self._file(run_id, PARTS)) or b"", always=True)
         except DamagedError:
             return {}
-        return {file: sha for file, sha in found.items() if is_entry(file, sha)}
+        return {file: sha for file, sha in hashes.items() if is_entry(file, sha)}
 
     def free(self, run_id: str, file: str) -> None:
-        """Delete a file of a done run; its SHA-256 stays, so that measurements on it can still be assigned to it."""
+        """Delete a file of a done run; its SHA-256 stays, so that its measurements can still be assigned to it."""
         done = self.done(run_id)
         files = dict(done["files"])
         freed = done.get("freed", {}) | {file: files.pop(file)}
@@ -167,10 +168,10 @@ class StudyFolder:
         self.store.remove(self._file(run_id, file))
 
     def weights(self, run_id: str) -> str | None:
-        """The SHA-256 of the final weights of a done run, present or freed; None if it kept none."""
+        """The SHA-256 of the final weights of a done run, present or freed; None if it has none."""
         done = self.done(run_id)
-        found: str | None = (done.get("freed", {}) | done["files"]).get(WEIGHTS)
-        return found
+        digest: str | None = (done.get("freed", {}) | done["files"]).get(WEIGHTS)
+        return digest
 
     def file(self, run_id: str, file: str) -> bytes:
         """A file of a done run, verified. DamagedError if it is damaged, UserError if it was freed."""
@@ -180,7 +181,7 @@ class StudyFolder:
             raise UserError(f"{self.store.place(name)} was deleted to free disk space: train the run again to get it")
         if expected is None:
             raise FileNotFoundError(name)
-        data = self._found(name)
+        data = self._read(name)
         if data is None or sha256(data) != expected:
             what = "is missing" if data is None else "does not hold what was written to it" if data else "is empty"
             raise DamagedError(
@@ -189,15 +190,15 @@ class StudyFolder:
         return data
 
     def restore(self, run_id: str) -> str:
-        """What to do about a damaged done run."""
+        """What to do with a damaged done run, for an error message."""
         return f"restore it, or {self.remedy(run_id)}"
 
     def remedy(self, run_id: str) -> str:
-        """How to make it again."""
+        """How to repeat the run, for an error message."""
         return f"train the run again after `degradation clean {self.name} --run {run_id} --yes`"
 
     def verify(self, run_id: str) -> None:
-        """Read every file of a done run against its hash; DamagedError names the first that differs."""
+        """Check every file of a done run against its hash; DamagedError names the first that differs."""
         for file in self.done(run_id)["files"]:
             self.file(run_id, file)
 
@@ -220,7 +221,7 @@ class StudyFolder:
 
     def checkpoint(self, run_id: str) -> bytes | None:
         """The bytes of a run's checkpoint; None if it has none."""
-        return self._found(self._file(run_id, CHECKPOINT))
+        return self._read(self._file(run_id, CHECKPOINT))
 
     def write_checkpoint(self, run_id: str, data: bytes) -> None:
         self.store.write(self._file(run_id, CHECKPOINT), data)
@@ -243,8 +244,8 @@ class StudyFolder:
     def _file(self, run_id: str, file: str) -> str:
         return f"{self.name}/{run_id}/{file}"
 
-    def _found(self, name: str) -> bytes | None:
-        """A file, requested once; None if there is none."""
+    def _read(self, name: str) -> bytes | None:
+        """The bytes of a file, in one request; None if there is none."""
         try:
             return self.store.read(name)
         except (FileNotFoundError, NotADirectoryError):
@@ -252,8 +253,8 @@ class StudyFolder:
         except MemoryError:
             raise DamagedError(f"{self.store.place(name)} does not fit into memory: restore it") from None
 
-    def _there(self, name: str, remedy: str = "restore it") -> bytes:
-        if (data := self._found(name)) is None:
+    def _required(self, name: str, remedy: str = "restore it") -> bytes:
+        if (data := self._read(name)) is None:
             raise DamagedError(f"{self.store.place(name)} is missing: {remedy}")
         return data
 
@@ -265,21 +266,21 @@ class StudyFolder:
 
 
 class ExperimentFolder(StudyFolder):
-    """One experiment on a study's runs: a folder under each run's id, whose spec holds its settings."""
+    """One experiment on a study's runs: one folder per run, whose spec holds the settings."""
 
     def discard(self, run_id: str) -> None:
-        """Delete the files of a run, done.json first; its lock stays with the holder."""
+        """Delete the files of a run, done.json first; the holder keeps its lock."""
         for file in (DONE, *self.store.list(f"{self.name}/{run_id}")):
             self.store.remove(self._file(run_id, file))
 
     def remedy(self, run_id: str) -> str:
-        """How to make it again."""
+        """How to repeat the experiment, for an error message."""
         return "let `degradation clean` delete it, and run `degradation experiment` again"
 
 
 def folder_at(place: str | Path) -> StudyFolder:
     """The study in a folder: ``runs/quickstart``, ``s3://bucket/runs/quickstart``, ``.``."""
-    here = as_place(place)
-    if isinstance(here, Path) and here.name in ("", ".."):
-        here = here.resolve()
-    return StudyFolder(here.parent, here.name)
+    path = as_place(place)
+    if isinstance(path, Path) and path.name in ("", ".."):
+        path = path.resolve()
+    return StudyFolder(path.parent, path.name)
