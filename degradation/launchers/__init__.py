@@ -20,10 +20,10 @@ class Launcher(Protocol):
         """Hold the resources of the runs; yields a sentence that describes them, empty for this machine."""
 
     def resolve_options(self, options: Options, runs: int) -> Options:
-        """The options with the threads of a run, and how many of so many ``runs`` go at a time, chosen."""
+        """The options with chosen numbers of threads per run and of parallel runs; ``runs`` is the number of all."""
 
     def check(self, work: "LaunchContext", study: StudySpec) -> None:
-        """Raise UserError if data or device are not there, before any training."""
+        """Raise UserError if data or device are missing, before any training."""
 
     def time_costs(self, study: StudySpec, options: Options) -> "Costs":
         """Time real steps where the runs will be executed."""
@@ -31,11 +31,11 @@ class Launcher(Protocol):
     def launch(
         self, work: "LaunchContext", runs: Sequence[RunSpec], report: OnProgress, stop: "ShouldStop"
     ) -> dict[str, str]:
-        """Execute the runs; the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+        """Execute the runs; returns failed run -> reason. Ends early, with checkpoints, after ``stop()`` is true."""
 
 
 def launcher(options: Options) -> Launcher:
-    """The launcher that the options name."""
+    """The launcher with the name in the options."""
     if options.launcher == "ray":
         from degradation.launchers import ray
 

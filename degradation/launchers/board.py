@@ -1,10 +1,10 @@
-"""The actor to which workers report: a light process of the command's node that starts before them."""
+"""The actor to which workers report: a small process on the command's node that starts before them."""
 
 from degradation.runtime.progress import Progress
 
 
 class Board:
-    """The messages of all workers, on the node of the command that shows them."""
+    """The messages of all workers, until the command takes them."""
 
     def __init__(self) -> None:
         self._messages: list[Progress] = []
@@ -14,6 +14,6 @@ class Board:
         self._messages.append(progress)
 
     def take(self) -> list[Progress]:
-        """All messages since the last call, in the order of each worker."""
+        """All messages since the last call; those of each worker are in order."""
         messages, self._messages = self._messages, []
         return messages

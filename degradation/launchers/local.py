@@ -18,7 +18,7 @@ from degradation.runtime.signals import pass_over_interrupts, release_signals, s
 from degradation.spec import RunSpec, StudySpec
 from degradation.training.cost import time_costs
 
-WAKE_SECONDS = 0.2  # how soon a stop request is seen while workers are silent
+WAKE_SECONDS = 0.2  # between two checks for a stop request while workers are silent
 
 
 def ready(options: Options) -> AbstractContextManager[str]:
@@ -27,29 +27,29 @@ def ready(options: Options) -> AbstractContextManager[str]:
 
 
 def resolve_options(options: Options, runs: int) -> Options:
-    """As many runs at a time as the machine takes, which share its cores."""
+    """As many parallel runs as the machine can execute; they share its cores."""
     jobs = choose_jobs(options, runs)
     return replace(options, jobs=jobs, threads=options.threads or max(1, cores() // jobs))
 
 
 def check(work: LaunchContext, study: StudySpec) -> None:
-    """Raise UserError if data or device are not on this machine."""
+    """Raise UserError if data or device are missing on this machine."""
     load_images(study.dataset, work.options.data_dir)
     choose_environment(work.options, study.precision, work.options.jobs or 1)
 
 
 def launch(work: LaunchContext, runs: Sequence[RunSpec], report: OnProgress, stop: ShouldStop) -> dict[str, str]:
-    """Execute the runs; returns the failed ones with their line. Ends early, with checkpoints, once ``stop()``."""
+    """Execute the runs; returns failed run -> reason. Ends early, with checkpoints, after ``stop()`` is true."""
     todo, jobs = tuple(runs), choose_jobs(work.options, len(runs))
     if jobs > 1 and not work.folder.store.shared:
         raise UserError(f"{work.folder.path} lives in one process: expected --jobs 1, not {jobs}")
-    crew = WorkerPool(work, report, stop)
+    pool = WorkerPool(work, report, stop)
     while todo and not stop():
-        todo = crew.in_turn(todo) if jobs == 1 else crew.in_workers(todo, jobs)
+        todo = pool.in_turn(todo) if jobs == 1 else pool.in_workers(todo, jobs)
         if todo and not stop():
-            crew.retries.left([run.run_id for run in todo])
+            pool.retries.remaining([run.run_id for run in todo])
             time.sleep(HELD_SECONDS)
-    return crew.retries.failed
+    return pool.retries.failed
 
 
 class WorkerPool:
@@ -60,7 +60,7 @@ class WorkerPool:
         self.retries = RetryTracker(work.folder, report)
 
     def in_turn(self, runs: Sequence[RunSpec]) -> tuple[RunSpec, ...]:
-        """One after the other in this process; returns those that another process holds."""
+        """Execute the runs one after the other in this process; returns those that another process holds."""
         held = []
         for run in runs:
             if self.stop():
@@ -70,7 +70,7 @@ class WorkerPool:
         return tuple(held)
 
     def in_workers(self, runs: Sequence[RunSpec], jobs: int) -> tuple[RunSpec, ...]:
-        """Up to ``jobs`` at a time, each in a process of its own; returns those that another process holds."""
+        """Execute up to ``jobs`` runs at a time in worker processes; returns those that another process holds."""
         todo, held = deque(runs), list[RunSpec]()
         workers = [Worker(self.work) for _ in range(min(jobs, len(runs)))]
         try:
@@ -89,7 +89,7 @@ class WorkerPool:
     def _messages(self, workers: "Sequence[Worker]") -> Iterator[RunSpec]:
         """Pass on the workers' messages; yields the runs that another process holds."""
         ready = wait([worker.connection for worker in workers if worker.run], timeout=WAKE_SECONDS)
-        if self.stop():  # Ctrl-C reaches the workers, too: one that ends by it was stopped, it did not die
+        if self.stop():  # Ctrl-C reaches the workers, too: a worker that ends by it was stopped and did not die
             for worker in workers:
                 worker.ask_to_stop()
         for worker in workers:
@@ -102,7 +102,7 @@ class WorkerPool:
 
 
 class Worker:
-    """A process that executes one run after the other; a dead one is replaced when it is next needed."""
+    """A process that executes one run after the other; a dead process is replaced for the next run."""
 
     def __init__(self, work: LaunchContext) -> None:
         self.work = work
@@ -111,16 +111,16 @@ class Worker:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        # No daemon: a run may have processes of its own, which decode its images. It ends with its connection.
-        self.process = context.Process(target=work_loop, args=(theirs, self.work))
-        with signals_held():  # the process starts with both held, until it can treat them as requests
+        self.connection, worker_end = context.Pipe()
+        # No daemon: a run may start processes that decode its images. The process ends with its connection.
+        self.process = context.Process(target=work_loop, args=(worker_end, self.work))
+        with signals_held():  # both signals are blocked in the new process until it can treat them as requests
             self.process.start()
-        theirs.close()
-        self._asked = False
+        worker_end.close()
+        self._stop_asked = False
 
     def begin(self, run: RunSpec) -> None:
-        """Hand a run to the process."""
+        """Send a run to the process."""
         if not self.process.is_alive():
             self._start()
         self.run = run
@@ -133,25 +133,25 @@ class Worker:
             message: Progress | Attempt = self.connection.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            died = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
+            why = f"its worker process died (exit code {self.process.exitcode}; -9 often means out of memory)"
             message = Attempt(ending="stopped")
-            if not self._asked:
-                words = last_words(self.process.pid) if self.process.pid else ""
-                message = Attempt(why=died, cause="died", traceback=words)
+            if not self._stop_asked:
+                output = last_words(self.process.pid) if self.process.pid else ""
+                message = Attempt(why=why, cause="died", traceback=output)
         if not isinstance(message, Progress):
             self.run = None
-            if message.ending == "stopped":  # it takes no further run
+            if message.ending == "stopped":  # it executes no further run
                 self.process.join()
         return message
 
     def ask_to_stop(self) -> None:
-        """Once: let the process write its checkpoint and end."""
-        if not self._asked and self.process.is_alive():
+        """Let the process write its checkpoint and end; further calls do nothing."""
+        if not self._stop_asked and self.process.is_alive():
             self.process.terminate()
-        self._asked = True
+        self._stop_asked = True
 
     def dismiss(self) -> None:
-        """Tell the process that no runs are left: it ends itself."""
+        """Close the connection: the process ends, since there are no more runs."""
         self.connection.close()
         self.process.join(timeout=10)
         if self.process.is_alive():
@@ -159,17 +159,17 @@ class Worker:
 
 
 def work_loop(connection: Connection, work: LaunchContext) -> None:
-    """The loop of a worker process: receive a run, execute it, report its end; until a stop or its parent ends."""
+    """The loop of a worker process: receive a run, execute it, report its end; until a stop or the parent's end."""
     orphaned = False
 
-    def say(message: object) -> None:
+    def send(message: object) -> None:
         nonlocal orphaned
         try:
             connection.send(message)
         except OSError:
             orphaned = True
 
-    pass_over_interrupts()  # before and behind the block below: at its end, a second Ctrl-C is no traceback
+    pass_over_interrupts()  # outside the block below a second Ctrl-C would print a traceback
     with stop_requests() as stop:
         release_signals()
         while not orphaned and not stop():
@@ -177,7 +177,7 @@ def work_loop(connection: Connection, work: LaunchContext) -> None:
                 run = connection.recv()
             except EOFError:
                 return
-            say(work.attempt(run, say, lambda: orphaned or stop(), captured))
+            send(work.attempt(run, send, lambda: orphaned or stop(), captured))
 
 
 __all__ = ["check", "launch", "ready", "resolve_options", "time_costs"]

@@ -1,4 +1,4 @@
-"""Runs executed as tasks of a Ray cluster: longest first, each on its share of a GPU or its cores, on any node."""
+"""Runs executed as tasks of a Ray cluster: longest first, each with its share of a GPU or its cores, on any node."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,26 +12,26 @@ from degradation.launchers.attempts import LaunchContext, ShouldStop
 from degradation.launchers.ray_cluster import Head, address_of, alive, connected, gcs_address, on_node, resources, task
 from degradation.launchers.ray_resources import Share, share_of
 from degradation.runtime.distributed import here
-from degradation.runtime.environment import Options, cores
+from degradation.runtime.environment import Device, Options, cores
 from degradation.runtime.progress import OnProgress, Progress
-from degradation.spec import RunSpec, StudySpec
+from degradation.spec import RunSpec, StudySpec, grid
 from degradation.training.cost import Costs
 
-# After `cluster`, which reports in one line that Ray is not installed.
+# After `ray_cluster`, which reports in one line that Ray is not installed.
 import ray  # isort: skip
 from ray.exceptions import RayError, RayTaskError  # isort: skip
 
 from degradation.launchers import ray_tasks
 from degradation.launchers.ray_scheduler import Dispatch, dead
 
-CHECK_SECONDS = 120.0  # for a node to answer whether it can take part; busier ones are not waited for
+CHECK_SECONDS = 120.0  # longest wait for the check of a node; busier nodes are not checked
 
 
 @contextmanager
 def ready(options: Options) -> Iterator[str]:
-    """Ray, joined at the address or in ``$RAY_ADDRESS``, else started on this machine and stopped at the end.
+    """Join Ray at the address or ``$RAY_ADDRESS``, or start it on this machine and stop it at the end.
 
-    Raises UserError if no cluster answers, or if this machine is asked for more than it has.
+    Raises UserError if no cluster answers, or if this machine has too little for a run.
     """
     if here().several:
         raise UserError("--launcher ray: torchrun's processes train one run together here: expected one of the two")
@@ -45,31 +45,32 @@ def ready(options: Options) -> Iterator[str]:
 
 
 def _sentence(options: Options, share: Share) -> str:
-    there = resources()
-    gpus, cpus = (sum(node.get(name, 0) for node in there) for name in ("GPU", "CPU"))
+    """The cluster's address and resources, for the user."""
+    nodes = resources()
+    gpus, cpus = (sum(node.get(name, 0) for node in nodes) for name in ("GPU", "CPU"))
     where = f"at {gcs_address()}" if address_of(options) else "started on this machine"
-    waits = "" if share.within(there) else f"; no node has {share.description()} yet, and one that has is waited for"
-    return f"Ray {where}: nodes {len(there)}, GPUs {gpus:g}, cores {cpus:g}{waits}"
+    waits = "" if share.within(nodes) else f"; no node has {share.description()} yet, and one that has is waited for"
+    return f"Ray {where}: nodes {len(nodes)}, GPUs {gpus:g}, cores {cpus:g}{waits}"
 
 
 def resolve_options(options: Options, runs: int) -> Options:
-    """One thread per run unless given, or the study was started with more; as many parallel runs as fit."""
+    """The options with one thread per run unless they set more; as many runs as fit go at a time."""
     return replace(options, threads=options.threads or 1)
 
 
 def check(work: LaunchContext, study: StudySpec) -> None:
-    """Raise UserError, which names the node, where one that may be given runs has another version, root or data.
+    """Raise UserError, which names the node, if a node that can execute runs has another version, root or data.
 
-    A node that joins later says so itself, of the first run that it is given.
+    A node that joins later is checked at its first run.
     """
     with ready(work.options):
-        options, share = _placed(work.options, 1)
+        options, share = _resolve(work.options, 1)
         packed = ray_tasks.packed(_from_anywhere(work, options), study)
-        look = task(ray_tasks.check, share)
+        check_node = task(ray_tasks.check, share)
         fitting = [node["NodeID"] for node in alive() if share.within([node["Resources"]])]
-        places = [look.options(**share.least(), scheduling_strategy=on_node(node)) for node in fitting]
-        ray_options = [Head().answer(partial(place.remote, *packed)) for place in places]
-        answered, busy = Head().ended(ray_options, CHECK_SECONDS) if ray_options else ([], [])
+        checks = [check_node.options(**share.least(), scheduling_strategy=on_node(node)) for node in fitting]
+        refs = [Head().answer(partial(check.remote, *packed)) for check in checks]
+        answered, busy = Head().ended(refs, CHECK_SECONDS) if refs else ([], [])
         for ref in busy:
             ray.cancel(ref)
         for ref in answered:
@@ -78,39 +79,33 @@ def check(work: LaunchContext, study: StudySpec) -> None:
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
     """Time steps on a node, since this machine need not have its device."""
-    from degradation.spec import grid
-
     runs = len(grid.runs(study))
     with ready(options):
-        placed, share = _placed(options, runs)
-        _fits(share, placed)
+        node_options, share = _resolve(options, runs)
+        _fits(share, node_options)
         timing = ray.remote(ray_tasks.time_costs_on_node).options(**share.ray_options())
-        packed = ray_tasks.packed(study, replace(placed, jobs=1))
-        found: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
-        at_a_time = min(runs, options.jobs or runs, share.within(resources()) or 1)
-        return replace(found, jobs=at_a_time)
+        packed = ray_tasks.packed(study, replace(node_options, jobs=1))
+        costs: Costs = _answer(Head().answer(partial(timing.remote, *packed)))
+        return replace(costs, jobs=min(runs, options.jobs or runs, share.within(resources()) or 1))
 
 
-def _placed(options: Options, runs: int) -> tuple[Options, Share]:
-    """The options as a node takes them, and the share of each run: a task is given CUDA or cores, and uses those."""
+def _resolve(options: Options, runs: int) -> tuple[Options, Share]:
+    """The options for a node, and the share of each run: a task gets CUDA or cores and uses only these."""
     options = resolve_options(options, runs)
     share = share_of(options, resources(), runs)
-    options = replace(options, device="cuda" if share.gpus else "cpu", address=address_of(options) or None)
-    return replace(options, data_dir=_absolute(options.data_dir)), share
-
-
-def _absolute(folder: Path | None) -> Path | None:
-    return None if folder is None else folder.expanduser().absolute()
+    data_dir = options.data_dir and options.data_dir.expanduser().absolute()
+    device: Device = "cuda" if share.gpus else "cpu"
+    return replace(options, device=device, address=address_of(options) or None, data_dir=data_dir), share
 
 
 def _from_anywhere(work: LaunchContext, options: Options) -> LaunchContext:
-    """The work with its root as every node names it."""
+    """The work with an absolute root, which is the same on every node."""
     root = work.root if "://" in work.root else str(Path(work.root).absolute())
     return replace(work, root=root, options=options)
 
 
 def _answer(ref: Any) -> Any:
-    """The answer of a node. UserError if it refused or died, or the cluster is gone."""
+    """The result of a node's task. UserError if the task failed, the node died, or the cluster is gone."""
     Head().ended([ref])
     try:
         return ray.get(ref)
@@ -123,7 +118,7 @@ def _answer(ref: Any) -> Any:
 
 
 def _fits(share: Share, options: Options) -> None:
-    """UserError if Ray was started here and the machine cannot give a run its share; a cluster may yet grow."""
+    """UserError if Ray was started here and the machine has too little for a run; a cluster may still grow."""
     if share.within(resources()) or address_of(options):
         return
     raise UserError(
@@ -133,15 +128,15 @@ def _fits(share: Share, options: Options) -> None:
 
 
 def launch(work: LaunchContext, runs: Sequence[RunSpec], report: OnProgress, stop: ShouldStop) -> dict[str, str]:
-    """Execute the runs on the cluster; returns the failed ones with their line.
+    """Execute the runs on the cluster; returns failed run -> reason.
 
-    Ends early, with checkpoints, once ``stop()``. Raises UserError if a node cannot take part at all: another
-    version of this package, or a root that it does not see.
+    Ends early, with checkpoints, after ``stop()`` is true. Raises UserError if a node cannot execute runs at all: it
+    has another version of this package, or another root.
     """
     if not work.folder.store.shared:
         raise UserError(f"{work.folder.path} lives in one process: expected a path or a URL that every node sees")
     with ready(work.options):
-        options, share = _placed(work.options, len(runs))
+        options, share = _resolve(work.options, len(runs))
         _fits(share, options)
         _report_shares(work.root, share, report)
         dispatch = Dispatch(_from_anywhere(work, options), share, report, stop)

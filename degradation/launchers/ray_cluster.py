@@ -1,4 +1,4 @@
-"""A Ray cluster: started on this machine or joined, what its nodes have, and whether its head is still there."""
+"""A Ray cluster: started on this machine or joined, the resources of its nodes, and whether its head answers."""
 
 import logging
 import math
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from degradation.errors import UserError
@@ -29,26 +29,26 @@ except ImportError:
 REACH_SECONDS = 5.0
 SILENT_SECONDS = 25.0  # without an answer of the head; Ray ends its own processes after 60
 ANSWER_SECONDS = 2.0
-ASK_SECONDS = 0.2  # between two questions whether the head answers
-PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "3600")  # Ray ends a process that sees no head for longer
+ASK_SECONDS = 0.2  # between two checks whether the head answers
+PATIENCE = ("RAY_gcs_rpc_server_reconnect_timeout_s", "3600")  # Ray ends a process without a head for longer
 HTTP2_SETTINGS = 4  # the type of the frame
-FAILURES = (RayError, OSError, RuntimeError, ValueError)  # of starting or joining Ray
-STORE_BYTES = 80 * 2**20  # nothing but small messages passes through Ray's own object store
+FAILURES = (RayError, OSError, RuntimeError, ValueError)  # when Ray is started or joined
+STORE_BYTES = 80 * 2**20  # only small messages pass through Ray's own object store
 Answer = TypeVar("Answer")
 
 
 class ClusterError(UserError):
-    """What no further attempt can mend, whichever run it is of: the study ends with this line."""
+    """An error that no further attempt at any run can fix: the study ends with this line."""
 
 
 def address_of(options: Options) -> str:
-    """The address of the cluster, also from ``$RAY_ADDRESS``, which Ray sets for its jobs; else empty."""
+    """The address of the cluster, if necessary from ``$RAY_ADDRESS``, which Ray sets for its jobs; else empty."""
     return options.address or os.environ.get("RAY_ADDRESS", "")
 
 
 @contextmanager
 def connected(options: Options) -> Iterator[None]:
-    """Ray, joined at the address, else started on this machine with all it has and stopped at the end.
+    """Join Ray at the address, or start it on this machine with all its resources and stop it at the end.
 
     UserError if it does not start, or no cluster answers.
     """
@@ -56,24 +56,26 @@ def connected(options: Options) -> Iterator[None]:
     address = address_of(options)
     with nullcontext() if address else watchdog() as watch:
         try:
-            with _signals_kept():
+            with _keep_signal_handler():
                 if address:
                     _join(address, f"--address {address}" if options.address else f"$RAY_ADDRESS {address}")
                 else:
                     _start_whole(watch)
-            with _printing_nothing():
+            # Keep stdout for the command: Ray prints pages about a dead node there, in spite of log_to_driver=False,
+            # and has no option against it (https://github.com/ray-project/ray/issues/28216). Runs report a dead node.
+            with _disabled(ray._private.worker, "print_to_stdstream"):
                 yield
         finally:
-            with captured():  # tasks that a signal left behind are mourned on stderr, below Python
+            with captured():  # Ray reports interrupted tasks on stderr, below Python
                 ray.shutdown()
 
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Join Ray so that it does not end this process in a line of its own a minute after the head died.
+    """Keep Ray, joined inside the block, from ending this process a minute after the head died.
 
-    `Head` reports it sooner, but may not be called for a while: a person is asked first, or a large study is read. Not
-    where Ray is started here: what it starts would inherit the variable, and outlive the command by as much.
+    `Head` reports this sooner, but may not be called for a while: the user is asked first, or a large study is read.
+    Not for a Ray that is started here: its processes would inherit the variable, and outlive the command as long.
     """
     name, seconds = PATIENCE
     before = os.environ.get(name)
@@ -86,7 +88,7 @@ def _patient() -> Iterator[None]:
 
 
 def _start_whole(watch: Any) -> None:
-    """Start Ray to the end before a signal is obeyed: interrupted half-way, it would leave processes behind."""
+    """Start Ray completely before a signal takes effect: an interrupted start would leave processes behind."""
     with stop_requests() as stop:
         _start()
         if watch:
@@ -110,11 +112,11 @@ def _start() -> None:
 
 
 def _join(address: str, named: str) -> None:
-    """Become a driver of the cluster. UserError if none answers, or none has a node on this machine."""
+    """Become a driver of the cluster. UserError if no cluster answers, or it has no node on this machine."""
     if address != "auto":
         _reach(address, named)
     try:
-        with captured(), _patient():  # each attempt to connect is a line on stderr, written below Python
+        with captured(), _patient():  # Ray prints each attempt to connect on stderr, below Python
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except FAILURES as error:
         raise UserError(
@@ -124,7 +126,7 @@ def _join(address: str, named: str) -> None:
 
 
 def _reach(address: str, named: str) -> None:
-    """UserError, within seconds, if no Ray cluster answers: joining would retry for minutes."""
+    """UserError within seconds if no Ray cluster answers: joining would retry for minutes."""
     try:
         with _connection(address, REACH_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS") != "1" and not _answers_grpc(connection):
@@ -137,13 +139,13 @@ def _reach(address: str, named: str) -> None:
 
 
 def _connection(address: str, timeout: float) -> socket.socket:
-    """A connection to HOST:PORT or [HOST]:PORT; OSError if nothing takes it."""
+    """A connection to HOST:PORT or [HOST]:PORT; OSError if it is refused."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=timeout)
 
 
 def _answers_grpc(connection: socket.socket) -> bool:
-    """Whether the preface of HTTP/2 is answered by settings, as Ray's server does (RFC 9113, sections 3.4 and 6.5)."""
+    """Whether the answer to the preface of HTTP/2 is settings, as from Ray (RFC 9113, sections 3.4 and 6.5)."""
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0]))
     answer = connection.recv(9)
     return len(answer) == 9 and answer[3] == HTTP2_SETTINGS
@@ -154,30 +156,22 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep SIGTERM's handler, which Ray replaces by its own: that one ends the command before Ray has ended."""
+def _keep_signal_handler() -> Iterator[None]:
+    """Keep the handler of SIGTERM: Ray's own would end the command before Ray has ended."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with _left_out(ray._private.utils, "set_sigterm_handler"):
+        with _disabled(ray._private.utils, "set_sigterm_handler"):
             yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _printing_nothing() -> AbstractContextManager[None]:
-    """Keep stdout for the command: Ray prints pages about a dead node there, in spite of ``log_to_driver=False``.
-
-    It has no option against it (https://github.com/ray-project/ray/issues/28216). The lines of the runs say it.
-    """
-    return _left_out(ray._private.worker, "print_to_stdstream")
-
-
 @contextmanager
-def _left_out(module: Any, name: str) -> Iterator[None]:
-    """A function of Ray's does nothing meanwhile, where this version of Ray has it."""
+def _disabled(module: Any, name: str) -> Iterator[None]:
+    """Replace a function of Ray by one that does nothing, inside the block."""
     before = getattr(module, name, None)
     setattr(module, name, lambda *_, **__: None)
     try:
@@ -188,39 +182,39 @@ def _left_out(module: Any, name: str) -> Iterator[None]:
 
 
 def alive() -> list[dict[str, Any]]:
-    """The nodes that are alive, as Ray describes them."""
+    """The nodes that are alive, in Ray's description."""
     described: Any = ray.nodes
     return [node for node in Head().answer(described) if node["Alive"]]
 
 
 def resources() -> list[dict[str, float]]:
-    """What each node that is alive has."""
+    """The resources of each node that is alive."""
     return [node["Resources"] for node in alive()]
 
 
 def on_node(node_id: str, *, soft: bool = False) -> NodeAffinitySchedulingStrategy:
-    """A task's place: this node, or any other once it is gone where that is ``soft``."""
+    """The scheduling strategy for one node; with ``soft``, for any other if it is gone."""
     return NodeAffinitySchedulingStrategy(node_id, soft=soft)
 
 
 def task(function: Callable[..., Any], share: Share) -> Any:
     """A function as a task that Ray does not retry.
 
-    A worker that used a GPU ends with it: it would hold memory there.
+    A worker that used a GPU ends with its task: otherwise it would hold GPU memory.
     """
     return ray.remote(max_retries=0, max_calls=1 if share.gpus else 0)(function)
 
 
 def gcs_address() -> str:
-    """HOST:PORT of the head's server, which knows the nodes."""
+    """HOST:PORT of the head's server."""
     address: str = ray.get_runtime_context().gcs_address
     return address
 
 
 class Head:
-    """The head's server, asked by a bare connection: any question of Ray's own waits while it is gone.
+    """The head's server, checked by a plain connection: any call of Ray waits while the head is gone.
 
-    Nothing outlives it: Ray ends every process of the cluster a minute later.
+    Without a head, Ray ends every process of the cluster after a minute.
     """
 
     def __init__(self) -> None:
@@ -229,7 +223,7 @@ class Head:
         self.answers = True
 
     def ask(self) -> bool:
-        """Whether it answers now. ClusterError if it has not for so long that it is gone."""
+        """Whether the head answers now. ClusterError if it has not answered for too long."""
         now, self.answers = time.monotonic(), self._connects()
         if self.answers:
             self._answered = now
@@ -241,9 +235,9 @@ class Head:
         return self.answers
 
     def answer(self, question: Callable[[], Answer]) -> Answer:
-        """What Ray answers to a question that needs its head. ClusterError if that is gone.
+        """The result of a call that needs Ray's head. ClusterError if the head is gone.
 
-        In a thread of its own: while Ray waits for its head it is deaf, to signals too.
+        It is made in a separate thread: a call that waits for the head does not react to signals.
         """
         answer: Future[Answer] = Future()
 
@@ -259,15 +253,16 @@ class Head:
         return answer.result()
 
     def ended(self, tasks: Sequence[Any], seconds: float = math.inf) -> tuple[list[Any], list[Any]]:
-        """The tasks that have ended once all have, or after so many seconds, and the others.
+        """Wait for the tasks, at most so many seconds; returns those that ended, and the others.
 
-        ClusterError if the head is gone: a task that then begins finds neither its code nor an end.
+        ClusterError if the head is gone: a task that then begins cannot load its code and never ends.
         """
         until = time.monotonic() + seconds
         while True:
-            found: tuple[list[Any], list[Any]] = ray.wait(list(tasks), num_returns=len(tasks), timeout=ASK_SECONDS)
-            if not found[1] or time.monotonic() > until:
-                return found
+            done: list[Any]
+            done, running = ray.wait(list(tasks), num_returns=len(tasks), timeout=ASK_SECONDS)
+            if not running or time.monotonic() > until:
+                return done, running
             self.ask()
 
     def _connects(self) -> bool:

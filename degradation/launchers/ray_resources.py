@@ -1,4 +1,4 @@
-"""A Ray cluster's resources -> what each run takes of them, and how many runs go at a time."""
+"""A Ray cluster's resources -> the share of each run, and the number of runs at a time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ from degradation.errors import UserError
 from degradation.runtime.environment import Options
 
 LEAST_GPU = 0.01
-GPU_SHARES = (1.0, 0.5, 0.25)  # of those that let all runs go at a time the largest is taken, else the last
+GPU_SHARES = (1.0, 0.5, 0.25)  # the largest with which all runs go at a time, else the last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What a run takes: a share of one GPU, or else processor cores."""
+    """The share of a run: a part of one GPU, or CPU cores."""
 
     gpus: float = 0.0
     cores: int = 0
@@ -23,7 +23,7 @@ class Share:
         return replace(self, gpus=min(1.0, 2 * self.gpus))
 
     def within(self, nodes: Iterable[Mapping[str, float]]) -> int:
-        """How many runs go at a time on nodes with these resources."""
+        """The number of runs at a time on nodes with these resources."""
         if self.gpus:
             return sum(int(node.get("GPU", 0)) * int(1 / self.gpus) for node in nodes)
         return sum(int(node.get("CPU", 0)) // self.cores for node in nodes)
@@ -35,16 +35,16 @@ class Share:
         return f"{self.cores} core{'' if self.cores == 1 else 's'}"
 
     def least(self) -> dict[str, Any]:
-        """As little as a look at a node takes: the sight of a GPU, or nothing that it would have to wait for."""
+        """Ray's options of a check of a node: a minimal share of a GPU or none, so that it need not wait."""
         return {"num_gpus": LEAST_GPU if self.gpus else 0, "num_cpus": 0}
 
     def ray_options(self) -> dict[str, Any]:
-        """The share as Ray's options."""
+        """The share as options of Ray."""
         return {"num_gpus": self.gpus, "num_cpus": self.cores}
 
 
 def share_of(options: Options, nodes: Iterable[Mapping[str, float]], runs: int) -> Share:
-    """The share of each of so many runs: of a GPU if there is one or it is given, else its threads' cores."""
+    """The share of each of ``runs`` runs: of a GPU if there is one or a share is given, else a core per thread."""
     gpus = sum(node.get("GPU", 0) for node in nodes)
     if options.device == "mps":
         raise UserError("--device mps: Ray shares out CUDA devices and cores: expected auto, cpu or cuda")

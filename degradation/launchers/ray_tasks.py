@@ -1,4 +1,4 @@
-"""Tasks of the nodes of a Ray cluster: a run, the timing of steps, a check of data and device."""
+"""Tasks for the nodes of a Ray cluster: a run, the timing of steps, a check of data and device."""
 
 import pickle
 import socket
@@ -18,20 +18,19 @@ from degradation.launchers.worker_log import captured
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import Progress
 from degradation.runtime.signals import stop_requests
-from degradation.spec import RunSpec
 from degradation.training import cost
 
 LAST = ("finished", "diverged")
-LAST_SECONDS = 10.0  # a worker's last message is waited for so long
+LAST_SECONDS = 10.0  # longest wait for the last message of a worker
 
 
-def packed(*what: object) -> tuple[str, bytes]:
-    """What is sent to a node, behind the version that it must have to read it."""
-    return __version__, pickle.dumps(what)
+def packed(*objects: object) -> tuple[str, bytes]:
+    """The arguments of a task: this version of the package, which the node must have too, and the pickled objects."""
+    return __version__, pickle.dumps(objects)
 
 
 def _unpacked(version: str, payload: bytes) -> Any:
-    """What was sent. ClusterError if this node has another version of the package, which may read it differently."""
+    """The objects of ``packed``. ClusterError if this node has another version of the package."""
     if version != __version__:
         raise ClusterError(
             f"node {socket.gethostname()} has degradation {__version__}, the command {version}: expected the same on "
@@ -41,13 +40,8 @@ def _unpacked(version: str, payload: bytes) -> Any:
 
 
 def attempt_run(version: str, payload: bytes, board: Any) -> Attempt:
-    """One attempt at one run; it reports to the actor, and ends with a checkpoint when it is cancelled."""
+    """Make one attempt at one run; it reports to the actor, and ends with a checkpoint when it is cancelled."""
     work, run = _unpacked(version, payload)
-    with stop_requests() as stop:  # Ray cancels a task by what looks like SIGINT to it
-        return _attempt(work, run, board, stop)
-
-
-def _attempt(work: LaunchContext, run: RunSpec, board: Any, stop: Any) -> Attempt:
     node = socket.gethostname()
 
     def say(progress: Progress) -> None:
@@ -56,19 +50,20 @@ def _attempt(work: LaunchContext, run: RunSpec, board: Any, stop: Any) -> Attemp
             with suppress(ray.exceptions.RayError):  # the run is done, even if the message is lost
                 ray.get(sent, timeout=LAST_SECONDS)
 
-    try:
-        with _named(work.options):
-            _see(work)
-        found = work.attempt(run, say, stop, captured)
-    except ClusterError:
-        raise
-    except UserError as error:
-        found = Attempt(why=str(error), cause="use")
-    return replace(found, node=ray.get_runtime_context().get_node_id())
+    with stop_requests() as stop:  # Ray cancels a task in a way that looks like SIGINT
+        try:
+            with _with_node_name(work.options):
+                _check_root(work)
+            attempt: Attempt = work.attempt(run, say, stop, captured)
+        except ClusterError:
+            raise
+        except UserError as error:
+            attempt = Attempt(why=str(error), cause="use")
+        return replace(attempt, node=ray.get_runtime_context().get_node_id())
 
 
-def _see(work: LaunchContext) -> None:
-    """ClusterError if this node sees another root than the command, UserError if it cannot read it."""
+def _check_root(work: LaunchContext) -> None:
+    """ClusterError if this node does not have the command's root, UserError if it cannot read it."""
     if work.folder.study() is None:
         raise ClusterError(
             f"no study {work.study} in {work.root}: a path must be the same folder on every node (NFS); else take "
@@ -77,8 +72,8 @@ def _see(work: LaunchContext) -> None:
 
 
 @contextmanager
-def _named(options: Options) -> Iterator[None]:
-    """Errors of this node, with its name if the cluster has other machines than that of the command."""
+def _with_node_name(options: Options) -> Iterator[None]:
+    """Add the name of this node to errors if the cluster can have several machines."""
     try:
         yield
     except UserError as error:
@@ -88,15 +83,15 @@ def _named(options: Options) -> Iterator[None]:
 
 
 def check(version: str, payload: bytes) -> None:
-    """UserError if this node does not see the root, or has not the data or the device."""
+    """UserError if this node lacks the root, the data or the device."""
     work, study = _unpacked(version, payload)
-    with _named(work.options):
-        _see(work)
+    with _with_node_name(work.options):
+        _check_root(work)
         local.check(work, study)
 
 
 def time_costs_on_node(version: str, payload: bytes) -> cost.Costs:
-    """What a step costs on this node."""
+    """The costs of a step on this node."""
     study, options = _unpacked(version, payload)
-    with _named(options):
+    with _with_node_name(options):
         return cost.time_costs(study, options)

@@ -1,4 +1,4 @@
-"""Executes the pending runs of a study: plan -> pending -> one `execute` per run, by the chosen launcher."""
+"""The pending runs of a study -> one `execute` per run, by the chosen launcher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from degradation.spec import GROWING, RunSpec, StudySpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, refusal
 from degradation.store import StudyFolder, Url
 from degradation.study.library import check_name, stored, with_images
-from degradation.study.snapshot import StudySnapshot, damage, each, take_snapshot
+from degradation.study.snapshot import StudySnapshot, damaged_runs, take_snapshot
 from degradation.study.status import ids_by_spec
 from degradation.training.coordinator import leading
 from degradation.training.cost import Costs
@@ -44,34 +44,34 @@ class Outcome:
 def grow(folder: StudyFolder, study: StudySpec) -> StudySpec:
     """The study united with the one on disk: depths, networks, shortcuts, seeds and arms may be added; writes nothing.
 
-    Raises UserError if any other field differs, naming it: an arm that is on disk keeps what it changes, and a
-    study without arms stays without.
+    Raises UserError, naming the field, if any other field differs: an arm on disk keeps its changes, and a study
+    without arms stays without.
     """
     if folder.study() is None:
         return study.begun()
-    kept = stored(folder)
-    study = study.continuing(kept)
-    asked, there = _fixed(study, kept), _fixed(kept, study)
-    for name in there | asked:
-        if asked.get(name) != there.get(name):
+    on_disk = stored(folder)
+    study = study.continuing(on_disk)
+    new, old = _fixed(study, on_disk), _fixed(on_disk, study)
+    for name in old | new:
+        if new.get(name) != old.get(name):
             raise UserError(
-                f"study {folder.name} on disk has {name} = {there.get(name)}, asked was {asked.get(name)}: "
+                f"study {folder.name} on disk has {name} = {old.get(name)}, asked was {new.get(name)}: "
                 f"a study keeps what it began with; take --name NEW for another one"
             )
-    united: dict[str, Any] = {n: tuple(dict.fromkeys((*getattr(kept, n), *getattr(study, n)))) for n in GROWING}
-    fields = kept.model_dump() | united | {"arms": kept.arms | study.arms | kept.arms}
+    united: dict[str, Any] = {n: tuple(dict.fromkeys((*getattr(on_disk, n), *getattr(study, n)))) for n in GROWING}
+    fields = on_disk.model_dump() | united | {"arms": on_disk.arms | study.arms | on_disk.arms}
     try:
         return StudySpec.model_validate(fields)
-    except ValidationError as error:  # arms that differ at each depth of their own study, and not at one of the other
+    except ValidationError as error:  # arms that differ at each depth of their own study, but not at an added depth
         raise refusal(error, fields, lambda _, __: f"study {folder.name} on disk cannot grow so") from None
 
 
 def _fixed(study: StudySpec, other: StudySpec) -> dict[str, Any]:
-    """What must be equal for ``study`` and ``other`` to be united: all but what grows and the arms of one alone."""
+    """The fields that must be equal to unite ``study`` and ``other``: not those that grow, nor arms of only one."""
     fields = {name: value for name, value in flatten(study).items() if name.split(".")[0] not in (*GROWING, "arms")}
-    checked = {name: flatten(arm) for name, arm in study.each_arm.items()}  # what one arm leaves out has a value too
+    arms = {name: flatten(arm) for name, arm in study.each_arm.items()}  # also with fields that an arm does not change
     shared = {
-        f"arms.{name}.{field}": checked[name][field]
+        f"arms.{name}.{field}": arms[name][field]
         for name in study.arms.keys() & other.arms.keys()
         for field in leaves(study.arms[name]) | leaves(other.arms[name])
     }
@@ -81,7 +81,7 @@ def _fixed(study: StudySpec, other: StudySpec) -> dict[str, Any]:
 def pending(folder: StudyFolder, study: StudySpec) -> tuple[RunSpec, ...]:
     """The runs of the study that are not done, found by comparing specs, not names.
 
-    A done run whose spec is damaged goes by the id that its folder bears: it is named, and never written again.
+    A done run with a damaged spec is found by the name of its folder: it is reported and never written again.
     """
     snapshot = take_snapshot(folder)
     done = {run for run, run_id in ids_by_spec(snapshot).items() if snapshot.is_done(run_id)}
@@ -94,58 +94,59 @@ def ready(options: Options) -> Iterator[str]:
 
     Interrupted if a signal comes while nothing is trained.
     """
-    with interruptible(), launcher(options).ready(options) as there:
-        yield there
+    with interruptible(), launcher(options).ready(options) as resources:
+        yield resources
 
 
 def time_costs(study: StudySpec, options: Options) -> Costs:
-    """Time real steps of the study's least and greatest depth where its runs will be executed."""
+    """Time real steps of the study's least and greatest depth, on the machine that will execute the runs."""
     with interruptible():
         return launcher(options).time_costs(study, options)
 
 
-def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: OnProgress) -> Outcome:
-    """Train every pending run of the study, several at a time where the options say so.
+def execute_study(folder: StudyFolder, study: StudySpec, options: Options, report: OnProgress | None = None) -> Outcome:
+    """Train every pending run of the study, several at a time if the options allow it.
 
-    Raises UserError before any training where data, device or disk are not there; Interrupted after SIGINT or
-    SIGTERM, when every run in progress has its checkpoint.
+    Without ``report``, a notebook's cell shows a bar, and elsewhere nothing is printed. Raises UserError before any
+    training if data, device or disk are missing; Interrupted after SIGINT or SIGTERM, when every run in progress has
+    its checkpoint.
     """
-    from degradation.launchers.attempts import LaunchContext  # torch comes in here, not with the reading half
+    from degradation.launchers.attempts import LaunchContext  # imports torch, which reading a study does not need
 
     check_counts(options)
-    study = _keep_study(folder, study)
+    study = _write_study(folder, study)
     snapshot = take_snapshot(folder)
     snapshot.sweep()
-    damaged = _damaged(snapshot)
+    failed = damaged_runs(snapshot)
     todo = pending(snapshot, study)
-    failed: dict[str, str] = {}
     for run in todo:
         check_shares(run, here().count, options.sync_batch_norm)
     if todo:
         options = _resolved_options(snapshot, study, options)
         work = LaunchContext(root=str(folder.store.root), study=folder.name, options=options)
-        chosen = launcher(options)
+        on_progress, chosen = report or _default_report(todo), launcher(options)
         with chosen.ready(options):
             chosen.check(work, study)  # missing or damaged files are reported before any training
-            with stop_requests(lambda: report(STOPPING)) as stop:
-                failed = chosen.launch(work, todo, report, stop)
+            with stop_requests(lambda: on_progress(STOPPING)) as stop:
+                failed |= chosen.launch(work, todo, on_progress, stop)
                 if stop.status:
                     raise Interrupted(stop.status)
         snapshot.look_again()
-    return _outcome(snapshot, study, damaged | failed)
+    return _outcome(snapshot, study, failed)
 
 
 def _resolved_options(snapshot: StudySnapshot, study: StudySpec, options: Options) -> Options:
-    """The options with jobs and threads chosen by the whole study, not by what is left of it.
+    """The options with jobs and threads chosen for the whole study, not for its pending runs.
 
-    Results depend on the threads of a run by rounding: a study that continues keeps those of its done runs.
+    Results depend on the threads of a run by rounding: a study that continues keeps the threads of its done runs.
     """
     facts = (snapshot.facts(run_id)["provenance"] for run_id in snapshot.ended() if run_id not in snapshot.damaged)
-    kept = next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
-    return launcher(options).resolve_options(replace(options, threads=options.threads or kept), len(grid.runs(study)))
+    threads = options.threads or next((fact["threads"] for fact in facts if fact["device"] == "cpu"), None)
+    return launcher(options).resolve_options(replace(options, threads=threads), len(grid.runs(study)))
 
 
-def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
+def _write_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
+    """Write the study united with the one on disk, and return it. UserError if another process holds its lock."""
     with folder.study_lock() as held:
         if not held:
             died = ", or one that died within the last minute" if isinstance(folder.path, Url) else ""
@@ -155,24 +156,15 @@ def _keep_study(folder: StudyFolder, study: StudySpec) -> StudySpec:
     return grown
 
 
-def _damaged(snapshot: StudySnapshot) -> dict[str, str]:
-    """Done runs with a file that is not what was written: they are named, and never written again.
-
-    All but their weights is read, which are hashed where they are used: most of a study's bytes.
-    """
-    notes = each(lambda run_id: damage(snapshot, run_id), snapshot.ended())
-    return {run_id: why for run_id, why in zip(snapshot.ended(), notes, strict=True) if why}
-
-
 def _outcome(snapshot: StudySnapshot, study: StudySpec, failed: dict[str, str]) -> Outcome:
-    """How the runs of the study ended; what was written just now is not read again."""
-    found = ids_by_spec(snapshot)
-    planned = (found.get(run) or run.run_id for run in grid.runs(study))
+    """The outcome of the study's runs; frames that were just written are not read again."""
+    on_disk = ids_by_spec(snapshot)
+    planned = (on_disk.get(run) or run.run_id for run in grid.runs(study))
     done = [run_id for run_id in planned if snapshot.is_done(run_id) and run_id not in failed]
     status = {run_id: snapshot.done(run_id)["status"] for run_id in done}
     return Outcome(
-        finished=tuple(run_id for run_id, found in status.items() if found == "finished"),
-        diverged=tuple(run_id for run_id, found in status.items() if found == "diverged"),
+        finished=tuple(run_id for run_id in done if status[run_id] == "finished"),
+        diverged=tuple(run_id for run_id in done if status[run_id] == "diverged"),
         failed=failed,
     )
 
@@ -187,13 +179,13 @@ def run(
 ) -> "Results":
     """Train the runs of a study that are not done yet, and return its frames.
 
-    The same as ``degradation run``. What is done is not trained again; what was interrupted continues. A script that
-    torchrun starts calls it in every process.
+    The same as ``degradation run``. Done runs are not trained again; interrupted runs continue. A script that torchrun
+    starts calls it in every process.
 
     Parameters
     ----------
     study : StudySpec
-        Which networks, recipe, data set and measurements.
+        Networks, recipe, data set and measurements.
     name : str
         Name of the study's folder.
     root : str or Path
@@ -202,8 +194,7 @@ def run(
         Device, threads, number of runs at a time. By default one run at a time in this process. With several, runs are
         trained in worker processes, so the script needs ``if __name__ == "__main__":``.
     report : callable, optional
-        Is called with each message of progress. By default a notebook's cell shows a bar, and elsewhere nothing is
-        printed.
+        Called with each progress message. By default a notebook's cell shows a bar, and elsewhere nothing is printed.
 
     Returns
     -------
@@ -213,7 +204,7 @@ def run(
     Raises
     ------
     UserError
-        What is asked for cannot be done.
+        The study or an option is not possible.
     RuntimeError
         Runs failed; the message names each of them.
 
@@ -238,19 +229,17 @@ def run(
         outcome = Outcome()
         if leads:
             study = with_images(study, folder, options.data_dir)
-            outcome = execute_study(folder, study, options, report or _report_here(folder, study))
+            outcome = execute_study(folder, study, options, report)
     if outcome.failed:
         raise RuntimeError("; ".join(f"{run_id}: {why}" for run_id, why in outcome.failed.items()))
     return Results(folder)
 
 
-def _report_here(folder: StudyFolder, study: StudySpec) -> OnProgress:
-    """A bar in the cell of a notebook; silence elsewhere."""
+def _default_report(runs: tuple[RunSpec, ...]) -> OnProgress:
+    """A bar in the cell of a notebook; elsewhere messages are discarded."""
     from degradation.runtime.notebook import NotebookProgress, in_notebook
 
-    if not in_notebook():
-        return silent
-    return NotebookProgress({run.run_id: run for run in pending(folder, grow(folder, study))})
+    return NotebookProgress({run.run_id: run for run in runs}) if in_notebook() else silent
 
 
 __all__ = ["Costs", "Outcome", "execute_study", "grow", "pending", "ready", "run", "time_costs"]

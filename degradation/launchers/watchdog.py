@@ -1,4 +1,4 @@
-"""A small process that ends what Ray started on this machine once the command is gone, however it ended."""
+"""A small process that ends Ray's processes on this machine after the command has ended, for whatever reason."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-LINGER_SECONDS = 1.0  # in which Ray's processes may end separately once the command is gone
+LINGER_SECONDS = 1.0  # for Ray's processes to end by themselves after the command has ended
 WATCH = """
 import os, select, signal, sys
 watched = []
@@ -23,9 +23,9 @@ for process in watched:
 
 
 def watchdog() -> AbstractContextManager[Any]:
-    """A process that ends what is left of Ray once the command is gone, even by SIGKILL, and then itself.
+    """Start a process that ends the remaining processes of Ray after the end of the command, even by SIGKILL.
 
-    Ray's agents would wait a minute for a head that has gone with the command.
+    Ray's agents would wait a minute for a head that ended with the command.
     """
     if not hasattr(os, "pidfd_open"):
         return nullcontext()
@@ -37,15 +37,15 @@ def watchdog() -> AbstractContextManager[Any]:
 
 
 def _started_by_raylet(node: Any) -> list[str]:
-    """The children of the node's raylet, its agents among them: what else Ray starts here dies with this process."""
+    """The process ids of the raylet's children, such as its agents: Ray's other processes end with this process."""
     with suppress(AttributeError, KeyError, OSError):
         raylets = node.all_processes["raylet"]
-        below = [file for each in raylets for file in Path(f"/proc/{each.process.pid}/task").glob("*/children")]
-        return [pid for file in below for pid in file.read_text().split()]
+        files = [file for raylet in raylets for file in Path(f"/proc/{raylet.process.pid}/task").glob("*/children")]
+        return [pid for file in files for pid in file.read_text().split()]
     return []
 
 
 def watch_over(watch: Any, node: Any) -> None:
-    """Tell the process of ``watchdog`` what to end: Ray has been started as this node."""
+    """Send the process of ``watchdog`` the process ids to end; ``node`` is the started Ray node."""
     with suppress(OSError):
         watch.stdin.write("".join(f"{pid}\n" for pid in _started_by_raylet(node)).encode())

@@ -1,4 +1,4 @@
-"""An attempt at a run -> its log: start, node, rows, warnings, what the process printed, and how it ended."""
+"""An attempt at a run -> its log: start, node, rows, warnings, the output of the process, and how it ended."""
 
 import faulthandler
 import math
@@ -23,19 +23,19 @@ from degradation.spec import RunSpec
 from degradation.store import StudyFolder, Url
 from degradation.study import run_logs
 
-MOST_CHARACTERS = 1 << 20  # of one attempt: each flush writes it whole
-LAST_CHARACTERS = 1 << 14  # of what a worker that died had printed
-FLUSH_SECONDS = 1.0  # between two flushes to a disk; a store behind a URL takes one with each checkpoint
+MOST_CHARACTERS = 1 << 20  # of the log of an attempt, which each flush writes completely
+LAST_CHARACTERS = 1 << 14  # of the last output of a worker that died
+FLUSH_SECONDS = 1.0  # between two flushes to a disk; to a URL, there is one flush per checkpoint
 
 CapturedOutput = Callable[[], str]
 CaptureOutput = Callable[[], AbstractContextManager[CapturedOutput]]
 
 
 class Transcript:
-    """Writes the log of one attempt: at its start, as it goes on, and at its end.
+    """Writes the log of one attempt: at its start, during the run, and at its end.
 
-    An attempt that says nothing, because another process holds the run, leaves none. A log that cannot be written
-    fails no run.
+    An attempt without messages, because another process holds the run, has no log. A log that cannot be written
+    does not fail the run.
     """
 
     def __init__(self, folder: StudyFolder, run: RunSpec, options: Options, captured_output: CapturedOutput) -> None:
@@ -49,12 +49,12 @@ class Transcript:
         self._written = -math.inf
 
     def __call__(self, progress: Progress) -> None:
-        """Take a message in: each but those of training steps without a new row."""
+        """Log a message, except those of training steps without a new row."""
         row = (progress.loss, progress.error)
         if progress.phase not in ("train", "evaluating", "measure") or row != self._row:
             self._add(line(progress))
         self._row = row
-        # Not of a note: it may be the store's own, that it cannot be reached, during a write.
+        # Not after a note: it may come from the store during a write, if the store cannot be reached.
         if progress.phase != "note" and time.monotonic() - self._written >= self.pause:
             self._flush()
 
@@ -65,11 +65,8 @@ class Transcript:
             self._flush()
 
     def _add(self, message: str) -> None:
-        self.text = _shortened(f"{self.text or self._head()}{self._printed()}{message.rstrip()}\n")
-
-    def _printed(self) -> str:
-        """What the process printed since, indented."""
-        return indented(self.captured_output())
+        head, output = self.text or self._head(), indented(self.captured_output())
+        self.text = _shortened(f"{head}{output}{message.rstrip()}\n")
 
     def _head(self) -> str:
         now, zone = time.strftime("%Y-%m-%d %H:%M:%S"), time.strftime("%Z")
@@ -80,7 +77,7 @@ class Transcript:
         )
 
     def _flush(self) -> None:
-        self.text = _shortened(self.text + self._printed())
+        self.text = _shortened(self.text + indented(self.captured_output()))
         with suppress(UserError, OSError):
             run_logs.write(self.folder, self.run_id, self.attempt, self.text)
         self._written = time.monotonic()
@@ -92,7 +89,7 @@ def indented(printed: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    """The text, its middle left out where it is longer than a log may be."""
+    """The text, without its middle if it is too long for a log."""
     if len(text) <= MOST_CHARACTERS:
         return text
     part = MOST_CHARACTERS // 4
@@ -101,54 +98,54 @@ def _shortened(text: str) -> str:
 
 @contextmanager
 def captured_warnings() -> Iterator[CapturedOutput]:
-    """The warnings of this process, which are shown as before: what it prints belongs to its terminal."""
+    """Capture the warnings of this process; they are still shown, and other output stays on its terminal."""
     lines: list[str] = []
-    shown = warnings.showwarning
+    original = warnings.showwarning
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         lines.append(warnings.formatwarning(message, category, filename, lineno, line))
-        shown(message, category, filename, lineno, file, line)
+        original(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show
     try:
         yield lambda: "".join(lines.pop(0) for _ in range(len(lines)))
     finally:
-        warnings.showwarning = shown
+        warnings.showwarning = original
 
 
 @contextmanager
 def captured() -> Iterator[CapturedOutput]:
-    """All that a worker process prints, libraries below Python included; none of it goes anywhere else.
+    """Capture all output of a worker process, also of libraries below Python; it is printed nowhere else.
 
-    A process that dies leaves it to `last_words`, with the traceback of what killed it where that was a fault.
+    `last_words` reads the output of a process that died, with the traceback of a fatal fault.
     """
     streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
     with tempfile.NamedTemporaryFile(prefix=_prefix(os.getpid())) as file:
-        kept = [(number, os.dup(number)) for number in (1, 2)]
-        read = 0
+        originals = [(number, os.dup(number)) for number in (1, 2)]
+        position = 0
 
         def captured_output() -> str:
-            nonlocal read
+            nonlocal position
             _flush(streams)
-            data = os.pread(file.fileno(), MOST_CHARACTERS, read)
-            read = os.fstat(file.fileno()).st_size
+            data = os.pread(file.fileno(), MOST_CHARACTERS, position)
+            position = os.fstat(file.fileno()).st_size
             return data.decode(errors="replace")
 
         _flush(streams)
-        for number, _ in kept:
+        for number, _ in originals:
             os.dup2(file.fileno(), number)
         faulthandler.enable(file=2)
         try:
             yield captured_output
         finally:
             _flush(streams)
-            for number, before in kept:
-                os.dup2(before, number)
-                os.close(before)
+            for number, original in originals:
+                os.dup2(original, number)
+                os.close(original)
 
 
 def last_words(process: int) -> str:
-    """What a process of this machine that died while it was `captured` had printed, its end; deletes it."""
+    """The last output of a process of this machine that died inside `captured`; its file is deleted."""
     text = ""
     for file in Path(tempfile.gettempdir()).glob(f"{_prefix(process)}*"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A study folder -> items that can be deleted, with their size and the consequences, and their deletion."""
+"""A study folder -> items that can be deleted, with their sizes and the consequences."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from degradation.study.snapshot import HEAVY, Misplaced, StudySnapshot, damage, 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """An item that can be deleted: its name, the reason, its size in bytes, and how."""
+    """An item that can be deleted: its name, what it is, its size in bytes, and the function that deletes it."""
 
     name: str
     what: str
@@ -26,16 +26,17 @@ class Item:
 def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     """Damaged runs, checkpoints, unfinished or outdated experiments, temporary files, empty run folders, logs.
 
-    Only of runs that no process is working on.
+    Runs that a process is working on are left out.
     """
     snapshot, half_written = StudySnapshot(folder), folder.leftovers()
     free = [run_id for run_id in snapshot.files if not snapshot.is_locked(run_id)]
     notes = each(lambda run_id: damage(snapshot, run_id, weights=True), free)
     items: list[Item] = []
     for run_id, note in zip(free, notes, strict=True):
-        empty = snapshot.is_empty(run_id)
-        if empty or note:
-            items.append(_whole_run(folder, run_id, "empty folder of a run" if empty else _why(snapshot, run_id)))
+        if snapshot.is_empty(run_id):
+            items.append(_whole_run(folder, run_id, "empty folder of a run"))
+        elif note:
+            items.append(_whole_run(folder, run_id, _what_is_damaged(snapshot, run_id)))
         else:
             items += [*_checkpoints(snapshot, run_id), *_temporary(folder, run_id, half_written)]
     for name in EXPERIMENTS:
@@ -44,7 +45,8 @@ def leftovers(folder: StudyFolder) -> tuple[Item, ...]:
     return (*items, *_logs(folder, [run_id for run_id in run_logs.logged(folder) if not snapshot.is_locked(run_id)]))
 
 
-def _why(snapshot: StudySnapshot, run_id: str) -> str:
+def _what_is_damaged(snapshot: StudySnapshot, run_id: str) -> str:
+    """What a damaged run is: in the folder of another run, or damaged otherwise."""
     try:
         snapshot.run(run_id)
     except Misplaced as error:
@@ -54,30 +56,29 @@ def _why(snapshot: StudySnapshot, run_id: str) -> str:
     return "damaged run; it will be trained again"
 
 
-def _of_experiment(folder: StudySnapshot, place: StudySnapshot) -> Iterator[Item]:
-    """Experiments that are unfinished, damaged, or of weights that no longer exist."""
-    half_written = place.leftovers() if place.files else ()
-    for run_id in place.files:
-        if place.is_locked(run_id):
+def _of_experiment(folder: StudySnapshot, experiment: StudySnapshot) -> Iterator[Item]:
+    """Runs of an experiment that are unfinished, damaged, or of weights that no longer exist."""
+    half_written = experiment.leftovers() if experiment.files else ()
+    for run_id in experiment.files:
+        if experiment.is_locked(run_id):
             continue
-        what = _unfit(folder, place, run_id)
-        if what:
-            yield replace(_whole_run(place, run_id, what), name=f"{place.name} {run_id}")
+        if what := _unusable(folder, experiment, run_id):
+            yield replace(_whole_run(experiment, run_id, what), name=f"{experiment.name} {run_id}")
         else:
-            yield from _temporary(place, run_id, half_written)
+            yield from _temporary(experiment, run_id, half_written)
 
 
-def _unfit(folder: StudySnapshot, place: StudySnapshot, run_id: str) -> str:
-    """Why an experiment's files of a run can be deleted; empty if they are complete and of the run."""
+def _unusable(folder: StudySnapshot, experiment: StudySnapshot, run_id: str) -> str:
+    """Why an experiment's files of a run can be deleted; empty if they are complete and belong to the run."""
     try:
-        if not place.is_done(run_id):
+        if not experiment.is_done(run_id):
             return "unfinished experiment: it starts again at its first part"
-        place.verify(run_id)
-        measured = place.spec(run_id)["weights"]
+        experiment.verify(run_id)
+        measured = experiment.spec(run_id)["weights"]
     except (UserError, KeyError):
         return "damaged experiment; it will be measured again"
-    gone = not folder.is_done(run_id) or folder.weights(run_id) != measured
-    return "experiment on weights that no longer exist" if gone else ""
+    outdated = not folder.is_done(run_id) or folder.weights(run_id) != measured
+    return "experiment on weights that no longer exist" if outdated else ""
 
 
 def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
@@ -94,29 +95,25 @@ def _logs(folder: StudyFolder, run_ids: Sequence[str]) -> tuple[Item, ...]:
     return (Item(name=f"{folder.name}/{LOGS}", what=what, size=size, remove=remove),)
 
 
-def _checkpoints(folder: StudySnapshot, run_id: str) -> tuple[Item, ...]:
-    ended = folder.is_done(run_id)
-    lost = "old checkpoint of a done run" if ended else "checkpoint: without it the run starts again at step 0"
-    found = {CHECKPOINT: lost, DAMAGED: "damaged checkpoint that was renamed"}
-    names = {file: f"{folder.name}/{run_id}/{file}" for file in found if file in folder.files[run_id]}
-    return tuple(
-        Item(name=run_id, what=found[file], size=folder.store.size(name), remove=partial(folder.store.remove, name))
-        for file, name in names.items()
-    )
+def _path(folder: StudyFolder, name: str, what: str, path: str) -> Item:
+    """A file or folder of the store as an item."""
+    return Item(name=name, what=what, size=folder.store.size(path), remove=partial(folder.store.remove, path))
 
 
-def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) -> tuple[Item, ...]:
-    """The incomplete files in a run's folder, or in the study's own."""
-    names = [f"{folder.name}/{file}" for file in half_written if file.rpartition("/")[0] == run_id]
-    return tuple(
-        Item(
-            name=run_id or folder.name,
-            what="incomplete file of a killed process",
-            size=folder.store.size(name),
-            remove=partial(folder.store.remove, name),
-        )
-        for name in names
-    )
+def _checkpoints(folder: StudySnapshot, run_id: str) -> Iterator[Item]:
+    done = folder.is_done(run_id)
+    what = "old checkpoint of a done run" if done else "checkpoint: without it the run starts again at step 0"
+    for file, description in {CHECKPOINT: what, DAMAGED: "damaged checkpoint that was renamed"}.items():
+        if file in folder.files[run_id]:
+            yield _path(folder, run_id, description, f"{folder.name}/{run_id}/{file}")
+
+
+def _temporary(folder: StudyFolder, run_id: str, half_written: Sequence[str]) -> Iterator[Item]:
+    """The incomplete files in the folder of a run, or of the study for an empty ``run_id``."""
+    for file in half_written:
+        if file.rpartition("/")[0] == run_id:
+            what = "incomplete file of a killed process"
+            yield _path(folder, run_id or folder.name, what, f"{folder.name}/{file}")
 
 
 def _whole_run(folder: StudyFolder, run_id: str, what: str) -> Item:
@@ -128,24 +125,24 @@ def weights(folder: StudyFolder) -> tuple[Item, ...]:
     """The weights of done runs, final ones and snapshots, one item per run; frames stay."""
     snapshot = StudySnapshot(folder)
     free = [run_id for run_id in snapshot.ended() if not snapshot.is_locked(run_id)]
-    held = {run_id: [file for file in snapshot.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
-    return tuple(_weights(folder, run_id, files) for run_id, files in held.items() if files)
+    heavy = {run_id: [file for file in snapshot.done(run_id)["files"] if file.endswith(HEAVY)] for run_id in free}
+    return tuple(_weights(folder, run_id, files) for run_id, files in heavy.items() if files)
 
 
-def _weights(folder: StudyFolder, run_id: str, held: Sequence[str]) -> Item:
+def _weights(folder: StudyFolder, run_id: str, files: Sequence[str]) -> Item:
     def remove() -> None:
-        for file in held:
+        for file in files:
             folder.free(run_id, file)
 
-    size = sum(folder.store.size(f"{folder.name}/{run_id}/{file}") for file in held)
+    size = sum(folder.store.size(f"{folder.name}/{run_id}/{file}") for file in files)
     return Item(name=run_id, what="weights: experiments need them", size=size, remove=remove)
 
 
 def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
     """One run with all its files. UserError if there is none, or while a process is working on it."""
-    known = folder.run_ids()
-    if run_id not in known:
-        raise UserError(f"--run: no run {run_id!r} among {len(known)} in {folder.path}{suggestion(run_id, known)}")
+    run_ids = folder.run_ids()
+    if run_id not in run_ids:
+        raise UserError(f"--run: no run {run_id!r} among {len(run_ids)} in {folder.path}{suggestion(run_id, run_ids)}")
     if folder.is_locked(run_id):
         raise UserError(f"--run: {run_id} is being trained by another process: stop that first")
     whole = _whole_run(folder, run_id, "the whole run; it will be trained again")
@@ -153,10 +150,9 @@ def one_run(folder: StudyFolder, run_id: str) -> tuple[Item, ...]:
 
 
 def whole_study(folder: StudyFolder) -> tuple[Item, ...]:
-    """The study with everything in its folder. UserError while a process is working on one of its runs."""
+    """The whole study folder. UserError while a process is working on one of its runs."""
     folder = take_snapshot(folder)
     if busy := [run_id for run_id in folder.run_ids() if folder.is_locked(run_id)]:
         raise UserError(f"--all: {busy[0]} is being trained by another process: stop that first")
-    size = folder.store.size(folder.name)
     what = f"the whole study: {len(folder.run_ids())} runs, figures and reports"
-    return (Item(name=str(folder.path), what=what, size=size, remove=partial(folder.store.remove, folder.name)),)
+    return (_path(folder, str(folder.path), what, folder.name),)

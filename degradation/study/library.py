@@ -1,4 +1,4 @@
-"""Study files, names and options -> a StudySpec, or one line with the error and its place."""
+"""Study files, names and options -> a StudySpec, or one line with the error and its location."""
 
 import re
 import tomllib
@@ -23,7 +23,7 @@ ROOT = "runs"
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """The study of a command, and the name of its folder."""
+    """The study of a command and the name of its folder."""
 
     name: str
     study: StudySpec
@@ -35,41 +35,40 @@ class Resolved:
 def with_images(
     study: StudySpec, folder: StudyFolder, path: Path | None, say: Callable[[str], None] = lambda line: None
 ) -> StudySpec:
-    """The study with the content of its folder of images: that at ``path``, else the folder it was started with.
+    """The study with the content of its folder of images: the folder at ``path``, else the one it was started with.
 
-    For other data sets, and a study that has this content already, the study itself. Raises UserError if the folder is
-    not given, not laid out as expected, or holds other images than at the start of the study. ``say`` gets one line
-    on files of the folder that are not used as images.
+    A study of another data set is returned unchanged. Raises UserError if the folder is not given, not laid out as
+    expected, or holds other images than at the start of the study. ``say`` gets one line on files that are not used.
     """
     dataset = study.dataset
     if not isinstance(dataset, Folder):
         return study
-    kept = stored(folder).dataset if folder.study() is not None else dataset
-    begun = kept if isinstance(kept, Folder) and kept.listing else None
+    on_disk = stored(folder).dataset if folder.study() is not None else dataset
+    begun = on_disk if isinstance(on_disk, Folder) and on_disk.listing else None
     if path is not None:
-        found = listed(dataset, path, say)
-        same(begun or found, found, path)
+        content = listed(dataset, path, say)
+        same(begun or content, content, path)
     elif begun is not None:
-        found = dataset.holding(begun)
+        content = dataset.holding(begun)
     else:
         raise UserError(UNNAMED)
-    return StudySpec.model_validate(study.model_dump() | {"dataset": found.model_dump()})
+    return StudySpec.model_validate(study.model_dump() | {"dataset": content.model_dump()})
 
 
 # Existing studies
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of every shipped study: those inside the package first, then those of the checkout."""
+    """Name -> file of every shipped study: in the package or, for the same name, in the checkout."""
     folders = [*(place / "studies" for place in _checkout()), PACKAGE / "studies"]
     files = {file.stem: file for folder in folders for file in folder.glob("*.toml")}
     return dict(sorted(files.items()))
 
 
 def reported() -> dict[str, Path]:
-    """Name -> report of every shipped study with a result; only a checkout has them, not an installed package."""
-    found = {name: place / "reports" / name / "report.md" for place in _checkout() for name in shipped()}
-    return {name: path for name, path in found.items() if path.is_file()}
+    """Name -> report of every shipped study with a result; only a checkout has reports, not an installed package."""
+    paths = {name: place / "reports" / name / "report.md" for place in _checkout() for name in shipped()}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _checkout() -> tuple[Path, ...]:
@@ -89,7 +88,7 @@ def locate(name: str, root: str | Path = ROOT) -> StudyFolder:
     for folder in (place,) if isinstance(place, Url) else (as_place(root) / place, place):
         if store_at(folder).exists(STUDY):
             return folder_at(folder)
-    raise UnknownStudy(name, f"no study {shown(name)} on disk: {_known(root, name, with_shipped=False)}")
+    raise UnknownStudy(name, f"no study {shown(name)} on disk: {_known_studies(root, name, with_shipped=False)}")
 
 
 def stored(folder: StudyFolder) -> StudySpec:
@@ -100,15 +99,16 @@ def stored(folder: StudyFolder) -> StudySpec:
     try:
         return upgrade_study(fields)
     except ValidationError as error:
-        place = f"{folder.path / STUDY}"
-        raise DamagedError(str(refusal(error, fields, lambda path, _: ": ".join((place, *path))))) from None
+        file = f"{folder.path / STUDY}"
+        raise DamagedError(str(refusal(error, fields, lambda path, _: ": ".join((file, *path))))) from None
 
 
-def _known(root: str | Path, wanted: str, with_shipped: bool = True) -> str:
-    here = on_disk(root)
-    found = f"under {root} {'are ' + ', '.join(here) if here else 'is none yet'}"
-    ships = f"the shipped ones are {', '.join(shipped())}; " if with_shipped else ""
-    return f"{ships}{found}{suggestion(wanted, [*here, *(shipped() if with_shipped else ())])}"
+def _known_studies(root: str | Path, name: str, with_shipped: bool = True) -> str:
+    """The studies that exist, with a suggestion for ``name``, for an error message."""
+    names, shipped_names = on_disk(root), shipped() if with_shipped else ()
+    existing = f"under {root} {'are ' + ', '.join(names) if names else 'is none yet'}"
+    ships = f"the shipped ones are {', '.join(shipped_names)}; " if with_shipped else ""
+    return f"{ships}{existing}{suggestion(name, [*names, *shipped_names])}"
 
 
 # One file
@@ -128,17 +128,17 @@ def read(path: str | Path) -> StudySpec:
         raise UserError(f"{path} is not TOML: {why}") from None
     if (field := endless(fields)) is not None:
         raise UserError(f"{_at(path, text, field, '')}: {TOO_LONG}")
-    wrong = []
+    errors = []
     if not re.match(r"question\s*=", text):
-        wrong.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
-    elif isinstance(asked := fields.get("question"), str) and not asked.strip():
-        wrong.append(f"{path} line 1: question: expected the question of the study, not {shown(asked)}")
+        errors.append(f'{path} line 1: expected the question of the study on the first line: question = "..."')
+    elif isinstance(question := fields.get("question"), str) and not question.strip():
+        errors.append(f"{path} line 1: question: expected the question of the study, not {shown(question)}")
     try:
         study = StudySpec.model_validate(fields)
     except ValidationError as error:
-        wrong.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
-    if wrong:
-        raise UserError("; ".join(wrong))  # all at once: a user's first file often has several errors
+        errors.append(str(refusal(error, fields, lambda names, message: _at(path, text, names, message))))
+    if errors:
+        raise UserError("; ".join(errors))  # all at once: a user's first file often has several errors
     return study
 
 
@@ -153,13 +153,13 @@ def _text(path: Path) -> str:
             raise UserError(f"cannot read {path}: it is {kind}, not a study file")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"no file {path}: {_known(ROOT, path.stem)}") from None
+        raise UserError(f"no file {path}: {_known_studies(ROOT, path.stem)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
 
 
 def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
-    """``studies/x.toml line 7: recipe.steps``; the line of the nearest table above for a field without."""
+    """``studies/x.toml line 7: recipe.steps``; for a field that is not in the file, the line of its table."""
     lines = dict(_lines(text))
     numbers = [lines[names[:length]] for length in range(len(names), 0, -1) if names[:length] in lines]
     field = ".".join(names)
@@ -168,7 +168,7 @@ def _at(path: str | Path, text: str, names: FieldPath, message: str) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[FieldPath, int]]:
-    """The names of each table and key with its line."""
+    """The dotted name of each table and key, with its line."""
     table: FieldPath = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[([^\[\]]+)\]", line):
@@ -202,7 +202,7 @@ def resolve(
     options = options or {}
     base = StudySpec() if target is None else _base(target, root)
     varied = (option_by_field or {}).get("arms") == "--vary"
-    if base.arms and varied and target not in on_disk(root):  # a study on disk grows by it
+    if base.arms and varied and target not in on_disk(root):  # a study on disk may get more arms
         raise UserError(
             f"--vary: {target} has the arms {', '.join(base.arms)} of its own, which it would replace: write all arms "
             "into a study file, or vary a study without arms"
@@ -214,7 +214,7 @@ def resolve(
 
 
 LONGEST = 255
-"""Most bytes of a folder's name, on most file systems."""
+"""Greatest length of a folder's name in bytes, on most file systems."""
 
 
 def check_name(name: object, option: str) -> None:
@@ -237,7 +237,7 @@ def _base(target: str, root: str | Path) -> StudySpec:
         return read(shipped()[target])
     if target in on_disk(root):
         return stored(StudyFolder(root, target))
-    raise UnknownStudy(str(target), f"no study {shown(target)}: {_known(root, target)}")
+    raise UnknownStudy(target, f"no study {shown(target)}: {_known_studies(root, target)}")
 
 
 def override(study: StudySpec, options: Mapping[str, Any], option_by_field: Mapping[str, str]) -> StudySpec:
@@ -247,8 +247,8 @@ def override(study: StudySpec, options: Mapping[str, Any], option_by_field: Mapp
         fields["dataset"] = {}  # the fields of one data set do not apply to another
     for field, value in options.items():
         _put(fields, field, value, option_by_field)
-    asked = options.get("arms")
-    _refuse_unknown_arm([*study.arms, *(asked if isinstance(asked, Mapping) else ())], option_by_field)
+    arms = options.get("arms")
+    _refuse_unknown_arm([*study.arms, *(arms if isinstance(arms, Mapping) else ())], option_by_field)
     try:
         changed = StudySpec.model_validate(fields)
     except ValidationError as error:
@@ -260,19 +260,19 @@ def override(study: StudySpec, options: Mapping[str, Any], option_by_field: Mapp
 def _refuse_unknown_arm(known: Sequence[str], option_by_field: Mapping[str, str]) -> None:
     """UserError if an option changes a field of an unknown arm: it would create and train that arm."""
     for field, option in option_by_field.items():
-        table, _, rest = field.partition(".")
-        if table == "arms" and "." in rest and not rest.startswith(tuple(f"{name}." for name in known)):
-            name = rest.split(".")[0]
-            there = f"the arms are {', '.join(known)}" if known else "the study has none"
-            raise UserError(f"{option}: there is no arm {name}; {there}{suggestion(name, known)}")
+        table, _, below = field.partition(".")
+        if table == "arms" and "." in below and not below.startswith(tuple(f"{name}." for name in known)):
+            name = below.split(".")[0]
+            arms = f"the arms are {', '.join(known)}" if known else "the study has none"
+            raise UserError(f"{option}: there is no arm {name}; {arms}{suggestion(name, known)}")
 
 
 def _refuse_overruled_option(study: StudySpec, option_by_field: Mapping[str, str]) -> None:
     """UserError if an option sets a field that an arm sets itself: the option would have no effect there."""
     for arm, changes in study.arms.items():
         for field, value in leaves(changes).items():
-            if field in option_by_field and f"arms.{arm}.{field}" not in option_by_field:
-                own = f"arms.{arm}.{field}"
+            own = f"arms.{arm}.{field}"
+            if field in option_by_field and own not in option_by_field:
                 raise UserError(
                     f"{option_by_field[field]}: arm {arm} has {field} = {value} itself; --set {own}=... changes it"
                 )

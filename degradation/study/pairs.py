@@ -15,10 +15,10 @@ INCIDENTAL = ("commit", "system", "python")
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Measurements of one matched pair of done runs.
+    """The comparison of two done runs, a matched pair.
 
-    ``order`` is None if one of them diverged: its checksum is that of the steps until then. ``extra_weights``
-    names the weights that only the residual run has (options B and C); ``circumstances`` what else differed, as
+    ``order`` is None if one of them diverged: its checksum covers only the steps until then. ``extra_weights``
+    names the weights that only the residual run has (options B and C); ``circumstances`` other differences, such as
     ``threads 1, 2``: results may differ by rounding.
     """
 
@@ -38,50 +38,51 @@ class Match:
 def matches(folder: StudyFolder, study: StudySpec) -> tuple[Match, ...]:
     """Every matched pair of the study with two done, undamaged runs.
 
-    Of each run its specification and its facts are read; what is damaged of those that were looked at before is known.
+    The specification and the facts of each run are read; damage that was found earlier is remembered.
     """
     snapshot = take_snapshot(folder)
-    ended = {found.spec: found.run_id for found in run_statuses(snapshot, study) if found.state in ENDED}
-    facts = dict(zip(ended, each(lambda run_id: _facts(snapshot, run_id), ended.values()), strict=True))
-    whole = [pair for pair in grid.pairs(ended) if facts[pair.plain] and facts[pair.residual]]
-    return tuple(_match((ended[p.plain], ended[p.residual]), facts[p.plain], facts[p.residual]) for p in whole)
+    ids = {status.spec: status.run_id for status in run_statuses(snapshot, study) if status.state in ENDED}
+    facts = dict(zip(ids, each(lambda run_id: _facts(snapshot, run_id), ids.values()), strict=True))
+    undamaged = [pair for pair in grid.pairs(ids) if facts[pair.plain] and facts[pair.residual]]
+    return tuple(_match((ids[p.plain], ids[p.residual]), facts[p.plain], facts[p.residual]) for p in undamaged)
 
 
 def _facts(snapshot: StudySnapshot, run_id: str) -> dict[str, Any]:
-    """The facts of a run; none of a damaged one, which is reported elsewhere."""
+    """The facts of a run; empty for a damaged run, which is reported elsewhere."""
     try:
         return snapshot.facts(run_id)
     except DamagedError:
         return {}
 
 
-def _match(runs: tuple[str, str], one: dict[str, Any], other: dict[str, Any]) -> Match:
-    whole = one["diverged_step"] is None and other["diverged_step"] is None
+def _match(run_ids: tuple[str, str], plain: dict[str, Any], residual: dict[str, Any]) -> Match:
+    """The match of two runs by their facts."""
+    finished = plain["diverged_step"] is None and residual["diverged_step"] is None
     return Match(
-        plain=runs[0],
-        residual=runs[1],
-        weights=one["weight_hash"] == other["weight_hash"],
-        order=one["order_checksum"] == other["order_checksum"] if whole else None,
-        extra_weights=other["extra_weights"],
-        circumstances=_differing(one["provenance"], other["provenance"]),
+        plain=run_ids[0],
+        residual=run_ids[1],
+        weights=plain["weight_hash"] == residual["weight_hash"],
+        order=plain["order_checksum"] == residual["order_checksum"] if finished else None,
+        extra_weights=residual["extra_weights"],
+        circumstances=_differences(plain["provenance"], residual["provenance"]),
     )
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
-    names = [name for name in one | other if name not in INCIDENTAL and one.get(name) != other.get(name)]
-    return "; ".join(f"{name} {one.get(name)}, {other.get(name)}" for name in names)
+def _differences(plain: dict[str, Any], residual: dict[str, Any]) -> str:
+    names = [name for name in plain | residual if name not in INCIDENTAL and plain.get(name) != residual.get(name)]
+    return "; ".join(f"{name} {plain.get(name)}, {residual.get(name)}" for name in names)
 
 
-def sentence(found: tuple[Match, ...]) -> str:
+def sentence(matches: tuple[Match, ...]) -> str:
     """The proof in one sentence; empty if no pair is done."""
-    if not found:
+    if not matches:
         return ""
-    broken = [f"{match.plain} and {match.residual}" for match in found if not match.holds]
+    broken = [f"{match.plain} and {match.residual}" for match in matches if not match.holds]
     if broken:
         return f"NOT MATCHED, initial weights or order differ: {'; '.join(broken)}"
-    differing = [match.circumstances for match in found if match.circumstances]
-    note = f"; {len(differing)} in different environments ({differing[0]})" if differing else ""
-    early = sum(match.order is None for match in found)
-    ended = f" (as far as known for {early} that diverged)" if early else ""
-    pairs = f"{len(found)} matched pair{'s' * (len(found) > 1)}"
-    return f"{pairs}: equal initial weights; equal order, crops and flips of every image{ended}{note}"
+    differences = [match.circumstances for match in matches if match.circumstances]
+    note = f"; {len(differences)} in different environments ({differences[0]})" if differences else ""
+    diverged = sum(match.order is None for match in matches)
+    except_diverged = f" (as far as known for {diverged} that diverged)" if diverged else ""
+    pairs = f"{len(matches)} matched pair{'s' * (len(matches) > 1)}"
+    return f"{pairs}: equal initial weights; equal order, crops and flips of every image{except_diverged}{note}"

@@ -1,9 +1,9 @@
 """Run folders -> long frames: `load` reads a study, finished or not, without torch."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,25 +14,24 @@ from degradation.frames import concat, schemas
 from degradation.frames.parquet import column_names, read_table
 from degradation.spec import RunSpec, flatten, grid, leaves
 from degradation.spec.validation import check_kind, shown, suggestion
-from degradation.store import EXPERIMENTS, SPEC, Place, StudyFolder, folder_at, frame_file
+from degradation.store import EXPERIMENTS, SPEC, StudyFolder, folder_at, frame_file
 from degradation.study.library import stored
 from degradation.study.notebook_view import overview
-from degradation.study.snapshot import StudySnapshot, damage, damaged_experiments, each, take_snapshot
+from degradation.study.snapshot import StudySnapshot, damaged_experiments, damaged_runs, each, take_snapshot
 
-T = TypeVar("T")
 NAMES = ("runs", *schemas.SCHEMAS, *EXPERIMENTS)
 
 
 class Results(Mapping[str, pd.DataFrame]):
-    """The frames of a study by name; each is read when it is first asked for.
+    """The frames of a study by name; each is read at its first use.
 
     The names are ``runs`` (one row for each run), ``curves``, ``gradients``, ``responses``, ``branches``, and those of
-    experiments. Only done runs are in them, and in the frame of an experiment the runs that it was done on.
+    experiments. Frames hold only done runs; the frame of an experiment holds the runs that were measured.
 
     Attributes
     ----------
     study : StudySpec
-        What the study is.
+        The specification of the study.
     run_ids : tuple of str
         The done runs.
     specs : dict
@@ -40,37 +39,41 @@ class Results(Mapping[str, pd.DataFrame]):
     arms : dict
         Run id -> name of its arm; empty text in a study without arms.
     skipped : dict
-        Damaged runs that were left out, and why.
+        Damaged runs that were left out, with the damage.
     """
 
     def __init__(self, folder: StudyFolder, *, skip_damaged: bool = False) -> None:
-        study = stored(folder)
+        self.study = stored(folder)
         self.folder = take_snapshot(folder)
         self.name = folder.name
-        self.study = study
         self.skipped = self._damaged() if skip_damaged else {}
-        """Damaged runs that are skipped, and experiments as ``lesion/RUN_ID``; the damage of each."""
+        """Skipped runs, and skipped experiments as ``lesion/RUN_ID`` -> the damage."""
         self.run_ids = tuple(run_id for run_id in self.folder.ended() if run_id not in self.skipped)
         self.specs: dict[str, RunSpec] = dict(zip(self.run_ids, each(self._spec, self.run_ids), strict=True))
         self.planned = grid.arms(self.study)
-        """Every run of the study, done or not, and its arm."""
+        """Every run of the study, done or not -> its arm."""
         self.arms: dict[str, str] = {run_id: self.planned.get(spec, "") for run_id, spec in self.specs.items()}
         self._read: dict[str, pd.DataFrame] = {}
         self._columns: dict[str, dict[str, pd.Series[Any]]] = {}
 
     def _damaged(self) -> dict[str, str]:
-        """Every done run with a damaged file other than its weights, and the damage."""
-        ended = self.folder.ended()
-        notes = dict(zip(ended, each(lambda run_id: damage(self.folder, run_id), ended), strict=True))
-        found = {run_id: note for run_id, note in notes.items() if note}
-        self.folder.damaged |= found
-        return found | damaged_experiments(self.folder, EXPERIMENTS)
+        """Every done run with a damaged file other than its weights, and damaged experiments -> the damage."""
+        damaged = damaged_runs(self.folder)
+        self.folder.damaged |= damaged
+        return damaged | damaged_experiments(self.folder, EXPERIMENTS)
 
     def _spec(self, run_id: str) -> RunSpec:
+        """The specification of a run. Raises DamagedRun if it is damaged, or a file of the run is missing."""
         try:
-            run = _checked(lambda: self.folder.run(run_id), self.folder.run_path(run_id) / SPEC)
+            run = self.folder.run(run_id)
         except DamagedError as error:
             raise DamagedRun(str(error)) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            file = str(self.folder.run_path(run_id) / SPEC)
+            parts = (file, ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))
+            why = ": ".join(filter(None, parts))
+            raise DamagedRun(f"{why}: restore it, or read it with what wrote it") from None
         self.folder.require(run_id, run)
         return run
 
@@ -79,7 +82,7 @@ class Results(Mapping[str, pd.DataFrame]):
         return f"<Results of {self.name}: {len(self.run_ids)} of {len(self.planned)} runs done{left_out}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: no file is read for it."""
+        """The table for a notebook; no file is read for it."""
         title = repr(self).strip("<>").replace("Results of", "Study", 1)
         return overview(title, self.study, self.planned, self.specs.values(), NAMES)
 
@@ -130,31 +133,32 @@ class Results(Mapping[str, pd.DataFrame]):
         if name == "runs":
             self._check(name, columns, tuple(self[name].columns))
             return self[name][list(dict.fromkeys(("run_id", *columns)))]
-        there = self._columns.setdefault(name, {})
-        missing = [column for column in columns if column not in there]
-        if missing or not there:
+        cache = self._columns.setdefault(name, {})
+        missing = [column for column in columns if column not in cache]
+        if missing or not cache:
             run_ids, tables = self._tables(name, missing)
-            there["run_id"] = concat.category(run_ids, [table.num_rows for table in tables])
-            there |= concat.compact(tables) if tables else {}
-        wanted = ("run_id", *columns)
-        if not len(there["run_id"]):
+            cache["run_id"] = concat.category(run_ids, [table.num_rows for table in tables])
+            cache |= concat.compact(tables) if tables else {}
+        names = ("run_id", *columns)
+        if not len(cache["run_id"]):
             self._check(name, columns, schemas.SCHEMAS.get(name, columns))
-            return pd.DataFrame(columns=list(wanted))
-        self._check(name, columns, there)
-        return pd.DataFrame({column: there[column] for column in wanted}, copy=False)
+            return pd.DataFrame(columns=list(names))
+        self._check(name, columns, cache)
+        return pd.DataFrame({column: cache[column] for column in names}, copy=False)
 
-    def _check(self, name: str, columns: Sequence[str], there: Collection[str]) -> None:
-        if odd := [column for column in columns if column not in ("run_id", *there)]:
-            known = self.columns(name) or tuple(there)
-            hint = suggestion(str(odd[0]), known)
-            raise UserError(f"frame {name} has no column {shown(odd[0])}: expected {', '.join(known)}{hint}")
+    def _check(self, name: str, columns: Sequence[str], existing: Collection[str]) -> None:
+        """UserError for a column that does not exist."""
+        if unknown := [column for column in columns if column not in ("run_id", *existing)]:
+            known = self.columns(name) or tuple(existing)
+            hint = suggestion(str(unknown[0]), known)
+            raise UserError(f"frame {name} has no column {shown(unknown[0])}: expected {', '.join(known)}{hint}")
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """The measured columns of a frame, in order, as its first run has them; none without a run."""
+        """The measured columns of a frame, in the order of its first run; none without a run."""
         if name == "runs":
             return tuple(self[name].columns)
-        folder, have = self._having(name)
-        return column_names(folder.file(have[0], frame_file(name))) if have else ()
+        folder, run_ids = self._with_frame(name)
+        return column_names(folder.file(run_ids[0], frame_file(name))) if run_ids else ()
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -173,7 +177,7 @@ class Results(Mapping[str, pd.DataFrame]):
 
     @cached_property
     def facts(self) -> dict[str, dict[str, Any]]:
-        """run_id -> what became known of it."""
+        """run_id -> its facts: parameters, hashes, seconds, provenance."""
         return dict(zip(self.run_ids, each(self.folder.facts, self.run_ids), strict=True))
 
     @cached_property
@@ -183,11 +187,11 @@ class Results(Mapping[str, pd.DataFrame]):
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What made the runs: for each fact its value, or the sorted values where runs differ."""
-        facts = [facts["provenance"] for facts in self.facts.values()]
-        names = dict.fromkeys(name for fact in facts for name in fact)
-        values = {name: sorted({str(fact.get(name)) for fact in facts}) for name in names}
-        return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+        """Versions and machine of the runs: for each name its value, or the sorted values if runs differ."""
+        of_runs = [facts["provenance"] for facts in self.facts.values()]
+        names = dict.fromkeys(name for provenance in of_runs for name in provenance)
+        values = {name: sorted({str(provenance.get(name)) for provenance in of_runs}) for name in names}
+        return {name: different[0] if len(different) == 1 else different for name, different in values.items()}
 
     def _keys(self, run_id: str) -> dict[str, Any]:
         spec = self.specs[run_id]
@@ -204,21 +208,17 @@ class Results(Mapping[str, pd.DataFrame]):
         return pd.DataFrame(concat.keys([self._keys(run_id) for run_id in run_ids], rows) | measured, copy=False)
 
     def _tables(self, name: str, columns: Sequence[str] | None = None) -> tuple[list[str], list[pa.Table]]:
-        """The runs that have a frame, and the table of each, verified."""
-        folder, have = self._having(name)
+        """The runs that have a frame, and the verified table of each."""
+        folder, run_ids = self._with_frame(name)
+        return run_ids, each(lambda run_id: read_table(folder.file(run_id, frame_file(name)), columns), run_ids)
 
-        def read(run_id: str) -> pa.Table:
-            return read_table(folder.file(run_id, frame_file(name)), columns)
-
-        return have, each(read, have)
-
-    def _having(self, name: str) -> tuple[StudySnapshot, list[str]]:
-        """Where the files of a frame lie, and the runs that have one."""
+    def _with_frame(self, name: str) -> tuple[StudySnapshot, list[str]]:
+        """The folder of a frame's files, and the runs that have one."""
         folder = self.folder.of_experiment(name) if name in EXPERIMENTS else self.folder
         return folder, [run_id for run_id in self.run_ids if self._has(folder, run_id, name)]
 
     def _has(self, folder: StudySnapshot, run_id: str, name: str) -> bool:
-        """Whether the folder holds the frame of a run; an experiment's is that of the weights that are there now."""
+        """Whether the folder has the frame of a run; that of an experiment must be of the current weights."""
         if not folder.is_done(run_id) or f"{name}/{run_id}" in self.skipped:
             return False
         if frame_file(name) not in folder.done(run_id)["files"]:
@@ -226,31 +226,22 @@ class Results(Mapping[str, pd.DataFrame]):
         return folder is self.folder or folder.spec(run_id).get("weights") == self.weights(run_id)
 
     def weights(self, run_id: str) -> str | None:
-        """The SHA-256 of a done run's final weights, deleted since or not; None if it kept none."""
+        """The SHA-256 of a done run's final weights, present or deleted; None if it has none."""
         return self.folder.weights(run_id)
 
     def _runs(self) -> pd.DataFrame:
-        labels = {"labels": "; ".join(self.study.labels)}
-        rows = [self._run_row(run_id) | labels for run_id in self.run_ids]
+        rows = [self._run_row(run_id) for run_id in self.run_ids]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*schemas.KEYS, "status"])
 
     def _run_row(self, run_id: str) -> dict[str, Any]:
-        facts = {name: fact for name, fact in self.facts[run_id].items() if name != "provenance"}
-        provenance = self.facts[run_id]["provenance"]
-        fields = {name: str(v) if isinstance(v, list) else v for name, v in self.fields[run_id].items()}
-        status = {"status": self.status[run_id]}
-        row: dict[str, Any] = self._keys(run_id) | fields | status | facts | provenance
+        """Keys, fields, status, facts and provenance of a run, and the labels of the study."""
+        row = self._keys(run_id)
+        row |= {name: str(v) if isinstance(v, list) else v for name, v in self.fields[run_id].items()}
+        row["status"] = self.status[run_id]
+        row |= {name: fact for name, fact in self.facts[run_id].items() if name != "provenance"}
+        row |= self.facts[run_id]["provenance"]
+        row["labels"] = "; ".join(self.study.labels)
         return row
-
-
-def _checked(read: Callable[[], T], file: Place) -> T:
-    """What was read; DamagedError, in one line, where the file's fields are not those of a specification."""
-    try:
-        return read()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        parts = (str(file), ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))
-        raise DamagedError(f"{': '.join(filter(None, parts))}: restore it, or read it with what wrote it") from None
 
 
 def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
@@ -261,19 +252,19 @@ def load(folder: str | Path, *, skip_damaged: bool = False) -> Results:
     folder : str or Path
         The study's folder, ``runs/quickstart``, or a URL, ``s3://bucket/runs/quickstart``.
     skip_damaged : bool
-        Leave out runs of which a file is not what was written; ``skipped`` of the result names them.
+        Leave out runs with a damaged file; ``skipped`` of the result names them.
 
     Returns
     -------
     Results
-        A mapping: name of a frame -> pandas frame. A frame is read when it is first asked for.
+        A mapping: name of a frame -> pandas frame. A frame is read at its first use.
 
     Raises
     ------
     UserError
         The folder holds no study.
     DamagedError
-        A file is not what was written.
+        A file is not as it was written.
 
     Examples
     --------

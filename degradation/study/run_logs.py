@@ -1,7 +1,7 @@
 """Worker logs of a run: one text per attempt, in the study's store next to the runs' folders.
 
-``NAME/logs/RUN_ID/ATTEMPT.txt``, and ``...-note.txt`` for what a command says of an attempt that it saw end: outside
-the folder of the run, which holds nothing but what ``done.json`` names.
+``NAME/logs/RUN_ID/ATTEMPT.txt``, and ``...-note.txt`` for the note of a command on an attempt whose worker died. They
+are outside the folder of the run, which holds only files that ``done.json`` names.
 """
 
 import os
@@ -14,18 +14,18 @@ from degradation.spec.validation import suggestion
 from degradation.store import LOGS, StudyFolder
 
 NOTE = "-note"
-"""How the name of a note ends."""
+"""Suffix of the name of a note."""
 
 
 def attempt_name() -> str:
-    """A name for an attempt that begins now: in order of time, with node and process, so that no two are equal."""
+    """A unique name for an attempt that begins now: time (so that names sort by it), node and process."""
     now = time.time()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{stamp}-{int(now % 1 * 1000):03d}-{socket.gethostname()}-{os.getpid()}"
 
 
 def worker(attempt: str) -> tuple[str, int]:
-    """The node and the process that made an attempt, from its name. ValueError for another name, as of a note."""
+    """The node and the process of an attempt, from its name. ValueError for another name, such as that of a note."""
     node, process = attempt.split("-", 3)[3].rsplit("-", 1)
     return node, int(process)
 
@@ -36,41 +36,41 @@ def write(folder: StudyFolder, run_id: str, attempt: str, text: str) -> None:
 
 
 def note(folder: StudyFolder, run_id: str, text: str) -> None:
-    """Keep what a command says of the last attempt at a run, whose worker could not. UserError as `write`."""
+    """Write the note of a command on the last attempt at a run, whose worker could not. UserError as for `write`."""
     write(folder, run_id, f"{attempt_name()}{NOTE}", text)
 
 
 def attempts(texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The attempts of `read` with their texts, a note below that of the attempt that it ends.
+    """The attempts of `read` with their texts; a note is added to the text of its attempt.
 
-    A note that follows none, or another note, is of an attempt that ended without output.
+    A note that comes first, or after another note, belongs to an attempt that ended without output.
     """
-    found: list[tuple[str, str]] = []
+    merged: list[tuple[str, str]] = []
     ended = True
     for name, text in texts.items():
         if name.endswith(NOTE) and not ended:
-            attempt, text_so_far = found.pop()
-            found.append((attempt, f"{text_so_far.rstrip()}\n{text}"))
+            attempt, text_so_far = merged.pop()
+            merged.append((attempt, f"{text_so_far.rstrip()}\n{text}"))
         else:
-            found.append((name, text))
+            merged.append((name, text))
         ended = name.endswith(NOTE)
-    return found
+    return merged
 
 
 def read(folder: StudyFolder, run_id: str) -> dict[str, str]:
-    """Attempt or note -> its text, the first first."""
+    """Attempt or note -> its text, oldest first."""
     place = _place(folder, run_id)
     texts = {name: folder.store.read(f"{place}/{name}.txt") for name in names(folder, run_id)}
     return {name: text.decode(errors="replace") for name, text in texts.items()}
 
 
 def names(folder: StudyFolder, run_id: str) -> tuple[str, ...]:
-    """The attempts and notes that are kept of a run, the first first."""
+    """The names of the attempts and notes of a run, oldest first."""
     return tuple(name.removesuffix(".txt") for name in folder.store.list(_place(folder, run_id)))
 
 
 def logged(folder: StudyFolder) -> tuple[str, ...]:
-    """The runs of which anything is kept."""
+    """The ids of the runs with a log."""
     return folder.store.list(f"{folder.name}/{LOGS}")
 
 
@@ -80,26 +80,26 @@ def size(folder: StudyFolder, run_id: str) -> int:
 
 
 def remove(folder: StudyFolder, run_id: str) -> None:
-    """Delete what is kept of a run."""
+    """Delete the logs of a run."""
     folder.store.remove(_place(folder, run_id))
 
 
-def find(folder: StudyFolder, asked: str, arms: Mapping[str, str]) -> str:
-    """The run that is meant: its id, its id without the hash, or the beginning of one that no other run has.
+def find(folder: StudyFolder, text: str, arms: Mapping[str, str]) -> str:
+    """The id of a run, from the id, the id without its hash, or a beginning that no other id has.
 
-    ``arms`` gives the planned runs by id, with the arm of each. Raises UserError if none or several are meant.
+    ``arms``: the ids of the planned runs -> the arm of each. Raises UserError if no run or several runs match.
     """
     known = sorted({*arms, *logged(folder), *folder.run_ids()})
-    exact = [run_id for run_id in known if asked in (run_id, run_id.rsplit("-", 1)[0])]
-    meant = exact or [run_id for run_id in known if run_id.startswith(asked)]
-    if len(meant) == 1:
-        return meant[0]
-    if not meant:
-        hint = suggestion(asked, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)])
-        raise UserError(f"no run {asked!r} in study {folder.name}: {len(known)} are there{hint}")
-    shown = ", ".join(f"{run_id} ({arms[run_id]})" if arms.get(run_id) else run_id for run_id in meant[:6])
-    rest = ", ..." if len(meant) > 6 else ""
-    raise UserError(f"{asked!r} means {len(meant)} runs of study {folder.name}: expected one of {shown}{rest}")
+    exact = [run_id for run_id in known if text in (run_id, run_id.rsplit("-", 1)[0])]
+    matching = exact or [run_id for run_id in known if run_id.startswith(text)]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        hint = suggestion(text, [name for run_id in known for name in (run_id.rsplit("-", 1)[0], run_id)])
+        raise UserError(f"no run {text!r} in study {folder.name}: {len(known)} are there{hint}")
+    shown = ", ".join(f"{run_id} ({arms[run_id]})" if arms.get(run_id) else run_id for run_id in matching[:6])
+    more = ", ..." if len(matching) > 6 else ""
+    raise UserError(f"{text!r} means {len(matching)} runs of study {folder.name}: expected one of {shown}{more}")
 
 
 def _place(folder: StudyFolder, run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""A study folder -> what its runs hold: listed once, read by several threads, each file hashed at most once."""
+"""A study folder -> the content of its runs: listed once, read by several threads, each file hashed at most once."""
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,24 +24,24 @@ from degradation.store import (
     is_sealed,
 )
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 THREADS = 8
-"""Reads at a time: hashing and arrow let go of Python's lock, and the answers of a far store overlap."""
+"""Reads at a time: hashing and arrow release Python's lock, and waiting times for a remote store overlap."""
 HEAVY = ".safetensors"
 """Suffix of weights, most of a study's bytes: they are hashed when read, or on request."""
 
 
 class Misplaced(DamagedError):
-    """A folder that has another name than the run in it: a copy, or one that was renamed or exchanged."""
+    """A folder whose name is not the id of the run in it: a copied or renamed folder."""
 
 
 class StudySnapshot(StudyFolder):
-    """A study folder as it was when it was looked at, for those who read many runs.
+    """A study folder at one point in time, for reading many runs.
 
-    The runs and the names of their files come from one listing. What a done run says in JSON is read once, and none
-    of its files is hashed twice: a done folder is never written again. A run that is not done is read again each time.
+    The runs and the names of their files come from one listing. The JSON files of a done run are read once, and none
+    of its files is hashed twice: a done folder is never written again. A run that is not done is read each time.
     """
 
     def __init__(self, folder: StudyFolder, files: Mapping[str, frozenset[str]] | None = None) -> None:
@@ -50,11 +50,11 @@ class StudySnapshot(StudyFolder):
         self._verified: set[tuple[str, str]] = set()
         self._experiments: dict[str, StudySnapshot] = {}
         self.damaged: dict[str, str] = {}
-        """Done runs of which something read was not what was written, and what."""
+        """Done runs with a damaged file -> the damage."""
         self.files = self.store.tree(self.name) if files is None else files
 
     def look_again(self) -> None:
-        """List the study again, after something was written. What is known of done runs stays."""
+        """List the study again, after something was written. The cached content of done runs stays."""
         self.files = self.store.tree(self.name)
         self._experiments.clear()
 
@@ -66,31 +66,31 @@ class StudySnapshot(StudyFolder):
         return tuple(filter(self.is_done, self.files))
 
     def is_done(self, run_id: str) -> bool:
-        """Also of a run whose done.json was lost: what was written just before it is there, and no sign of a commit."""
+        """Whether a run is done, also without its done.json: then facts.json exists, and no commit is under way."""
         files = self.files.get(run_id, frozenset())
         return DONE in files or (FACTS in files and not files & {CHECKPOINT, PARTS})
 
     def run(self, run_id: str) -> RunSpec:
-        """The specification of a run on disk. DamagedError if it is not that of the run whose name the folder has.
+        """The specification of a run on disk. DamagedError if its id is not the name of the folder.
 
-        An id is a hash of the fields of its schema: of one that an older schema made the readable part is compared.
+        An id ends in a hash of the fields of its schema: for an older schema only the readable part is compared.
         """
         fields = self.spec(run_id)
         run = upgrade(fields)
         older = fields.get("schema_number") != SCHEMA and RUN_ID.fullmatch(run_id) is not None
-        there, own = (name.rpartition("-")[0] if older else name for name in (run_id, run.run_id))
-        if there != own:
+        folder_name, own_name = (name.rpartition("-")[0] if older else name for name in (run_id, run.run_id))
+        if folder_name != own_name:
             raise Misplaced(
                 f"{self.run_path(run_id)} holds the run {run.run_id}: give it that name again, or move it elsewhere"
             )
         return run
 
     def is_empty(self, run_id: str) -> bool:
-        """Whether nothing but its lock is left in a run's folder."""
+        """Whether a run's folder contains only its lock."""
         return bool(self.files[run_id]) and all(file.startswith((LOCK, LEASE)) for file in self.files[run_id])
 
     def is_locked(self, run_id: str) -> bool:
-        """Asked of the store only where the listing shows a lock, which its holder may have left."""
+        """Whether any process holds the lock; the store is asked only if the listing shows a lock."""
         locked = any(file.startswith((LOCK, LEASE)) for file in self.files.get(run_id, ()))
         return locked and super().is_locked(run_id)
 
@@ -98,7 +98,7 @@ class StudySnapshot(StudyFolder):
         return self._once(run_id, DONE, super().done)
 
     def has_digest(self, run_id: str) -> bool:
-        """Whether a run's done.json holds a digest of itself; earlier versions wrote none."""
+        """Whether a run's done.json contains its own digest; earlier versions wrote none."""
         return is_sealed(self.store.read(self._file(run_id, DONE)))
 
     def facts(self, run_id: str) -> dict[str, Any]:
@@ -110,12 +110,13 @@ class StudySnapshot(StudyFolder):
         return self._once(run_id, SPEC, super().spec)
 
     def _once(self, run_id: str, file: str, read: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """The content of a JSON file of a run, which is read only once."""
         if (run_id, file) not in self._documents:
-            self._documents[run_id, file] = self._noted(run_id, read)
+            self._documents[run_id, file] = self._note_damage(run_id, read)
         return self._documents[run_id, file]
 
-    def _noted(self, run_id: str, read: Callable[[str], Made]) -> Made:
-        """What was read of a run; one that is damaged is remembered. Raises DamagedRun."""
+    def _note_damage(self, run_id: str, read: Callable[[str], Result]) -> Result:
+        """The result of ``read``; the damage of a damaged run is stored. Raises DamagedRun."""
         try:
             return read(run_id)
         except DamagedError as error:
@@ -125,31 +126,31 @@ class StudySnapshot(StudyFolder):
     def file(self, run_id: str, file: str) -> bytes:
         if (run_id, file) in self._verified:
             return self.store.read(self._file(run_id, file))
-        data = self._noted(run_id, lambda run_id: super(StudySnapshot, self).file(run_id, file))
+        data = self._note_damage(run_id, lambda run_id: super(StudySnapshot, self).file(run_id, file))
         self._verified.add((run_id, file))
         return data
 
     def require(self, run_id: str, run: RunSpec) -> None:
-        """DamagedRun if a done run does not list a file that such runs have: its rows would silently be missed."""
-        wanted = [FACTS, *map(frame_file, ("curves", *run.measure.probes))]
+        """DamagedRun if a done run does not list a file that it must have: its rows would be missing silently."""
+        required = [FACTS, *map(frame_file, ("curves", *run.measure.probes))]
         listed = self.done(run_id)["files"]
-        if lost := next((file for file in wanted if file not in listed), None):
-            raise DamagedRun(f"{self.run_path(run_id) / DONE} does not list {lost}: {self.restore(run_id)}")
+        if missing := [file for file in required if file not in listed]:
+            raise DamagedRun(f"{self.run_path(run_id) / DONE} does not list {missing[0]}: {self.restore(run_id)}")
 
     def verify(self, run_id: str, *, weights: bool = True, frames: bool = True) -> None:
-        """A done run against its hashes, but for what was compared before; DamagedError names the first that differs.
+        """Check the files of a done run against their hashes, once each; DamagedError names the first that differs.
 
-        Without ``weights``, or without them and all else, these files must only be there.
+        Without ``weights``, or without ``frames`` (all other files), these files must only exist.
         """
         for file in self.done(run_id)["files"]:
-            asked = weights if file.endswith(HEAVY) else frames
-            if file not in self.files[run_id] or (asked and (run_id, file) not in self._verified):
+            read = weights if file.endswith(HEAVY) else frames
+            if file not in self.files[run_id] or (read and (run_id, file) not in self._verified):
                 self.file(run_id, file)
 
     def sweep(self) -> None:
-        """Delete what processes that were killed left in folders of done runs: half-written files, locks, leases.
+        """Delete files that killed processes left in folders of done runs: half-written files, locks, leases.
 
-        No process locks a done run to write: training checks for done.json once it holds the lock.
+        No process locks a done run to write: training checks for done.json as soon as it holds the lock.
         """
         for run_id in self.ended():
             for file in self.files[run_id]:
@@ -157,10 +158,10 @@ class StudySnapshot(StudyFolder):
                     self.store.remove(self._file(run_id, file))
 
     def of_experiment(self, name: str) -> "StudySnapshot":
-        """The snapshot of one experiment on this study's runs; one that was never run is not listed."""
+        """The snapshot of one experiment on this study's runs; without a listing if it was never run."""
         if name not in self._experiments:
-            there = name in self.files.get(EXPERIMENTS_FOLDER, ())
-            self._experiments[name] = StudySnapshot(self._folder.experiment(name), None if there else {})
+            exists = name in self.files.get(EXPERIMENTS_FOLDER, ())
+            self._experiments[name] = StudySnapshot(self._folder.experiment(name), None if exists else {})
         return self._experiments[name]
 
     def remedy(self, run_id: str) -> str:
@@ -168,14 +169,14 @@ class StudySnapshot(StudyFolder):
 
 
 def take_snapshot(folder: StudyFolder) -> StudySnapshot:
-    """The snapshot of a study; a snapshot is returned unchanged.""" ""
+    """The snapshot of a study; a snapshot is returned unchanged."""
     return folder if isinstance(folder, StudySnapshot) else StudySnapshot(folder)
 
 
 def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bool = False) -> str:
-    """What is wrong with a run on disk, in one line; empty if nothing is, or where there is no run.
+    """The damage of a run on disk in one line; empty if there is none, or no such run.
 
-    A done run must have all of its files; ``verify``: as they were written, but for its ``weights`` where not asked.
+    A done run must have all of its files; ``verify`` compares them with their hashes, weights only with ``weights``.
     """
     snapshot = take_snapshot(folder)
     if run_id in snapshot.damaged:
@@ -194,15 +195,26 @@ def damage(folder: StudyFolder, run_id: str, *, verify: bool = True, weights: bo
     return ""
 
 
+def damaged_runs(snapshot: StudySnapshot) -> dict[str, str]:
+    """The done runs with a damaged file -> the damage.
+
+    All files but the weights are read. Weights, most of a study's bytes, are checked when they are used.
+    """
+    notes = each(lambda run_id: damage(snapshot, run_id), snapshot.ended())
+    return {run_id: note for run_id, note in zip(snapshot.ended(), notes, strict=True) if note}
+
+
 def damaged_experiments(folder: StudyFolder, names: Iterable[str]) -> dict[str, str]:
-    """``lesion/RUN_ID`` -> what is damaged of an experiment that ended, of those named; every file of them is read."""
+    """``lesion/RUN_ID`` -> the damage of a finished experiment, for these experiments; every file is read."""
     snapshot = take_snapshot(folder)
-    ended = [(place, run_id) for place in map(snapshot.of_experiment, names) for run_id in place.ended()]
+    ended = [(experiment, run_id) for experiment in map(snapshot.of_experiment, names) for run_id in experiment.ended()]
     notes = each(lambda item: item[0].damage(item[1]), ended)
-    return {f"{place.name}/{run_id}": why for (place, run_id), why in zip(ended, notes, strict=True) if why}
+    return {
+        f"{experiment.name}/{run_id}": note for (experiment, run_id), note in zip(ended, notes, strict=True) if note
+    }
 
 
-def each(work: Callable[[Given], Made], items: Iterable[Given]) -> list[Made]:
-    """``work`` on every item, several at a time, in order; what it raises for the first of them that fails."""
+def each(function: Callable[[T], Result], items: Iterable[T]) -> list[Result]:
+    """The results of the function for every item, in order, several at a time; the first error is raised."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, items))
+        return list(pool.map(function, items))

@@ -18,13 +18,13 @@ ENDED: tuple[State, ...] = ("done", "diverged")
 
 Row = dict[str, Any]
 
-# The row that is shown for a run: the clean training error if there is one, else that of training batches.
+# The row to show for a run: the clean training error if there is one, else that of training batches.
 PREFERRED = (("train", "running"), ("train", "batch"), ("train_running", "batch"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """One planned run, its arm and its state; ``note`` says what is damaged."""
+    """One planned run, its arm and its state; ``note`` describes the damage."""
 
     spec: RunSpec
     run_id: str
@@ -36,13 +36,13 @@ class RunStatus:
 def run_statuses(
     folder: StudyFolder, study: StudySpec, *, verify: bool = False, weights: bool = False
 ) -> tuple[RunStatus, ...]:
-    """Every planned run in the plan's order; a done run that lost a file is damaged.
+    """Every planned run in the plan's order; a done run with a missing file is damaged.
 
-    ``verify`` reads each done run against its hashes, its ``weights`` where asked, but for what was compared before.
+    ``verify`` checks the files of each done run against their hashes, once each, and the weights with ``weights``.
     """
     snapshot = take_snapshot(folder)
-    found, planned = ids_by_spec(snapshot), grid.arms(study)
-    ids = [found.get(spec) or spec.run_id for spec in planned]
+    on_disk, planned = ids_by_spec(snapshot), grid.arms(study)
+    ids = [on_disk.get(spec) or spec.run_id for spec in planned]
     notes = each(lambda run_id: damage(snapshot, run_id, verify=verify, weights=weights), ids)
     return tuple(
         RunStatus(spec=spec, run_id=run_id, state="damaged" if note else _state(snapshot, run_id), note=note, arm=arm)
@@ -51,25 +51,26 @@ def run_statuses(
 
 
 def strays(folder: StudyFolder, planned: Iterable[RunStatus]) -> dict[str, str]:
-    """Folders of runs that cannot be read and are no planned run -> why: copies and renamed ones."""
+    """Folders that hold no planned run and cannot be read, such as renamed copies -> the damage."""
     snapshot = take_snapshot(folder)
-    others = sorted(set(snapshot.run_ids()) - {run_status.run_id for run_status in planned})
-    notes = each(lambda run_id: damage(snapshot, run_id, verify=False), others)
-    return {run_id: note for run_id, note in zip(others, notes, strict=True) if note}
+    unplanned = sorted(set(snapshot.run_ids()) - {run_status.run_id for run_status in planned})
+    notes = each(lambda run_id: damage(snapshot, run_id, verify=False), unplanned)
+    return {run_id: note for run_id, note in zip(unplanned, notes, strict=True) if note}
 
 
 def ids_by_spec(folder: StudyFolder) -> dict[RunSpec, str]:
     """The readable runs on disk by their spec: ids on disk are read, never computed again.
 
-    Where an unfinished run of an older schema was started again, the done one counts for both.
+    If an unfinished run of an older schema was started again, the done one counts for both.
     """
     snapshot = take_snapshot(folder)
     ordered = sorted(snapshot.run_ids(), key=snapshot.is_done)
-    specs = each(lambda run_id: _readable(snapshot, run_id), ordered)  # a damaged one is under its folder's name
+    specs = each(lambda run_id: _spec(snapshot, run_id), ordered)
     return {spec: run_id for spec, run_id in zip(specs, ordered, strict=True) if spec is not None}
 
 
-def _readable(snapshot: StudySnapshot, run_id: str) -> RunSpec | None:
+def _spec(snapshot: StudySnapshot, run_id: str) -> RunSpec | None:
+    """The specification of a run; None if it cannot be read."""
     try:
         return snapshot.run(run_id)
     except (UserError, ValidationError):
@@ -91,31 +92,27 @@ def last_rows(
 ) -> tuple[tuple[RunStatus, Row | None], ...]:
     """Every planned run with ``step``, ``loss`` and ``error`` (a fraction) of its last measurement, None before one.
 
-    A run whose curves turn out to be damaged is damaged. ``verify`` reads every file, weights and all.
+    A run with damaged curves gets the state damaged. ``verify`` reads every file, including the weights.
     """
     snapshot = take_snapshot(folder)
-    found = run_statuses(snapshot, study, verify=verify, weights=verify)
-    return tuple(each(lambda run_status: _with_last_row(snapshot, run_status), found))
+    statuses = run_statuses(snapshot, study, verify=verify, weights=verify)
+    return tuple(each(lambda run_status: _with_last_row(snapshot, run_status), statuses))
 
 
 def _with_last_row(snapshot: StudySnapshot, run_status: RunStatus) -> tuple[RunStatus, Row | None]:
     try:
-        return run_status, _last_row(snapshot, run_status)
+        if run_status.state in ENDED:
+            return run_status, _last(_curves(snapshot, run_status.run_id))
     except DamagedError as error:
         return replace(run_status, state="damaged", note=str(error)), None
-
-
-def _last_row(snapshot: StudySnapshot, run_status: RunStatus) -> Row | None:
-    if run_status.state in ENDED:
-        return _last(_curves(snapshot, run_status.run_id))
     if run_status.state in ("running", "partial"):
-        return _last(_checkpointed(snapshot, run_status.run_id))
-    return None
+        return run_status, _last(_checkpoint_rows(snapshot, run_status.run_id))
+    return run_status, None
 
 
-def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
-    """The rows of the curves in a run's checkpoint; none if it has no readable one: the run starts again."""
-    from safetensors.numpy import load  # the checkpoint's rows are read without torch
+def _checkpoint_rows(folder: StudyFolder, run_id: str) -> list[Row]:
+    """The rows of the curves in a run's checkpoint; none without a readable checkpoint: the run starts again."""
+    from safetensors.numpy import load  # reads the rows without torch
 
     try:
         if not (data := folder.checkpoint(run_id)):
@@ -127,17 +124,16 @@ def _checkpointed(folder: StudyFolder, run_id: str) -> list[Row]:
 
 
 def _curves(folder: StudyFolder, run_id: str) -> list[Row]:
-    from degradation.frames.parquet import read_table  # not pandas, which takes longer to import than all the rest
+    from degradation.frames.parquet import read_table  # without pandas, which takes long to import
 
     data = folder.file(run_id, frame_file("curves"))
     return list(read_table(data, ("step", "split", "statistics", "loss", "error")).to_pylist())
 
 
-def _last(rows: Iterable[Row]) -> Row | None:
-    rows = list(rows)
-    for wanted in PREFERRED:
-        if chosen := [row for row in rows if (row["split"], row["statistics"]) == wanted]:
-            return {name: chosen[-1][name] for name in ("step", "loss", "error")}
+def _last(rows: list[Row]) -> Row | None:
+    for kind in PREFERRED:
+        if matching := [row for row in rows if (row["split"], row["statistics"]) == kind]:
+            return {name: matching[-1][name] for name in ("step", "loss", "error")}
     return None
 
 
@@ -164,25 +160,24 @@ def final_errors(folder: StudyFolder, study: StudySpec) -> tuple[FinalError, ...
         for row in rows:
             key = (run_status.arm, spec.depth, spec.network, spec.shortcut, row["statistics"])
             groups.setdefault(key, []).append(row["error"])
-    return tuple(_final_error(*key, errors) for key, errors in groups.items())
+    return tuple(
+        FinalError(
+            network=network,
+            shortcut=shortcut,
+            depth=depth,
+            statistics=statistics,
+            error=sum(errors) / len(errors),
+            seeds=len(errors),
+            arm=arm,
+        )
+        for (arm, depth, network, shortcut, statistics), errors in groups.items()
+    )
 
 
 def _final_rows(snapshot: StudySnapshot, run_status: RunStatus) -> list[Row]:
-    """The last clean training errors of a run; none of one that turns out to be damaged, which is named elsewhere."""
+    """The last clean training errors of a run; none of a damaged run, which is reported elsewhere."""
     try:
         rows = _curves(snapshot, run_status.run_id)
     except DamagedError:
         return []
     return [row for row in rows if row["split"] == "train" and row["step"] == run_status.spec.recipe.steps]
-
-
-def _final_error(arm: str, depth: int, network: str, shortcut: str, statistics: str, errors: list[float]) -> FinalError:
-    return FinalError(
-        network=network,
-        shortcut=shortcut,
-        depth=depth,
-        statistics=statistics,
-        error=sum(errors) / len(errors),
-        seeds=len(errors),
-        arm=arm,
-    )

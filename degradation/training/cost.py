@@ -108,8 +108,8 @@ def time_costs(study: StudySpec, options: Options) -> Costs:
     images = images_of(study.dataset, options.data_dir)
     least, greatest = planned[0], planned[-1]
     low = _time(least, images, environment)
-    equal = grid.multiply_adds_of(least) == grid.multiply_adds_of(greatest)
-    high = low if equal else _time(greatest, images, environment)
+    same_size = grid.multiply_adds_of(least) == grid.multiply_adds_of(greatest)
+    high = low if same_size else _time(greatest, images, environment)
     step, evaluation = (line_through(least, greatest, a, b) for a, b in zip(low, high, strict=True))
     return Costs(step=step, evaluation=evaluation, jobs=jobs, processes=environment.processes)
 
