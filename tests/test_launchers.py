@@ -218,10 +218,10 @@ def test_it_is_said_once_that_nothing_is_left_but_what_others_hold(tmp_path):
     kept, said = tracker(tmp_path, 0)
     other = grid.runs(made.study_spec())[1]
     kept.ended(RUN, Attempt(ending="held"))
-    kept.left([RUN.run_id, other.run_id])
+    kept.remaining([RUN.run_id, other.run_id])
     assert [progress.run_id for progress in said] == [RUN.run_id]
     for _ in range(3):
-        kept.left([RUN.run_id])
+        kept.remaining([RUN.run_id])
     assert [progress.run_id for progress in said] == [RUN.run_id, ""]
     assert said[-1].message == f"only runs of other processes are left; waiting for them: {RUN.run_id}"
 
@@ -230,7 +230,7 @@ def test_a_run_that_was_held_and_is_trained_here_is_not_waited_for(tmp_path):
     kept, said = tracker(tmp_path, 0)
     kept.ended(RUN, Attempt(ending="held"))
     kept.on_progress(Progress(run_id=RUN.run_id, phase="started"))
-    kept.left([RUN.run_id])
+    kept.remaining([RUN.run_id])
     assert [progress.phase for progress in said] == ["waiting", "started"]
 
 
