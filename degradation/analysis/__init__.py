@@ -37,20 +37,20 @@ __all__ = [
 
 
 def analyse(results: Results) -> Analysis:
-    """The results of the study's done runs; without any, only what is missing.
+    """Analyse the study's done runs; without any, the result holds only what is missing.
 
     Raises DamagedError if a file is damaged.
     """
-    among = runs(results)
-    found = estimates(results, among)
-    verdicts, holm = judge(found)
-    noted = caveats(results, among, found)
+    study_runs = runs(results)
+    measured = estimates(results, study_runs)
+    verdicts, holm = judge(measured)
+    limits = caveats(results, study_runs, measured)
     return Analysis(
-        answer=answer(verdicts, noted, found),
-        estimates=found,
+        answer=answer(verdicts, limits, measured),
+        estimates=measured,
         verdicts=verdicts,
-        compared=compare_with_published(results, among, found),
-        caveats=noted,
+        compared=compare_with_published(results, study_runs, measured),
+        caveats=limits,
         holm=holm,
         convergence=RULE,
     )

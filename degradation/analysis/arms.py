@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from degradation.analysis.contrasts import Quantity, across_arms, across_depths, measured_estimates
 from degradation.analysis.errors import CLAIMED, TESTED, final
@@ -22,20 +21,18 @@ def variants(results: Results, runs: Runs) -> Iterator[Estimate]:
 
     Only if the first arm has the paper's block, so that only the block differs.
     """
-    first = {run.block for run in runs.every if run.arm == runs.first_arm}
-    if runs.first_arm and first == {""}:
-        effects = across_arms(runs, final(results["curves"], runs, *TESTED), "variant-effect")
-        for each in effects:
-            variant = each.context["block"].split(" ")[0]
-            if variant in ("gate", "order") and each.context["network"] == "residual":
-                yield replace(each, context=each.context | {"variant": variant})
+    if runs.first_arm and {run.block for run in runs.every if run.arm == runs.first_arm} == {""}:
+        for effect in across_arms(runs, final(results["curves"], runs, *TESTED), "variant-effect"):
+            variant = effect.context["block"].split(" ")[0]
+            if variant in ("gate", "order") and effect.context["network"] == "residual":
+                yield replace(effect, context=effect.context | {"variant": variant})
 
 
 def more_steps(results: Results, runs: Runs) -> Iterator[Estimate]:
     """``longer-gap`` (points): the degradation gap in arms of ``LONGER`` times the first arm's steps, or more."""
-    at_first = {run.steps for run in runs.every if run.arm == runs.first_arm}
-    if runs.first_arm and at_first:
-        longer = replace(runs, every=tuple(run for run in runs.every if run.steps >= LONGER * max(at_first)))
+    first_steps = {run.steps for run in runs.every if run.arm == runs.first_arm}
+    if runs.first_arm and first_steps:
+        longer = replace(runs, every=tuple(run for run in runs.every if run.steps >= LONGER * max(first_steps)))
         yield from across_depths(longer, final(results["curves"], longer, *CLAIMED), "longer-gap")
 
 
@@ -46,25 +43,20 @@ def best_rate(results: Results, runs: Runs) -> Iterator[Estimate]:
     alone and there are ``FEWEST_RATES`` of them.
     """
     rates = {run.run_id: results.specs[run.run_id].recipe.learning_rate for run in runs.every}
-    if len(set(rates.values())) < FEWEST_RATES or not _rates_alone(results, runs):
+    if len(set(rates.values())) < FEWEST_RATES:
         return
     errors = final(results["curves"], runs, *CLAIMED).values
-    networks: dict[tuple[str, int, int], list[Run]] = {}
+    by_network: dict[tuple[str, int, int], list[Run]] = {}
     for run in runs.every:
-        networks.setdefault((run.kind, run.depth, run.seed), []).append(run)
-    best = [min(found, key=lambda run: errors.get(run.run_id, 1.0)) for found in networks.values()]
-    at_best = replace(runs, every=tuple(replace(run, arm="") for run in best), first_arm="")
+        by_network.setdefault((run.kind, run.depth, run.seed), []).append(run)
+    best = []
+    for members in by_network.values():
+        fields, *other_fields = ({**flatten(results.specs[run.run_id]), **dict.fromkeys(RATES)} for run in members)
+        if any(other != fields for other in other_fields):
+            return
+        best.append(replace(min(members, key=lambda run: errors.get(run.run_id, 1.0)), arm=""))
     context = {"split": CLAIMED[0], "statistics": CLAIMED[1], "step": "last"}
     quantity = Quantity(unit="factor", values={run.run_id: rates[run.run_id] for run in best}, context=context)
-    for each in measured_estimates(across_depths(at_best, quantity, "best-rate-gap")):
-        yield replace(each, label=f"best learning rate, {each.label}")
-
-
-def _rates_alone(results: Results, runs: Runs) -> bool:
-    """Whether runs of one network and seed are equal in every field but the learning rates."""
-    found: dict[tuple[str, int, int], Any] = {}
-    for run in runs.every:
-        fields = {name: value for name, value in flatten(results.specs[run.run_id]).items() if name not in RATES}
-        if found.setdefault((run.kind, run.depth, run.seed), fields) != fields:
-            return False
-    return True
+    at_best = replace(runs, every=tuple(best), first_arm="")
+    for gap in measured_estimates(across_depths(at_best, quantity, "best-rate-gap")):
+        yield replace(gap, label=f"best learning rate, {gap.label}")

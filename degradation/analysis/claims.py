@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from degradation.analysis import formatting
 from degradation.analysis.estimates import Estimate
@@ -16,7 +16,7 @@ BASE_DEPTH = 20
 
 
 class Sentences(Frozen):
-    """Clauses of the answer, by verdict."""
+    """A clause of the answer for each verdict."""
 
     supported: str
     contradicted: str
@@ -24,7 +24,7 @@ class Sentences(Frozen):
 
 
 class Claim(Frozen):
-    """One statement; the head of `claims.toml` says what each field means."""
+    """One statement; the head of `claims.toml` explains the fields."""
 
     id: str
     statement: str
@@ -45,7 +45,7 @@ class Claim(Frozen):
 
     @property
     def family(self) -> str:
-        """The group of claims with which its p-value is adjusted, see ``verdicts.FAMILIES``."""
+        """The group of claims whose p-values are adjusted together with its own, see ``verdicts.FAMILIES``."""
         if self.experiment:
             return "experiments"
         return "time" if self.estimate.startswith("time-") else "the runs themselves"
@@ -71,30 +71,23 @@ def claims() -> tuple[Claim, ...]:
     return tuple(Claim.model_validate(fields) for fields in tomllib.loads(text)["claim"])
 
 
-def cases(found: Sequence[Claim], estimates: Sequence[Estimate]) -> tuple[Case, ...]:
-    """Each claim once: on converged networks if all runs of its estimates have converged, else after their steps.
+def case_of(claim: Claim, estimates: Sequence[Estimate]) -> Case:
+    """The claim on converged networks if all runs of its estimates have converged, else after their steps.
 
+    Estimates count if they are of the claim's depth or more, and of the paper's blocks unless the claim is on others.
     The deepest network decides, converged or not: a claim must not silently use a shallower converged one.
     """
-    return tuple(_case(claim, _for_claim(claim, estimates)) for claim in found)
-
-
-def _for_claim(claim: Claim, estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The estimates that count: of the claim's depth or more, and of the paper's blocks unless it names others."""
-    named = [each for each in estimates if each.name == claim.estimate and _depth(each, "deep") >= claim.depth]
-    return [each for each in named if claim.other_blocks or not each.context.get("block")]
-
-
-def _case(claim: Claim, estimates: Sequence[Estimate]) -> Case:
-    deep = [each for each in estimates if _depth(each, "deep") >= claim.deep]
-    based = [each for each in deep if not claim.deep or _depth(each, "shallow") >= BASE_DEPTH]
-    rests, complete = _chosen(claim, based)
-    if claim.after and not (complete and all(each.context["converged"] == "yes" for each in rests)):
-        rests, complete = _chosen(claim, estimates)
-        steps = tuple(sorted({int(each.context["steps"]) for each in rests})) if complete else ()
+    counting = [each for each in estimates if each.name == claim.estimate and _depth(each, "deep") >= claim.depth]
+    counting = [each for each in counting if claim.other_blocks or not each.context.get("block")]
+    deep = [each for each in counting if _depth(each, "deep") >= claim.deep]
+    deep = [each for each in deep if not claim.deep or _depth(each, "shallow") >= BASE_DEPTH]
+    chosen, complete = _chosen(claim, deep)
+    if claim.after and not (complete and all(each.context["converged"] == "yes" for each in chosen)):
+        chosen, complete = _chosen(claim, counting)
+        steps = tuple(sorted({int(each.context["steps"]) for each in chosen})) if complete else ()
         statement = claim.after.format(steps=formatting.thousands(steps)) if steps else claim.statement
-        return Case(claim, statement, steps, rests, complete)
-    return Case(claim, claim.statement, (), rests, complete)
+        return Case(claim, statement, steps, chosen, complete)
+    return Case(claim, claim.statement, (), chosen, complete)
 
 
 def unmeasured(claim: Claim) -> str:
@@ -108,8 +101,8 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     """For each entry of `where`, arm and kind: the estimate of the deepest network, against the shallowest."""
     chosen: list[Estimate] = []
     complete = bool(claim.where)
-    for where in claim.where:
-        fitting = [each for each in estimates if _has_context(each.context, where)]
+    for context in claim.where:
+        fitting = [each for each in estimates if context.items() <= each.context.items()]
         # One without a value because runs diverged stays: its claim must not silently use a shallower network.
         fitting = [each for each in fitting if each.value is not None or "diverged" in each.context]
         complete &= bool(fitting)
@@ -118,15 +111,10 @@ def _chosen(claim: Claim, estimates: Sequence[Estimate]) -> tuple[tuple[Estimate
     return tuple(chosen), complete
 
 
-def _has_context(context: dict[str, str], where: dict[str, Any]) -> bool:
-    return all(context.get(name) == value for name, value in where.items())
-
-
 def _group(estimate: Estimate) -> tuple[str, str]:
     return estimate.context.get("arm", ""), estimate.context.get("kind", "")
 
 
 def _depth(estimate: Estimate, name: str) -> int:
     """The deep or shallow network's depth; of an estimate at one depth, that depth."""
-    found = estimate.context.get(name) or estimate.context.get("depth") or "0"
-    return int(found)
+    return int(estimate.context.get(name) or estimate.context.get("depth") or "0")

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, levels, measured_estimates
+from degradation.analysis.contrasts import Quantity, by_run, levels, measured_estimates
 from degradation.analysis.errors import final
 from degradation.analysis.estimates import Estimate
-from degradation.analysis.runs import Run, Runs
+from degradation.analysis.runs import Runs
 from degradation.study.results import Results
 
 STATISTICS = "running"
-"""Statistics with which the made network has the shallow one's function: batch statistics change a plain block."""
+"""With these statistics the made network has the shallow one's function: batch statistics change a plain block."""
 
 
 def construct(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -26,16 +26,17 @@ def construct(results: Results, runs: Runs) -> Iterator[Estimate]:
     if frame.empty:
         return
     added = int((frame["made_depth"] - frame["depth"]).max())
-    start = changes(frame, STATISTICS)["first"]
-    own = final(results["curves"], runs, "train", STATISTICS).values
-    made = {str(run): own[run] + float(start[run]) for run in start.index if run in own}
-    gains = {run: own[twin] - made[run] for run, twin in _deeper(runs, added).items() if run in made and twin in own}
+    errors = final(results["curves"], runs, "train", STATISTICS).values
+    added_errors = by_run(changes(frame, STATISTICS)["first"])
+    made = {run: errors[run] + change for run, change in added_errors.items() if run in errors}
+    run_at = {(run.arm, run.kind, run.seed, run.depth): run.run_id for run in runs.every}
+    deeper = {run.run_id: run_at.get((run.arm, run.kind, run.seed, run.depth + added), "") for run in runs.every}
+    gains = {run: errors[twin] - made[run] for run, twin in deeper.items() if run in made and twin in errors}
     context = {"statistics": STATISTICS, "at": "made"}
     yield from _named(runs, Quantity(unit="points", values=gains, context=context), "construct-gain", added)
     for statistics in ("running", "batch"):
-        last = changes(frame, statistics)["last"]
         context = {"statistics": statistics, "further_steps": f"{int(frame['step'].max()):,}"}
-        drift = Quantity(unit="points", values={str(run): float(value) for run, value in last.items()}, context=context)
+        drift = Quantity(unit="points", values=by_run(changes(frame, statistics)["last"]), context=context)
         yield from _named(runs, drift, "construct-drift", added)
 
 
@@ -46,20 +47,9 @@ def changes(frame: pd.DataFrame, statistics: str) -> pd.DataFrame:
     return (errors["deep"] - errors["shallow"]).groupby("run_id").agg(["first", "last"])
 
 
-def _deeper(runs: Runs, added: int) -> dict[str, str]:
-    """Each run -> the run with ``added`` more layers and otherwise equal fields."""
-    trained = {_place(run, run.depth): run.run_id for run in runs.every}
-    found = {run.run_id: trained.get(_place(run, run.depth + added)) for run in runs.every}
-    return {run: twin for run, twin in found.items() if twin}
-
-
-def _place(run: Run, depth: int) -> tuple[str, str, int, int]:
-    return run.arm, run.kind, run.seed, depth
-
-
 def _named(runs: Runs, quantity: Quantity, name: str, added: int) -> Iterator[Estimate]:
-    """Each network's mean over seeds, under the names of both depths."""
-    for found in measured_estimates(levels(runs, quantity, name)):
-        shallow = int(found.context["depth"])
+    """Each network's mean over seeds, with both depths in its label and context."""
+    for level in measured_estimates(levels(runs, quantity, name)):
+        shallow = int(level.context["depth"])
         depths = {"shallow": str(shallow), "deep": str(shallow + added)}
-        yield replace(found, label=f"{found.label} made into {shallow + added}", context=found.context | depths)
+        yield replace(level, label=f"{level.label} made into {shallow + added}", context=level.context | depths)

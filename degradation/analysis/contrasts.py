@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
+
+import pandas as pd
 
 from degradation.analysis import formatting
 from degradation.analysis.estimates import Estimate
@@ -27,59 +30,42 @@ class Quantity:
 
     def by_seed(self, members: Sequence[Run]) -> dict[int, float]:
         """Seed -> number in the quantity's unit (logarithm, base 10, of a factor); finite ones only."""
+        numbers = {run.seed: self.values[run.run_id] for run in members if run.run_id in self.values}
+        if self.unit == "factor":
+            numbers = {seed: logarithm(number) for seed, number in numbers.items()}
         size = SIZES.get(self.unit, 1.0)
-        found = {run.seed: self.values[run.run_id] for run in members if run.run_id in self.values}
-        logs = {seed: _logarithm(value) if self.unit == "factor" else size * value for seed, value in found.items()}
-        return {seed: value for seed, value in logs.items() if math.isfinite(value)}
+        return {seed: size * number for seed, number in numbers.items() if math.isfinite(number)}
 
 
-def _logarithm(value: float) -> float:
-    return math.log10(value) if value > 0 else math.nan
+def by_run(numbers: "pd.Series[Any]") -> dict[str, float]:
+    """A series indexed by run_id as the values of a ``Quantity``."""
+    return {str(run_id): float(number) for run_id, number in numbers.items()}
+
+
+def logarithm(number: float) -> float:
+    """The logarithm, base 10; NaN if there is none."""
+    return math.log10(number) if number > 0 else math.nan
 
 
 def scaled(estimate: Estimate) -> list[float]:
     """An estimate's values as used for its interval: factors as logarithms (base 10)."""
-    return [_logarithm(value) for value in estimate.values] if estimate.unit == "factor" else list(estimate.values)
+    return [logarithm(value) if estimate.unit == "factor" else value for value in estimate.values]
 
 
 def as_measured(values: Sequence[float], unit: str) -> tuple[float, ...]:
-    """The inverse: logarithms as factors."""
+    """The inverse of ``scaled``: logarithms as factors."""
     return tuple(10.0**value if unit == "factor" else value for value in values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """Input of an estimate: its texts, one value per seed, and the runs that should have one."""
-
-    name: str
-    label: str
-    values: dict[int, float]
-    members: tuple[Run, ...]
-    context: dict[str, str]
-    other_interval: str = ""
-    method: str = PAIRED
-    alone: bool = False
-    """Whether only its interval is computed, without alternatives: one of very many."""
 
 
 def levels(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
     """The mean of each network over its seeds."""
     for group, members in runs.groups.items():
-        yield _estimate(
-            quantity,
-            _Sample(
-                name=name,
-                label=formatting.with_arm(group.label, group.arm),
-                values=quantity.by_seed(members),
-                members=members,
-                context=_of_group(group, members),
-                method="t",
-            ),
-        )
+        label, context = formatting.with_arm(group.label, group.arm), _of_group(group, members)
+        yield _estimate(quantity, name, label, quantity.by_seed(members), members, context, method="t")
 
 
 def measured_estimates(estimates: Iterable[Estimate]) -> Iterator[Estimate]:
-    """The estimates with a value or with diverged runs; without those never measured."""
+    """The estimates that have a value or diverged runs: those that were measured."""
     return (each for each in estimates if each.n or "diverged" in each.context)
 
 
@@ -97,14 +83,16 @@ def across_depths(runs: Runs, quantity: Quantity, name: str, *, widest: bool = F
             context = {"shallow": str(shallow), "deep": str(deep)} | context
             label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
             pairing = context | {"pairing": "seed"}
-            yield _difference(quantity, name, formatting.with_arm(label, arm), (above, below), pairing, alone=widest)
+            yield _difference(
+                quantity, name, formatting.with_arm(label, arm), (above, below), pairing, resample=not widest
+            )
 
 
 def exponents(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate]:
     """The power of the depth with which a factor changes between every two depths of a kind, paired by seed."""
-    logarithms = {run: _logarithm(value) for run, value in quantity.values.items()}
-    found = Quantity(unit="exponent", values=logarithms, context=quantity.context)
-    return map(_per_depth, across_depths(runs, found, name))
+    logarithms = {run_id: logarithm(value) for run_id, value in quantity.values.items()}
+    exponent = Quantity(unit="exponent", values=logarithms, context=quantity.context)
+    return map(_per_depth, across_depths(runs, exponent, name))
 
 
 def _per_depth(change: Estimate) -> Estimate:
@@ -123,14 +111,14 @@ def across_kinds(runs: Runs, quantity: Quantity, name: str) -> Iterator[Estimate
         plain = runs.groups.get(RunGroup(group.arm, "plain", group.depth), ())
         twins = {run.seed: run for run in plain}
         pairs = [(twins[run.seed], run) for run in residual if run.seed in twins]
-        kept = [(one, other) for one, other in pairs if runs.holds(one.run_id, other.run_id)]
+        matched = [(one, other) for one, other in pairs if (one.run_id, other.run_id) in runs.matched_ids]
         if not plain:
             continue
         context = _of_group(group, residual) | {"pairing": "matched pair"}
         label = formatting.with_arm(f"plain {group.depth}{_against(quantity)}{group.label}", group.arm)
-        sides = tuple(one for one, _ in kept), tuple(other for _, other in kept)
-        left_out = len(pairs) - len(kept)
-        note = f"{left_out} pair{'s' * (left_out != 1)} excluded: not matched" if left_out else ""
+        sides = tuple(one for one, _ in matched), tuple(other for _, other in matched)
+        excluded = len(pairs) - len(matched)
+        note = f"{excluded} pair{'s' * (excluded != 1)} excluded: not matched" if excluded else ""
         yield _difference(quantity, name, label, sides, context, note)
 
 
@@ -172,15 +160,10 @@ def gaps_across_arms(runs: Runs, quantity: Quantity, name: str) -> Iterator[Esti
         above, below, first_above, first_below = map(quantity.by_seed, members)
         seeds = [seed for seed in above if seed in below and seed in first_above and seed in first_below]
         context = {"shallow": str(shallow), "deep": str(deep), "against": runs.first_arm, "pairing": "seed"}
-        gap = f"{kind} {deep}{_against(quantity)}{kind} {shallow}"
-        sample = _Sample(
-            name=name,
-            label=f"{gap}, {arm}{_against(quantity)}{runs.first_arm}",
-            values={seed: above[seed] - below[seed] - first_above[seed] + first_below[seed] for seed in seeds},
-            members=tuple(run for each in members for run in each),
-            context=_of_group(corners[0], members[0]) | context,
-        )
-        yield _estimate(quantity, sample)
+        label = f"{kind} {deep}{_against(quantity)}{kind} {shallow}, {arm}{_against(quantity)}{runs.first_arm}"
+        values = {seed: above[seed] - below[seed] - first_above[seed] + first_below[seed] for seed in seeds}
+        every = tuple(run for each in members for run in each)
+        yield _estimate(quantity, name, label, values, every, _of_group(corners[0], members[0]) | context)
 
 
 def _against(quantity: Quantity) -> str:
@@ -199,80 +182,67 @@ def _difference(
     context: dict[str, str],
     note: str = "",
     *,
-    alone: bool = False,
+    resample: bool = True,
 ) -> Estimate:
     minuend, subtrahend = (quantity.by_seed(members) for members in sides)
-    welch = of_difference(list(minuend.values()), list(subtrahend.values()))
-    other_interval = f"Welch, not paired: {_shown(quantity, welch, True)}" if welch.low is not None else ""
     values = {seed: minuend[seed] - subtrahend[seed] for seed in minuend if seed in subtrahend}
-    texts = [note, other_interval if context["pairing"] == "seed" else ""]
-    sample = _Sample(
+    welch = of_difference(list(minuend.values()), list(subtrahend.values()))
+    notes = [note]
+    if context["pairing"] == "seed" and welch.low is not None:
+        notes.append(f"Welch, not paired: {_shown(quantity, welch, True)}")
+    return _estimate(quantity, name, label, values, sides[0] + sides[1], context, notes, resample=resample)
+
+
+def _estimate(
+    quantity: Quantity,
+    name: str,
+    label: str,
+    values: Mapping[int, float],
+    members: tuple[Run, ...],
+    context: Mapping[str, str],
+    notes: Sequence[str] = (),
+    *,
+    method: str = PAIRED,
+    resample: bool = True,
+) -> Estimate:
+    """An estimate from one value a seed; ``members`` are all runs that should have one.
+
+    ``resample``: whether to bootstrap as well; too slow for very many estimates.
+    """
+    numbers, signed = list(values.values()), formatting.SIGNED in label
+    interval = of_values(numbers, method)
+    shown = in_factors(interval) if quantity.unit == "factor" else interval
+    diverged = [run for run in members if not run.finished and run.run_id not in quantity.values]
+    not_finite = [run for run in members if not math.isfinite(quantity.values.get(run.run_id, 0.0))]
+    all_notes = ["" if values else "no seed in both" if signed else "no seed has a value"]
+    for reason, left_out in (("diverged", diverged), ("not finite", not_finite)):
+        names = ", ".join(f"{run.kind} {run.depth} seed {run.seed}" for run in left_out)
+        all_notes.append(f"{reason}, left out: {names}" if left_out else "")
+    all_notes += notes
+    if resample and (bounds := bootstrap(numbers)):
+        bca = Interval(value=interval.value, low=bounds[0], high=bounds[1], method="BCa")
+        all_notes.append(f"bootstrap (BCa): {_shown(quantity, bca, signed)}")
+    converged = {"converged": "no" if any(run.lacks for run in members) else "yes"}
+    return Estimate(
         name=name,
         label=label,
-        values=values,
-        members=sides[0] + sides[1],
-        context=context,
-        other_interval="; ".join(filter(None, texts)),
-        alone=alone,
-    )
-    return _estimate(quantity, sample)
-
-
-def _estimate(quantity: Quantity, sample: _Sample) -> Estimate:
-    values = list(sample.values.values())
-    interval = of_values(values, sample.method)
-    shown = in_factors(interval) if quantity.unit == "factor" else interval
-    missing = _missing(quantity, sample)
-    resampled = None if sample.alone else bootstrap(values)
-    bca = Interval(value=interval.value, low=resampled[0], high=resampled[1], method="BCa") if resampled else None
-    none = "no seed in both" if formatting.SIGNED in sample.label else "no seed has a value"
-    notes = ["" if values else none, missing, sample.other_interval]
-    notes += [f"bootstrap (BCa): {_shown(quantity, bca, formatting.SIGNED in sample.label)}"] if bca else []
-    return Estimate(
-        name=sample.name,
-        label=sample.label,
         unit=quantity.unit,
         value=shown.value,
         low=shown.low,
         high=shown.high,
         n=len(values),
-        seeds=tuple(sample.values),
-        values=as_measured(values, quantity.unit),
+        seeds=tuple(values),
+        values=as_measured(numbers, quantity.unit),
         method=shown.method,
-        context=dict(quantity.context) | sample.context | _converged(sample) | _count(quantity, sample),
-        note="; ".join(filter(None, notes)),
+        context={**quantity.context, **context, **converged, **({"diverged": str(len(diverged))} if diverged else {})},
+        note="; ".join(filter(None, all_notes)),
     )
-
-
-def _lost(quantity: Quantity, sample: _Sample) -> list[Run]:
-    """Diverged runs without this number."""
-    return [run for run in sample.members if not run.finished and run.run_id not in quantity.values]
-
-
-def _converged(sample: _Sample) -> dict[str, str]:
-    """Whether every run behind the estimate has converged, of both sides of a difference."""
-    return {"converged": "no" if any(run.lacks for run in sample.members) else "yes"}
-
-
-def _count(quantity: Quantity, sample: _Sample) -> dict[str, str]:
-    lost = _lost(quantity, sample)
-    return {"diverged": str(len(lost))} if lost else {}
-
-
-def _missing(quantity: Quantity, sample: _Sample) -> str:
-    lost = [f"{run.kind} {run.depth} seed {run.seed}" for run in _lost(quantity, sample)]
-    values = [(run, quantity.values[run.run_id]) for run in sample.members if run.run_id in quantity.values]
-    odd = [f"{run.kind} {run.depth} seed {run.seed}" for run, value in values if not math.isfinite(value)]
-    texts = [f"diverged, left out: {', '.join(lost)}" if lost else ""]
-    texts += [f"not finite, left out: {', '.join(odd)}"] if odd else []
-    return "; ".join(filter(None, texts))
 
 
 def _of_group(group: RunGroup, members: Sequence[Run]) -> dict[str, str]:
     first = members[0]
-    fixed = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
-    built = {"norm": first.norm, "block": first.block}
-    return fixed | built | {"arm": group.arm, "steps": str(first.steps)}
+    network = {"network": first.network, "kind": group.kind, "shortcut": first.shortcut, "depth": str(group.depth)}
+    return network | {"norm": first.norm, "block": first.block, "arm": group.arm, "steps": str(first.steps)}
 
 
 def _shown(quantity: Quantity, interval: Interval, signed: bool) -> str:

@@ -14,7 +14,7 @@ def duration(results: Results, runs: Runs) -> Iterator[Estimate]:
     Wall time of the whole run with its measurements, divided by the steps. Other load of the machine is included.
     """
     seconds = results["runs"].set_index("run_id")["wall_seconds"]
-    values = {run.run_id: float(seconds[run.run_id]) / run.steps for run in runs.every if run.finished}
+    values = {run_id: float(seconds[run_id]) / steps for run_id, steps in runs.last_steps.items()}
     quantity = Quantity(unit="factor", values=values, context={"time": "wall time of a step, with its measurements"})
     yield from exponents(runs, quantity, "time-exponent")
     yield from across_kinds(runs, quantity, "time-effect")

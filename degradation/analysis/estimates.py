@@ -1,13 +1,15 @@
 """Results of an analysis as frozen data, convertible to JSON: estimates, verdicts, comparisons, caveats."""
 
 import math
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final, Literal, get_args
 
 from degradation.analysis import formatting
 
 VerdictWord = Literal["supported", "contradicted", "not enough evidence", "not measured"]
-VERDICTS: tuple[VerdictWord, ...] = ("supported", "contradicted", "not enough evidence", "not measured")
+VERDICTS: tuple[VerdictWord, ...] = get_args(VerdictWord)
+NOT_MEASURED: Final = "not measured"
 
 ONE_SEED = "one seed: no interval"
 ALL_EQUAL = "all seeds equal: no interval"
@@ -55,9 +57,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The verdict of these measurements on one claim; ``literature`` is that of primary sources.
+    """The verdict of these measurements on one claim; ``literature`` is the verdict of primary sources.
 
-    ``steps``: after which it is judged, if the networks have not converged; else empty.
+    ``steps``: the steps after which it is judged, if the networks have not converged; else empty.
     """
 
     claim: str
@@ -71,7 +73,7 @@ class Verdict:
     estimates: tuple[Estimate, ...] = ()
     needs: str = ""
     alone: bool = False
-    """Whether it would be decided alone, but not among all claims of its group (Holm's adjustment)."""
+    """Whether this claim alone would be decided, but not among all claims of its group (Holm's adjustment)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +108,15 @@ class Compared:
 
     published: Published
     measured: Estimate | None
-    difference: float | None
-    within_seeds: bool | None
-    comparable: bool
+    difference: float | None = None
+    within_seeds: bool | None = None
+    comparable: bool = False
     why_not: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caveat:
-    """A limitation of the study that a reader must know; ``kind`` is a slug."""
+    """A limitation of the study that a reader must know; ``kind`` is a short id."""
 
     kind: str
     text: str
@@ -163,18 +165,24 @@ class StudyComparison:
         return _fields(self)
 
 
-def jsonable(found: Any) -> Any:
+def tally(verdicts: Iterable[Verdict]) -> list[tuple[str, int]]:
+    """Each verdict and its number of claims."""
+    words = [each.verdict for each in verdicts]
+    return [(word, words.count(word)) for word in VERDICTS]
+
+
+def jsonable(data: Any) -> Any:
     """Dataclasses as dicts with each estimate's sentence, tuples as lists, numbers that are not finite as None."""
-    if isinstance(found, Estimate):
-        return {name: jsonable(value) for name, value in asdict(found).items()} | {"sentence": found.sentence}
-    if is_dataclass(found):
-        return _fields(found)
-    if isinstance(found, dict):
-        return {str(name): jsonable(value) for name, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [jsonable(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+    if isinstance(data, Estimate):
+        return _fields(data) | {"sentence": data.sentence}
+    if is_dataclass(data):
+        return _fields(data)
+    if isinstance(data, dict):
+        return {str(name): jsonable(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [jsonable(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _fields(found: Any) -> dict[str, Any]:
-    return {each.name: jsonable(getattr(found, each.name)) for each in fields(found)}
+def _fields(data: Any) -> dict[str, Any]:
+    return {each.name: jsonable(getattr(data, each.name)) for each in fields(data)}

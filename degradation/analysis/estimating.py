@@ -11,7 +11,8 @@ from degradation.analysis.experiment_estimates import curvature, identity, lands
 from degradation.analysis.gradients import gradients
 from degradation.analysis.lesion import lesion, reorder
 from degradation.analysis.responses import responses
-from degradation.analysis.runs import Runs, runs
+from degradation.analysis.runs import Runs
+from degradation.analysis.runs import runs as runs_of
 from degradation.analysis.speed import speed
 from degradation.study.results import Results
 
@@ -33,10 +34,10 @@ SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     curvature,
     construct,
 )
-"""Functions that make estimates. Add one here for an experiment's frames; `claims.toml` names its estimates."""
+"""Functions that make estimates. Add one here for the frames of an experiment; `claims.toml` names its estimates."""
 
 
-def estimates(results: Results, among: Runs | None = None) -> tuple[Estimate, ...]:
+def estimates(results: Results, runs: Runs | None = None) -> tuple[Estimate, ...]:
     """Every estimate of a study, grouped by kind; none if no run is done."""
-    found = runs(results) if among is None else among
-    return tuple(estimate for source in SOURCES for estimate in source(results, found)) if found.every else ()
+    runs = runs_of(results) if runs is None else runs
+    return tuple(estimate for source in SOURCES for estimate in source(results, runs)) if runs.every else ()

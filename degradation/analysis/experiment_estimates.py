@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, exponents, levels, measured_estimates
+from degradation.analysis.contrasts import (
+    Quantity,
+    across_depths,
+    across_kinds,
+    by_run,
+    exponents,
+    levels,
+    measured_estimates,
+)
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.study.results import Results
@@ -27,8 +35,8 @@ def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
     frame = results["identity"]
     if len(frame):
         context = {"ratio": "norm of the branch over that of the shortcut, mean over blocks"}
-        values = _values(frame.groupby("run_id")["ratio"].mean())
-        quantity = Quantity(unit="factor", values=values, context=context)
+        ratios = by_run(frame.groupby("run_id")["ratio"].mean())
+        quantity = Quantity(unit="factor", values=ratios, context=context)
         yield from measured_estimates(across_depths(runs, quantity, "branch-ratio-gap"))
         yield from measured_estimates(exponents(runs, quantity, "branch-ratio-exponent"))
 
@@ -48,9 +56,9 @@ def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 
 def _correlations(near: pd.DataFrame, source: str) -> Quantity:
-    values = _values(near[near["source"] == source].set_index("run_id")["correlation"])
+    correlations = near[near["source"] == source].set_index("run_id")["correlation"]
     context = {"source": source, "distance": f"{NEAR:g} of that between two images"}
-    return Quantity(unit="correlation", values=values, context=context)
+    return Quantity(unit="correlation", values=by_run(correlations), context=context)
 
 
 def paths(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -69,11 +77,10 @@ def path_lengths(rows: pd.DataFrame) -> dict[str, float]:
     The norm of one length is the geometric mean over its random paths, each weighted by C(blocks, length).
     """
     logs = rows.assign(log=np.log(rows["gradient_norm"])).groupby(["run_id", "length"])
-    each = logs.agg(log=("log", "mean"), share=("share", "first"), blocks=("blocks", "first")).reset_index()
-    weight = np.exp(each["log"]) * each["share"]
-    sums = pd.DataFrame({"run_id": each["run_id"], "weight": weight, "long": weight * each["length"]})
-    totals = sums.groupby("run_id").sum()
-    return _values(totals["long"] / totals["weight"] / (each.groupby("run_id")["blocks"].first() / 2))
+    lengths = logs.agg(log=("log", "mean"), share=("share", "first"), blocks=("blocks", "first")).reset_index()
+    weight = np.exp(lengths["log"]) * lengths["share"]
+    runs = lengths.assign(weight=weight, weighted=weight * lengths["length"]).groupby("run_id")
+    return by_run(runs["weighted"].sum() / runs["weight"].sum() / (runs["blocks"].first() / 2))
 
 
 def landscape(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -81,7 +88,7 @@ def landscape(results: Results, runs: Runs) -> Iterator[Estimate]:
     frame = results["landscape"]
     surfaces = frame[frame["cut"] == "surface"] if len(frame) else frame
     if len(surfaces):
-        values = {str(run): roughness(rows) for run, rows in surfaces.groupby("run_id")}
+        values = {str(run_id): roughness(rows) for run_id, rows in surfaces.groupby("run_id")}
         context = {"statistics": "running", "roughness": "ups and downs of the log loss beyond those of one valley"}
         quantity = Quantity(unit="percent", values=values, context=context)
         yield from measured_estimates(levels(runs, quantity, "roughness"))
@@ -110,16 +117,12 @@ def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
         return
     trace = frame[frame["quantity"] == "trace"].groupby("run_id")["value"].mean()
     top = frame[frame["quantity"] == "ritz"].groupby("run_id")["value"].max()
-    for name, suffix, found in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
+    for name, suffix, numbers in (("trace", "trace", trace), ("top", "largest eigenvalue", top)):
         context = {"quantity": name, "statistics": "running"}
-        quantity = Quantity(unit="factor", values=_values(found), context=context)
+        quantity = Quantity(unit="factor", values=by_run(numbers), context=context)
         yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), suffix)
 
 
-def _labelled(found: Iterable[Estimate], suffix: str) -> Iterator[Estimate]:
+def _labelled(estimates: Iterable[Estimate], suffix: str) -> Iterator[Estimate]:
     """The measured estimates, with ``suffix`` added to each label to distinguish them."""
-    return (replace(each, label=f"{each.label}, {suffix}") for each in measured_estimates(found))
-
-
-def _values(found: "pd.Series[float]") -> dict[str, float]:
-    return {str(run): float(value) for run, value in found.items()}
+    return (replace(each, label=f"{each.label}, {suffix}") for each in measured_estimates(estimates))

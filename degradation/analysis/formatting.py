@@ -25,9 +25,10 @@ def _factor(value: float) -> str:
     return f"{value:,.{decimals}f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def digits(low: float, high: float) -> int:
-    """Decimals for an interval: one, or two if it is narrower than a point."""
-    return 1 if high - low >= 1 else 2
+def with_bounds(value: float, low: float, high: float, unit: str, signed: bool) -> list[str]:
+    """Value, low and high with the same decimals: one, or two if the interval is narrower than a point."""
+    digits = 1 if high - low >= 1 else 2
+    return [number(each, unit, signed=signed, digits=digits) for each in (value, low, high)]
 
 
 def measured(value: float, low: float | None, high: float | None, unit: str, signed: bool) -> str:
@@ -36,8 +37,8 @@ def measured(value: float, low: float | None, high: float | None, unit: str, sig
     front = "factor " if unit == "factor" else ""
     if low is None or high is None:
         return f"{front}{number(value, unit, signed=signed, digits=2 if abs(value) < 1 else 1)}{name}"
-    shown = [number(v, unit, signed=signed, digits=digits(low, high)) for v in (value, low, high)]
-    return f"{front}{shown[0]}{name} [{shown[1]}, {shown[2]}]"
+    middle, least, most = with_bounds(value, low, high, unit, signed)
+    return f"{front}{middle}{name} [{least}, {most}]"
 
 
 def with_arm(label: str, arm: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, levels
+from degradation.analysis.contrasts import Quantity, by_run, levels, measured_estimates
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.study.results import Results
@@ -34,32 +34,21 @@ def gradients(results: Results, runs: Runs) -> Iterator[Estimate]:
     frame = results.frame("gradients", READ)
     if frame.empty:
         return
-    found = factors(frame)
-    ends = {run.run_id: run.steps for run in runs.every if run.finished}
-    whole = found[found["run_id"].isin(list(ends))]
-    later = whole[whole["step"] > 0].groupby("run_id", observed=True)["factor"]
-    last = whole[whole["step"] == whole["run_id"].map(ends)].set_index("run_id")["factor"]
-    start = found[found["step"] == 0].set_index("run_id")["factor"]
+    by_step = factors(frame)
+    finished = by_step[by_step["run_id"].isin(list(runs.last_steps))]
+    later = finished[finished["step"] > 0].groupby("run_id", observed=True)["factor"]
     # A run with a missing value may be unhealthy: it gets no extreme.
-    at = {"0": start, SMALLEST: later.agg(_smallest), LARGEST: later.agg(_largest), "last": last}
-    for step, values in at.items():
-        numbers = {str(run): float(value) for run, value in values.items()}
-        quantity = Quantity(unit="factor", values=numbers, context={"step": step, "gradient": "response_grad_rms"})
-        found_at = levels(runs, quantity, "gradient-slope")
-        yield from (_at(each, step) for each in found_at if each.n or "diverged" in each.context)
-
-
-def _smallest(factor: "pd.Series[float]") -> float:
-    return float(factor.min(skipna=False))
-
-
-def _largest(factor: "pd.Series[float]") -> float:
-    return float(factor.max(skipna=False))
-
-
-def _at(estimate: Estimate, step: str) -> Estimate:
-    words = f"step {step}" if step == "0" else f"{step} step" if step == "last" else step
-    return replace(estimate, label=f"{estimate.label}, {words}")
+    factors_at = {
+        ("0", "step 0"): by_step[by_step["step"] == 0].set_index("run_id")["factor"],
+        (SMALLEST, SMALLEST): later.agg(lambda factor: factor.min(skipna=False)),
+        (LARGEST, LARGEST): later.agg(lambda factor: factor.max(skipna=False)),
+        ("last", "last step"): runs.at_last_step(finished).set_index("run_id")["factor"],
+    }
+    for (step, suffix), numbers in factors_at.items():
+        context = {"step": step, "gradient": "response_grad_rms"}
+        quantity = Quantity(unit="factor", values=by_run(numbers), context=context)
+        for level in measured_estimates(levels(runs, quantity, "gradient-slope")):
+            yield replace(level, label=f"{level.label}, {suffix}")
 
 
 def factors(frame: pd.DataFrame) -> pd.DataFrame:
@@ -86,14 +75,10 @@ def factors(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _shapes(rows: pd.DataFrame, network: Numbers) -> Numbers:
     """The number of each row's group: its network at its step, and in it the stage and the place in the block."""
-    places, kinds = pd.factorize(rows["name"].astype("category").map(_place))
+    names = rows["name"].astype("category").map(lambda name: name.rpartition(".")[2])  # layer1.0.conv2: conv2
+    places, kinds = pd.factorize(names)
     stages = int(rows["stage"].max()) + 1
     return np.asarray(pd.factorize((network * stages + rows["stage"].to_numpy()) * len(kinds) + places)[0])
-
-
-def _place(name: str) -> str:
-    """``layer1.0.conv2`` -> conv2."""
-    return name.rpartition(".")[2]
 
 
 def _means(groups: Numbers, values: Numbers) -> Numbers:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -64,24 +64,18 @@ def of_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> Inte
 
 def in_factors(interval: Interval) -> Interval:
     """An interval of logarithms (base 10) as one of factors: the value is the geometric mean."""
-
-    def back(number: float | None) -> float | None:
-        return None if number is None else 10.0**number
-
-    return Interval(
-        value=back(interval.value), low=back(interval.low), high=back(interval.high), method=interval.method
-    )
+    logarithms = (interval.value, interval.low, interval.high)
+    value, low, high = (None if number is None else 10.0**number for number in logarithms)
+    return replace(interval, value=value, low=low, high=high)
 
 
 def bootstrap(values: Sequence[float]) -> tuple[float, float] | None:
     """The BCa bootstrap interval of the mean (Efron 1987), the same for the same values; None below ten of them."""
     if len(values) < BOOTSTRAP_FROM or spreadless(values):
         return None
-    generator = np.random.default_rng(0)
-    found = stats.bootstrap(
-        (np.asarray(values),), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa", rng=generator
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    resampled = stats.bootstrap([values], np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, method="BCa", rng=0)
+    low, high = resampled.confidence_interval
+    return float(low), float(high)
 
 
 def p_beyond(values: Sequence[float], threshold: float, side: Literal["greater", "less"]) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, levels, measured_estimates
+from degradation.analysis.contrasts import Quantity, by_run, levels, measured_estimates
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.spec.grid import CLASSES
@@ -27,7 +27,7 @@ def lesion(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 
 def reorder(results: Results, runs: Runs) -> Iterator[Estimate]:
-    """``reorder-loss`` of each network (percent), likewise: after one exchange of two blocks of a stage."""
+    """``reorder-loss`` of each network (percent), as ``lesion-loss``: after one exchange of two blocks of a stage."""
     frame = results["reorder"]
     if frame.empty:
         return
@@ -41,16 +41,15 @@ def _losses(runs: Runs, frame: pd.DataFrame, damaged: "pd.Series[bool]", name: s
     if frame.empty:
         return
     for statistics, rows in frame.groupby("statistics", sort=False):
-        counted = ", ".join(f"{count:,}" for count in sorted(rows.loc[rows["examples"] > 0, "examples"].unique()))
-        context = {"split": "test", "statistics": str(statistics), "examples": counted, "loss": meaning}
+        counts = ", ".join(f"{count:,}" for count in sorted(rows.loc[rows["examples"] > 0, "examples"].unique()))
+        context = {"split": "test", "statistics": str(statistics), "examples": counts, "loss": meaning}
         values = losses(rows, damaged[rows.index])
         yield from measured_estimates(levels(runs, Quantity(unit="percent", values=values, context=context), name))
 
 
 def losses(rows: pd.DataFrame, damaged: "pd.Series[bool]") -> dict[str, float]:
     """run_id -> its mean share of the distance to chance; missing if a network is no better than chance."""
-    whole = rows[rows["kind"] == "intact"].set_index("run_id")["error"]
-    distance = CHANCE - whole
-    without = rows[damaged].groupby("run_id")["error"].mean()
-    share = ((without - whole) / distance.where(distance > 0)).dropna()
-    return {str(run): float(value) for run, value in share.items()}
+    intact = rows[rows["kind"] == "intact"].set_index("run_id")["error"]
+    distance = CHANCE - intact
+    rise = rows[damaged].groupby("run_id")["error"].mean() - intact
+    return by_run((rise / distance.where(distance > 0)).dropna())

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from degradation.analysis.estimates import Compared, Estimate, Published
+from degradation.analysis.estimates import NOT_MEASURED, Compared, Estimate, Published
 from degradation.analysis.intervals import half_width_of_next
 from degradation.analysis.runs import Runs
 from degradation.spec import PAPER_STEPS, Cifar10, Recipe, RunSpec, flatten
@@ -39,31 +39,24 @@ def _rows(
 
 def compare_with_published(results: Results, runs: Runs, estimates: Sequence[Estimate]) -> tuple[Compared, ...]:
     """The published values of the networks in the study, each with the measured value, arm by arm."""
-    planned = {(network, depth) for network in results.study.networks for depth in results.study.depths}
-    rows = [row for row in published() if (row.network, row.depth) in planned]
+    study = results.study
+    rows = [row for row in published() if row.network in study.networks and row.depth in study.depths]
     return tuple(_compared(row, each, _specs(results, runs, each)) for row in rows for each in _fitting(row, estimates))
 
 
 def _fitting(row: Published, estimates: Sequence[Estimate]) -> list[Estimate] | list[None]:
-    wanted = {
-        "network": row.network,
-        "shortcut": row.shortcut,
-        "depth": str(row.depth),
-        "split": row.split,
-        "statistics": row.statistics,
-    }
+    """The estimates of what was published; a single None if there is none with a value."""
+    context = {name: str(getattr(row, name)) for name in ("network", "shortcut", "depth", "split", "statistics")}
     name = MEASURED_AS[row.quantity, row.at]
-    found = [each for each in estimates if each.name == name and wanted.items() <= each.context.items()]
-    return [each for each in found if each.value is not None] or [None]
+    fitting = [each for each in estimates if each.name == name and context.items() <= each.context.items()]
+    return [each for each in fitting if each.value is not None] or [None]
 
 
 def _compared(row: Published, estimate: Estimate | None, specs: Sequence[RunSpec]) -> Compared:
-    why = departures(specs)
-    if estimate is None or estimate.value is None or why:
-        why = why or "not measured"
-        return Compared(
-            published=row, measured=estimate, difference=None, within_seeds=None, comparable=False, why_not=why
-        )
+    why_not = departures(specs)
+    if estimate is None or estimate.value is None or why_not:
+        why_not = why_not or NOT_MEASURED
+        return Compared(published=row, measured=estimate, why_not=why_not)
     size = 100.0 if estimate.unit == "percent" else 1.0
     return Compared(
         published=row,
@@ -98,12 +91,14 @@ def _specs(results: Results, runs: Runs, estimate: Estimate | None) -> list[RunS
 def departures(specs: Sequence[RunSpec]) -> str:
     """How the runs differ from the paper's (section 4.2), as ``700 steps, not 64,000``; empty if they do not."""
     networks = dict.fromkeys(spec.model_copy(update={"seed": 0}) for spec in specs)
-    found = [text for spec in networks for text in _departures(spec)]
-    return "; ".join(dict.fromkeys(found))
+    return "; ".join(dict.fromkeys(text for spec in networks for text in _departures(spec)))
 
 
 def _departures(spec: RunSpec) -> Iterator[str]:
-    fields, papers = flatten(spec), flatten(_papers_run(spec))
+    """How one run differs from the paper's run of its network, which has the default of every field."""
+    network = spec.model_dump(include={"network", "depth", "shortcut", "seed"})
+    papers_run = RunSpec(dataset=Cifar10(), recipe=Recipe(steps=PAPER_STEPS), **network)
+    fields, papers = flatten(spec), flatten(papers_run)
     for name in dict.fromkeys([*fields, *papers]):
         ours, theirs = fields.get(name), papers.get(name)
         if name in FREE or name.startswith(FREE_GROUPS) or ours == theirs:
@@ -112,15 +107,3 @@ def _departures(spec: RunSpec) -> Iterator[str]:
             yield f"{ours:,} steps, not {theirs:,}"
         elif name == "dataset.name" or not name.startswith("dataset.") or spec.dataset.name == "cifar10":
             yield f"{name} {ours}, not {theirs}"
-
-
-def _papers_run(spec: RunSpec) -> RunSpec:
-    """The paper's run of this network: the default of every field."""
-    return RunSpec(
-        dataset=Cifar10(),
-        network=spec.network,
-        depth=spec.depth,
-        shortcut=spec.shortcut,
-        seed=spec.seed,
-        recipe=Recipe(steps=PAPER_STEPS),
-    )

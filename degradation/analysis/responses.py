@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, levels
+from degradation.analysis.contrasts import Quantity, across_depths, across_kinds, by_run, levels
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.study.results import Results
@@ -31,9 +31,8 @@ def responses(results: Results, runs: Runs) -> Iterator[Estimate]:
 
 def at_the_end(frame: pd.DataFrame, runs: Runs, over_layers: str, meaning: str) -> Quantity:
     """Each finished run's std over layers at its last step: of the augmented batch, with that batch's statistics."""
-    ends = {run.run_id: run.steps for run in runs.every if run.finished}
-    rows = frame[(frame["split"] == "train_batch") & (frame["statistics"] == "batch")]
-    rows = rows[rows["step"] == rows["run_id"].map(ends)]
-    level = rows.groupby("run_id", observed=True)["std"].agg(lambda std: getattr(std, over_layers)(skipna=False))
+    rows = runs.at_last_step(frame[(frame["split"] == "train_batch") & (frame["statistics"] == "batch")])
+    deviations = rows.groupby("run_id", observed=True)["std"]
+    level = by_run(deviations.agg(lambda std: getattr(std, over_layers)(skipna=False)))
     context = {"split": "train_batch", "statistics": "batch", "step": "last", "level": meaning}
-    return Quantity(unit="std", values={str(run): float(value) for run, value in level.items()}, context=context)
+    return Quantity(unit="std", values=level, context=context)

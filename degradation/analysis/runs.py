@@ -6,6 +6,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import NamedTuple
 
+import pandas as pd
+
 from degradation.analysis.convergence import lacking
 from degradation.study.pairs import Match, matches
 from degradation.study.results import Results
@@ -13,7 +15,7 @@ from degradation.study.results import Results
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One done run. ``kind`` is plain, residual, or with several shortcut options residual A.
+    """One done run. ``kind`` is plain or residual; in a study with several shortcut options, residual A.
 
     ``arm`` names what varies other than network, depth, seed and shortcut; it may be empty. Runs are compared
     within an arm.
@@ -60,22 +62,27 @@ class Runs:
     @cached_property
     def groups(self) -> dict[RunGroup, tuple[Run, ...]]:
         """Runs of equal arm, kind and depth by seed; plain before residual, shallow before deep."""
-        return {
-            key: tuple(found) for key, found in groupby(self.every, lambda run: RunGroup(run.arm, run.kind, run.depth))
-        }
+        groups = groupby(self.every, lambda run: RunGroup(run.arm, run.kind, run.depth))
+        return {group: tuple(members) for group, members in groups}
 
     def kinds(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         """Arm, kind and its depths, shallow first."""
-        for (arm, kind), found in groupby(self.groups, lambda group: (group.arm, group.kind)):
-            yield arm, kind, tuple(group.depth for group in found)
-
-    def holds(self, plain: str, residual: str) -> bool:
-        """Whether the two runs are a matched pair whose weights and order were measured to be equal."""
-        return (plain, residual) in self._holding
+        for (arm, kind), groups in groupby(self.groups, lambda group: (group.arm, group.kind)):
+            yield arm, kind, tuple(group.depth for group in groups)
 
     @cached_property
-    def _holding(self) -> set[tuple[str, str]]:
+    def matched_ids(self) -> set[tuple[str, str]]:
+        """Ids, plain and residual, of the matched pairs whose weights and order were measured to be equal."""
         return {(match.plain, match.residual) for match in self.matched if match.holds}
+
+    @cached_property
+    def last_steps(self) -> dict[str, int]:
+        """Id of each finished run -> its number of steps."""
+        return {run.run_id: run.steps for run in self.every if run.finished}
+
+    def at_last_step(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of each finished run's last step."""
+        return rows[rows["step"] == rows["run_id"].map(self.last_steps)]
 
 
 def runs(results: Results) -> Runs:
@@ -111,15 +118,11 @@ def _arms(results: Results) -> dict[str, str]:
     """run_id -> its arm: the name if the study gives one, else the values of the axes that vary."""
     axes = [axis for axis in results.axes if axis != "shortcut"]
     named = ["arm"] if "arm" in axes else axes
+    titles = {axis: axis.rpartition(".")[2].replace("_", " ") for axis in named}  # recipe.learning_rate: learning rate
     rows = results["runs"][["run_id", *named]].to_dict("records")
     return {
         str(row["run_id"]): ", ".join(
-            str(row[axis]) if axis == "arm" else f"{_words(axis)} {row[axis]}" for axis in named
+            str(row[axis]) if axis == "arm" else f"{title} {row[axis]}" for axis, title in titles.items()
         )
         for row in rows
     }
-
-
-def _words(axis: str) -> str:
-    """``recipe.learning_rate`` -> learning rate."""
-    return axis.rpartition(".")[2].replace("_", " ")

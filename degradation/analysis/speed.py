@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from degradation.analysis import formatting
-from degradation.analysis.contrasts import Quantity, levels
+from degradation.analysis.contrasts import Quantity, by_run, levels
 from degradation.analysis.estimates import CENSORED, Estimate
 from degradation.analysis.runs import Run, Runs
 from degradation.study.results import Results
@@ -23,38 +23,27 @@ def speed(results: Results, runs: Runs) -> Iterator[Estimate]:
         reached = steps_to(rows, error)
         if reached:
             context = {"split": "train_running", "statistics": "batch", "error": f"{error:g}"}
-            quantity = Quantity(unit="steps", values=reached, context=context)
-            found = levels(runs, quantity, "steps-to-error")
-            for estimate, members in zip(found, runs.groups.values(), strict=True):
+            estimates = levels(runs, Quantity(unit="steps", values=reached, context=context), "steps-to-error")
+            for estimate, members in zip(estimates, runs.groups.values(), strict=True):
                 yield _censored(estimate, members, error)
 
 
 def steps_to(rows: pd.DataFrame, error: float) -> dict[str, float]:
     """run_id -> the first measured step at or below the error; without runs that never reach it."""
-    first = rows[rows["error"] <= error].groupby("run_id")["step"].min()
-    return {str(run): float(step) for run, step in first.items()}
+    return by_run(rows[rows["error"] <= error].groupby("run_id")["step"].min())
 
 
 def _censored(estimate: Estimate, members: Sequence[Run], error: float) -> Estimate:
     """The estimate; if a run never reached the error, one without a mean: ``> 700 steps``."""
     label = f"{estimate.label} to {100 * error:g} % running training error"
-    context = dict(estimate.context) | {"censored": str(len(members) - estimate.n)}
+    context = estimate.context | {"censored": str(len(members) - estimate.n)}
+    estimate = replace(estimate, label=label, context=context)
     never = [run for run in members if run.seed not in estimate.seeds]
     if not never:
-        return replace(estimate, label=label, context=context)
-    diverged = sum(not run.finished for run in never)
-    lost = f", {diverged} of which diverged" if diverged else ""
-    reached = ", ".join(f"{step:,.0f}" for step in estimate.values)
-    note = f"> {max(run.steps for run in never):,} steps in {len(never)} of {formatting.seeds(len(members))}{lost}"
-    note += f"; the others: {reached}" if reached else ""
-    return replace(
-        estimate,
-        label=label,
-        value=None,
-        low=None,
-        high=None,
-        n=len(members),
-        method=CENSORED,
-        context=context,
-        note=note,
-    )
+        return estimate
+    note = f"> {max(run.steps for run in never):,} steps in {len(never)} of {formatting.seeds(len(members))}"
+    if diverged := sum(not run.finished for run in never):
+        note += f", {diverged} of which diverged"
+    if estimate.values:
+        note += f"; the others: {', '.join(f'{step:,.0f}' for step in estimate.values)}"
+    return replace(estimate, value=None, low=None, high=None, n=len(members), method=CENSORED, note=note)

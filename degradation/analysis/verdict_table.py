@@ -1,12 +1,12 @@
 """Results -> the verdicts on all claims as one object: words, a pandas frame, a table in a notebook."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import overload
 
 import pandas as pd
 
 from degradation.analysis import Analysis, analyse
-from degradation.analysis.estimates import Verdict
+from degradation.analysis.estimates import NOT_MEASURED, Verdict
 from degradation.errors import UserError
 from degradation.frames import notebook_html
 from degradation.spec.validation import check_kind
@@ -14,7 +14,6 @@ from degradation.study.results import Results
 
 COLUMNS = ("claim", "statement", "verdict", "why", "threshold", "source")
 SHOWN = ("statement", "verdict", "why")
-UNMEASURED = "not measured"
 
 
 class Verdicts(Sequence[Verdict]):
@@ -27,7 +26,7 @@ class Verdicts(Sequence[Verdict]):
     name
         The study's name.
     analysis
-        What its frames say.
+        The analysis of its frames.
     """
 
     def __init__(self, name: str, analysis: Analysis) -> None:
@@ -44,9 +43,6 @@ class Verdicts(Sequence[Verdict]):
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[Verdict]:
-        return iter(self._all)
-
     @property
     def frame(self) -> pd.DataFrame:
         """A row a claim, with ``COLUMNS``: its statement, the verdict, why, the threshold and the source."""
@@ -55,29 +51,31 @@ class Verdicts(Sequence[Verdict]):
 
     def __str__(self) -> str:
         judged = [f"{each.verdict}: {each.statement} ({each.why})" for each in self._judged()]
-        return "\n".join([*self.answer, "", *judged, f"{UNMEASURED}: {len(self) - len(judged)} claims"])
+        return "\n".join([*self.answer, "", *judged, f"{NOT_MEASURED}: {len(self) - len(judged)} claims"])
 
     def __repr__(self) -> str:
         return f"<Verdicts on {self.name}: {len(self._judged())} of {len(self)} claims measured>"
 
     def _repr_html_(self) -> str:
         judged = [[getattr(each, column) for column in SHOWN] for each in self._judged()]
-        left = [each.statement for each in self._all if each.verdict == UNMEASURED]
+        unmeasured = [each.statement for each in self._all if each.verdict == NOT_MEASURED]
         parts = [
             notebook_html.heading(f"Verdicts on {self.name}", f": {len(judged)} of {len(self)} claims measured"),
             notebook_html.lines(self.answer),
             notebook_html.table(SHOWN, judged) if judged else "",
             notebook_html.lines([self._holm]),
-            notebook_html.folded(f"{len(left)} {UNMEASURED}", notebook_html.lines(left)) if left else "",
         ]
+        if unmeasured:
+            title = f"{len(unmeasured)} {NOT_MEASURED}"
+            parts.append(notebook_html.folded(title, notebook_html.lines(unmeasured)))
         return "".join(parts)
 
     def _judged(self) -> list[Verdict]:
-        return [each for each in self._all if each.verdict != UNMEASURED]
+        return [each for each in self._all if each.verdict != NOT_MEASURED]
 
 
 def verdicts(results: Results) -> Verdicts:
-    """What the measurements of a study say of each claim: supported, contradicted, not enough evidence, not measured.
+    """Judge each claim by the measurements of a study: supported, contradicted, not enough evidence, not measured.
 
     Parameters
     ----------
@@ -92,9 +90,9 @@ def verdicts(results: Results) -> Verdicts:
     Raises
     ------
     UserError
-        Where ``results`` is something else, or no run is done.
+        ``results`` is something else, or no run is done.
     DamagedError
-        Where a file read is not what was written.
+        A file has changed since it was written.
 
     Examples
     --------

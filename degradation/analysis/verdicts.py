@@ -1,11 +1,11 @@
 """Claims and estimates -> verdicts: whole intervals beyond thresholds, adjusted by Holm's method."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from degradation.analysis.claims import Case, Claim, cases, claims, unmeasured
-from degradation.analysis.estimates import Estimate, Verdict, VerdictWord
+from degradation.analysis.claims import Case, Claim, case_of, claims, unmeasured
+from degradation.analysis.contrasts import logarithm, scaled
+from degradation.analysis.estimates import NOT_MEASURED, Estimate, Verdict, VerdictWord
 from degradation.analysis.intervals import holm, p_beyond
 
 ALPHA = 0.05
@@ -20,38 +20,30 @@ class SingleVerdict(NamedTuple):
     p: float
 
 
-def judge(estimates: Sequence[Estimate], found: Sequence[Claim] | None = None) -> tuple[tuple[Verdict, ...], str]:
-    """A verdict on every claim, and a sentence on how they are adjusted.
+def judge(estimates: Sequence[Estimate], subset: Sequence[Claim] | None = None) -> tuple[tuple[Verdict, ...], str]:
+    """Judge every claim. Returns the verdicts, and a sentence on how they are adjusted.
 
     A claim that rests on several estimates needs all of them beyond its threshold (an intersection-union test: the
     largest p-value counts). The p-values of the claims that can be tested are adjusted together by Holm's method
     (Holm 1979), so that the chance of even one wrong verdict among them is at most 5 %. Claims on the runs themselves,
     on experiments and on time are adjusted separately: another experiment does not weaken the verdicts on the runs.
     """
-    judged = cases(claims() if found is None else found, estimates)
-    leanings = {case.claim.id: _leaning(case) for case in judged if _testable(case)}
-    families = [_family(judged, leanings, family) for family in FAMILIES]
-    adjusted = {name: p for ps in families for name, p in zip(ps, holm(list(ps.values())), strict=True)}
-    verdicts = tuple(_verdict(case, leanings.get(case.claim.id), adjusted.get(case.claim.id, 1.0)) for case in judged)
-    return verdicts, _how(len(judged), [len(ps) for ps in families])
-
-
-def _family(judged: Sequence[Case], leanings: Mapping[str, SingleVerdict], family: str) -> dict[str, float]:
-    """Claim -> p-value, of the claims that are adjusted together."""
-    names = [case.claim.id for case in judged if case.claim.family == family]
-    return {name: leanings[name].p for name in names if name in leanings}
-
-
-def _how(judged: int, tested: Sequence[int]) -> str:
-    if not sum(tested):
-        return f"None of the {judged} claims could be tested: intervals shown are 95 % each."
-    counts = [f"{n} on {family}" for n, family in zip(tested, FAMILIES, strict=True) if n]
-    parts = f" ({', '.join(counts)}; each group separately)" if len(counts) > 1 else ""
-    where = " in a group" if parts else ""
-    return (
-        f"{sum(tested)} of {judged} claims could be tested; their p-values are adjusted by Holm's method{parts}, so "
-        f"that the chance of even one wrong verdict{where} is at most 5 %. The intervals shown are 95 % each, not "
-        "adjusted."
+    cases = [case_of(claim, estimates) for claim in (claims() if subset is None else subset)]
+    singles = {case.claim.id: _single(case) for case in cases if _testable(case)}
+    adjusted: dict[str, float] = {}
+    counts = []
+    for family in FAMILIES:
+        names = [case.claim.id for case in cases if case.claim.family == family and case.claim.id in singles]
+        adjusted |= zip(names, holm([singles[name].p for name in names]), strict=True)
+        counts += [f"{len(names)} on {family}"] if names else []
+    verdicts = tuple(_verdict(case, singles.get(case.claim.id), adjusted.get(case.claim.id, 1.0)) for case in cases)
+    if not singles:
+        return verdicts, f"None of the {len(cases)} claims could be tested: intervals shown are 95 % each."
+    groups = f" ({', '.join(counts)}; each group separately)" if len(counts) > 1 else ""
+    return verdicts, (
+        f"{len(singles)} of {len(cases)} claims could be tested; their p-values are adjusted by Holm's method{groups}, "
+        f"so that the chance of even one wrong verdict{' in a group' if groups else ''} is at most 5 %. The intervals "
+        "shown are 95 % each, not adjusted."
     )
 
 
@@ -59,7 +51,7 @@ def _testable(case: Case) -> bool:
     return case.complete and all(each.low is not None and "diverged" not in each.context for each in case.estimates)
 
 
-def _leaning(case: Case) -> SingleVerdict:
+def _single(case: Case) -> SingleVerdict:
     sides = [_sides(case.claim, each) for each in case.estimates]
     support, contradict = max(side[0] for side in sides), max(side[1] for side in sides)
     verdict: VerdictWord = "supported" if support < contradict else "contradicted"
@@ -70,7 +62,7 @@ def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
     """One-sided p-values that the estimate supports and that it contradicts the claim."""
 
     def p(threshold: float, side: Literal["greater", "less"]) -> float:
-        return p_beyond(_scaled(estimate.values, estimate), _scaled([threshold], estimate)[0], side)
+        return p_beyond(scaled(estimate), logarithm(threshold) if estimate.unit == "factor" else threshold, side)
 
     if claim.supports == "within":  # two one-sided tests (Schuirmann 1987)
         inside = max(p(-claim.threshold, "greater"), p(claim.threshold, "less"))
@@ -79,13 +71,8 @@ def _sides(claim: Claim, estimate: Estimate) -> tuple[float, float]:
     return (above, below) if claim.supports == "above" else (below, above)
 
 
-def _scaled(values: Sequence[float], estimate: Estimate) -> list[float]:
-    """Factors as logarithms, in which their intervals are symmetric."""
-    return [math.log10(value) for value in values] if estimate.unit == "factor" else list(values)
-
-
-def _verdict(case: Case, leaning: SingleVerdict | None, adjusted: float) -> Verdict:
-    verdict, why = _judged(case, leaning, adjusted)
+def _verdict(case: Case, single: SingleVerdict | None, adjusted: float) -> Verdict:
+    verdict, why = _word_and_reason(case, single, adjusted)
     return Verdict(
         claim=case.claim.id,
         statement=case.statement,
@@ -97,57 +84,48 @@ def _verdict(case: Case, leaning: SingleVerdict | None, adjusted: float) -> Verd
         threshold=threshold(case),
         estimates=case.estimates,
         needs=case.claim.needs,
-        alone=leaning is not None and leaning.p < ALPHA <= adjusted,
+        alone=single is not None and single.p < ALPHA <= adjusted,
     )
 
 
-def _judged(case: Case, leaning: SingleVerdict | None, adjusted: float) -> tuple[VerdictWord, str]:
+def _word_and_reason(case: Case, single: SingleVerdict | None, adjusted: float) -> tuple[VerdictWord, str]:
     if not case.complete:
-        return "not measured", unmeasured(case.claim)
-    shown = "; ".join(each.sentence for each in case.estimates)
-    if leaning is None:
-        return "not enough evidence", f"{shown}{_lost(case.estimates)}"
+        return NOT_MEASURED, unmeasured(case.claim)
+    numbers = "; ".join(each.sentence for each in case.estimates)
+    if single is None:
+        count = sum(int(each.context.get("diverged", "0")) for each in case.estimates)
+        diverged = f": {count} run{'s' * (count != 1)} diverged, so the remaining seeds are selected by their outcome"
+        return "not enough evidence", numbers + diverged * (count > 0)  # without it the numbers give the reason
     if adjusted < ALPHA:
-        return leaning.verdict, f"{shown}: {_where(case, leaning.verdict)}"
-    if leaning.p < ALPHA:
-        alone = leaning.verdict.removesuffix("ed")
-        held = f"alone this would {alone} the claim, but not after Holm's adjustment (p = {adjusted:.2g})"
-        return "not enough evidence", f"{shown}: {held}"
-    return "not enough evidence", f"{shown}: {_between(case)}"
+        return single.verdict, f"{numbers}: {_position(case, single.verdict)}"
+    if single.p < ALPHA:
+        support = single.verdict.removesuffix("ed")
+        reason = f"alone this would {support} the claim, but not after Holm's adjustment (p = {adjusted:.2g})"
+        return "not enough evidence", f"{numbers}: {reason}"
+    return "not enough evidence", f"{numbers}: {_crossing(case)}"
 
 
-def _lost(estimates: Sequence[Estimate]) -> str:
-    """What divergence does to a verdict; empty if no run diverged: the sentences give any other reason.""" ""
-    lost = sum(int(each.context.get("diverged", "0")) for each in estimates)
-    runs = f"{lost} run{'s' * (lost != 1)} diverged"
-    return f": {runs}, so the remaining seeds are selected by their outcome" if lost else ""
-
-
-def _where(case: Case, verdict: VerdictWord) -> str:
+def _position(case: Case, verdict: VerdictWord) -> str:
     """The position of all intervals relative to the threshold."""
     claim, unit = case.claim, case.estimates[0].unit
-    edge = _edge(claim.threshold, unit)
     margin = abs(claim.threshold)
     whole = "the whole interval" if len(case.estimates) == 1 else "every whole interval"
     if claim.supports == "within":
         return f"{whole} is {'within' if verdict == 'supported' else 'outside'} ±{margin:g} {unit}"
-    within = all(-margin <= _bound(each.low) and _bound(each.high) <= margin for each in case.estimates)
+    bounds = [bound for each in case.estimates for bound in (each.low, each.high) if bound is not None]
+    within = all(-margin <= bound <= margin for bound in bounds)
     if verdict == "contradicted" and within and all(each.signed for each in case.estimates):
         return f"{whole} is within ±{margin:g} {unit}: too small a difference to count"
     upper = (claim.supports == "above") == (verdict == "supported")
-    return f"{whole} is {'above' if upper else 'below'} {edge}"
+    return f"{whole} is {'above' if upper else 'below'} {_edge(claim.threshold, unit)}"
 
 
-def _between(case: Case) -> str:
+def _crossing(case: Case) -> str:
     edge = _edge(case.claim.threshold, case.estimates[0].unit)
     edge = edge.replace("+", "±") if case.claim.supports == "within" else edge
     if len(case.estimates) == 1:
         return f"the interval crosses {edge}"
     return f"the intervals are not all on one side of {edge}"
-
-
-def _bound(number: float | None) -> float:
-    return math.nan if number is None else number
 
 
 def _edge(threshold: float, unit: str) -> str:

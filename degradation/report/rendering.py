@@ -3,16 +3,19 @@
 import re
 import shlex
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from degradation.analysis.estimates import NOT_MEASURED, tally
 from degradation.report import tables
 from degradation.report.content import Contents
 from degradation.report.evolution import end, path
 
-SYMBOLS = {"supported": "✓", "contradicted": "✗", "not enough evidence": "?", "not measured": "–"}
+TEMPLATES = files("degradation.report") / "templates"
+SYMBOLS = {"supported": "✓", "contradicted": "✗", "not enough evidence": "?", NOT_MEASURED: "–"}
 SECTIONS = {
     "answer": "Answer",
     "verdicts": "Verdicts",
@@ -30,14 +33,12 @@ SECTIONS = {
 def html(it: Contents) -> str:
     """The page: one file that loads nothing from the network; every name in it is escaped."""
     environment = _environment(autoescape=True)
-    source = environment.loader.get_source if environment.loader else None
-    assert source is not None
     steps = sorted({step for evolution in it.evolutions for step in evolution.steps})
     sections = {name: heading for name, heading in SECTIONS.items() if name != "evolution" or it.evolutions}
     return environment.get_template("report.html").render(
         **_shared(it),
-        css=Markup(source(environment, "report.css")[0]),
-        script=Markup(source(environment, "slider.js")[0]),
+        css=Markup(TEMPLATES.joinpath("report.css").read_text(encoding="utf-8")),
+        script=Markup(TEMPLATES.joinpath("slider.js").read_text(encoding="utf-8")),
         numbers={"steps": steps, "evolutions": {e.quantity.slug: e.numbers for e in it.evolutions}},
         steps=steps,
         sections=sections.items(),
@@ -78,9 +79,9 @@ def _shared(it: Contents) -> dict[str, Any]:
     return {
         "it": it,
         "SYMBOLS": SYMBOLS,
-        "tested": [verdict for verdict in it.analysis.verdicts if verdict.verdict != "not measured"],
-        "untested": [verdict for verdict in it.analysis.verdicts if verdict.verdict == "not measured"],
-        "tally": tables.tally(it.analysis),
+        "tested": [verdict for verdict in it.analysis.verdicts if verdict.verdict != NOT_MEASURED],
+        "untested": [verdict for verdict in it.analysis.verdicts if verdict.verdict == NOT_MEASURED],
+        "tally": tally(it.analysis.verdicts),
         "differences": tables.difference_sentence(it.proof),
         "pair_headings": tables.PAIRS,
         "pair_rows": tables.pair_rows(it.proof),

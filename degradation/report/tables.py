@@ -1,11 +1,12 @@
 """The content of a report -> rows of text cells, the same for the page and for Markdown."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from degradation.analysis import Analysis, Compared, Estimate, formatting
-from degradation.analysis.estimates import VERDICTS
+from degradation.analysis import Compared, Estimate, formatting
+from degradation.analysis.estimates import NOT_MEASURED
 from degradation.figures import style
 from degradation.report.pairs import THE_PAIR, Field, Proof
 
@@ -20,29 +21,25 @@ PAIRS = (
     "order",
     "other fields that differ",
 )
-ESTIMATES = ("what", "estimate [95% interval]", "seeds", "each seed", "how")
+ESTIMATES: Row = ("what", "estimate [95% interval]", "seeds", "each seed", "how")
 LABELLED = ("network", "kind", "shortcut", "depth", "shallow", "deep", "arm", "censored")  # already in the other cells
 COMPARED = ("network", "error", "source", "published", "measured", "difference", "within seed variation")
 
 
 def pair_rows(proof: Proof) -> list[Row]:
-    """``PAIRS`` for each matched pair; an equal value is shown once, different ones both."""
+    """``PAIRS`` for each matched pair; of a couple of values the plain run's is first."""
     return [
         (
             style.in_arm(row.arm, f"depth {row.depth}, shortcut {row.shortcut}, seed {row.seed}"),
-            _both(*(f"{count:,}" for count in row.parameters)),
-            _both(*row.weights),
+            " and ".join(f"{count:,}" for count in row.parameters),
+            " and ".join(row.weights),
             row.weights_text,
-            _both(*row.orders),
+            " and ".join(row.orders),
             row.orders_text,
             row.fields or "none",
         )
         for row in proof.pairs
     ]
-
-
-def _both(plain: str, residual: str) -> str:
-    return f"{plain} and {residual}"
 
 
 def field_rows(proof: Proof) -> list[Row]:
@@ -62,11 +59,6 @@ def difference_sentence(proof: Proof) -> str:
     return f"Differences in the specifications other than network and shortcut: {'; '.join(differing) or 'none'}."
 
 
-def tally(analysis: Analysis) -> list[tuple[str, int]]:
-    """Each verdict and its number of claims."""
-    return [(word, sum(verdict.verdict == word for verdict in analysis.verdicts)) for word in VERDICTS]
-
-
 @dataclass(frozen=True, kw_only=True)
 class EstimateGroup:
     """The estimates of one kind: their shared definition once, and a row for each."""
@@ -79,21 +71,19 @@ class EstimateGroup:
 
 def estimate_groups(estimates: Iterable[Estimate]) -> list[EstimateGroup]:
     """The estimates by kind, in the analysis' own order."""
-    return [_group(name, list(found)) for name, found in itertools.groupby(estimates, key=lambda each: each.name)]
+    return [_group(name, list(group)) for name, group in itertools.groupby(estimates, key=lambda each: each.name)]
 
 
 def _group(name: str, estimates: list[Estimate]) -> EstimateGroup:
     contexts = [{key: value for key, value in each.context.items() if key not in LABELLED} for each in estimates]
     shared = {key: value for key, value in contexts[0].items() if all(each.get(key) == value for each in contexts)}
-    own = [_words({key: value for key, value in each.items() if key not in shared}) for each in contexts]
-    rows = [(*estimate_row(estimate), differing) for estimate, differing in zip(estimates, own, strict=True)]
-    some = any(own)
-    return EstimateGroup(
-        heading=name.replace("-", " ").capitalize(),
-        throughout=f"For all rows: {_words(shared)}",
-        headings=(*ESTIMATES, "of") if some else ESTIMATES,
-        rows=rows if some else [row[:-1] for row in rows],
-    )
+    rows, headings = [estimate_row(each) for each in estimates], ESTIMATES
+    differing = [_words({key: value for key, value in each.items() if key not in shared}) for each in contexts]
+    if any(differing):
+        headings = (*ESTIMATES, "of")
+        rows = [(*row, context) for row, context in zip(rows, differing, strict=True)]
+    heading = name.replace("-", " ").capitalize()
+    return EstimateGroup(heading=heading, throughout=f"For all rows: {_words(shared)}", headings=headings, rows=rows)
 
 
 def _words(context: Mapping[str, str]) -> str:
@@ -101,12 +91,11 @@ def _words(context: Mapping[str, str]) -> str:
 
 
 def estimate_row(estimate: Estimate) -> Row:
-    """``ESTIMATES`` of one."""
-    unit, signed = estimate.unit, estimate.signed
-    each = ", ".join(formatting.number(value, unit, signed=signed) for value in estimate.values)
-    told = estimate.note if estimate.value is not None else ""  # without a value, the note takes its place
-    how = "; ".join(part for part in (estimate.method, told) if part)
-    return estimate.label, value_of(estimate), str(estimate.n), each or "none", how
+    """``ESTIMATES`` of one estimate."""
+    numbers = [formatting.number(value, estimate.unit, signed=estimate.signed) for value in estimate.values]
+    note = estimate.note if estimate.value is not None else ""  # without a value, the note takes its place
+    how = "; ".join(filter(None, (estimate.method, note)))
+    return estimate.label, value_of(estimate), str(estimate.n), ", ".join(numbers) or "none", how
 
 
 def value_of(estimate: Estimate) -> str:
@@ -118,25 +107,23 @@ def value_of(estimate: Estimate) -> str:
 
 def compared_rows(compared: Iterable[Compared]) -> list[Row]:
     """``COMPARED`` for each published value that is comparable with a measured one."""
-    return list(_compared(row for row in compared if row.comparable))
+    return [_compared_row(row) for row in compared if row.comparable]
 
 
-def _compared(rows: Iterable[Compared]) -> Iterator[Row]:
-    for row in rows:
-        known = row.published
-        kind = known.network if known.shortcut == "none" else f"{known.network} {known.shortcut}"
-        scale = 100 if known.quantity == "error" else 1
-        read = f" ± {scale * known.reading_error:.2g}" if known.reading_error else ""
-        within = {True: "yes", False: "no", None: "not known"}[row.within_seeds]
-        yield (
-            f"{kind} {known.depth}",
-            f"{known.quantity}, {known.split}, {known.at}",
-            known.source,
-            f"{scale * known.value:.4g}{' %' if scale == 100 else ''}{read}",
-            value_of(row.measured) if row.measured else "not measured",
-            "" if row.difference is None else f"{scale * row.difference:+.2f}{' points' if scale == 100 else ''}",
-            within,
-        )
+def _compared_row(row: Compared) -> Row:
+    published = row.published
+    kind = published.network if published.shortcut == "none" else f"{published.network} {published.shortcut}"
+    scale, percent, points = (100, " %", " points") if published.quantity == "error" else (1, "", "")
+    reading_error = f" ± {scale * published.reading_error:.2g}" if published.reading_error else ""
+    return (
+        f"{kind} {published.depth}",
+        f"{published.quantity}, {published.split}, {published.at}",
+        published.source,
+        f"{scale * published.value:.4g}{percent}{reading_error}",
+        value_of(row.measured) if row.measured else NOT_MEASURED,
+        "" if row.difference is None else f"{scale * row.difference:+.2f}{points}",
+        {True: "yes", False: "no", None: "not known"}[row.within_seeds],
+    )
 
 
 def incomparable(compared: Iterable[Compared]) -> list[str]:
@@ -144,9 +131,8 @@ def incomparable(compared: Iterable[Compared]) -> list[str]:
     rows = list(compared)
     if not rows:
         return ["No published value is of these networks, or none of these runs has ended."]
-    reasons: dict[str, int] = {}
-    for row in rows:
-        if not row.comparable:
-            reasons[row.why_not] = reasons.get(row.why_not, 0) + 1
-    found = [f"{count} published value{'s' * (count > 1)} not compared: {why}" for why, count in reasons.items()]
-    return [sentence if sentence.endswith(".") else f"{sentence}." for sentence in found]
+    reasons = Counter(row.why_not for row in rows if not row.comparable)
+    return [
+        f"{count} published value{'s' * (count > 1)} not compared: {reason.removesuffix('.')}."
+        for reason, count in reasons.items()
+    ]
