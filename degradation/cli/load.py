@@ -67,9 +67,9 @@ def selected(results: "Results", name: str, columns: Sequence[str] | None) -> "p
     names = [one_of("COLUMN", column, known) for column in columns or () if known]
     data = results.frame(name, names) if names else results[name]
     if data.empty:
-        from degradation.figures.tidy import missing  # matplotlib comes with it
+        from degradation.figures.tidy import missing_for  # matplotlib comes with it
 
-        raise UserError(f"frame {name} of {results.name} has no rows: it {missing(results, name)}")
+        raise UserError(f"frame {name} of {results.name} has no rows: it {missing_for(results, name)}")
     return data
 
 

@@ -33,7 +33,7 @@ from degradation.store import EXPERIMENTS, Place, as_place, store_at
 from degradation.study.results import Results
 
 Draw = Callable[..., tuple[Figure, pd.DataFrame]]
-"""Functions of results -> a figure and its data; those of ``MARKED`` take marks as well."""
+"""A function of results that returns a figure and its data; those of ``MARKED`` take marks as well."""
 
 FIGURES: dict[str, Draw] = {
     "curves": curves,
@@ -54,13 +54,6 @@ FIGURES: dict[str, Draw] = {
 }
 
 MARKED = ("curves", "depth")
-
-
-def asked_for(results: Results) -> tuple[str, ...]:
-    """The figures of a study; figures of experiments only if the experiment has been run."""
-    return tuple(name for name in FIGURES if name not in EXPERIMENTS or len(results[name]))
-
-
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -72,36 +65,35 @@ class DrawnFigures:
     skipped: dict[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What is drawn, in which formats, to which folder."""
-
-    results: Results
-    formats: Sequence[str]
-    out: Place
+def default_figures(results: Results) -> tuple[str, ...]:
+    """The names of a study's figures; those of an experiment only if it has been run."""
+    return tuple(name for name in FIGURES if name not in EXPERIMENTS or len(results[name]))
 
 
 def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
-    """The named figure and its data, with marks for a figure of errors. UserError if a frame is missing."""
+    """Draw the named figure; figures of errors also get the marks. Raises UserError if a frame is missing."""
     return FIGURES[name](results, marks) if name in MARKED else FIGURES[name](results)
 
 
 def draw(
     results: Results, names: Sequence[str], formats: Sequence[str], out: str | Path, marks: Sequence[Mark] = ()
 ) -> DrawnFigures:
-    """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; no ``names``: every figure that can be drawn.
+    """Write NAME.png, .svg or .pdf and NAME.csv into ``out``; without ``names``, every figure that can be drawn.
 
     The same frames and library versions give the same bytes. Raises UserError for a name or format that does
     not exist, if no run is done, and for a named figure whose measurements are missing.
     """
-    _known("figure", names, tuple(FIGURES))
-    _known("format", formats, FORMATS)
+    for what, chosen, choices in (("figure", names, tuple(FIGURES)), ("format", formats, FORMATS)):
+        for name in chosen:
+            if name not in choices:
+                raise UserError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
     if not results.run_ids:
         raise UserError(f"no run of {results.name} is done: nothing to draw yet")
-    target = Target(results=results, formats=formats, out=as_place(out))
+    folder = as_place(out)
+    store = store_at(folder)
     paths: list[Place] = []
     skipped: dict[str, str] = {}
-    for name in names or asked_for(results):
+    for name in names or default_figures(results):
         try:
             figure, data = figure_of(name, results, marks)
         except UserError as missing:
@@ -109,37 +101,25 @@ def draw(
                 raise
             skipped[name] = str(missing)
         else:
-            paths += _write(name, figure, data, target)
+            files = {f"{name}.{kind}": image(figure, kind, results) for kind in formats}
+            files[f"{name}.csv"] = to_csv(data if results.study.arms else data.drop(columns="arm"))
+            for file, content in files.items():
+                store.write(file, content)
+                paths.append(folder / file)
     return DrawnFigures(paths=tuple(paths), skipped=skipped)
 
 
-def _known(what: str, given: Sequence[str], choices: Sequence[str]) -> None:
-    for name in given:
-        if name not in choices:
-            raise UserError(f"no {what} {name!r}: choose from {', '.join(choices)}{suggestion(name, choices)}")
-
-
-def _write(name: str, figure: Figure, data: pd.DataFrame, to: Target) -> tuple[Place, ...]:
-    files = {f"{name}.{kind}": image(figure, kind, to.results) for kind in to.formats}
-    shown = data if to.results.study.arms else data.drop(columns="arm")
-    files[f"{name}.csv"] = to_csv(shown)
-    store = store_at(to.out)
-    for file, data_bytes in files.items():
-        store.write(file, data_bytes)
-    return tuple(to.out / file for file in files)
-
-
 def image(figure: Figure, kind: str, results: Results) -> bytes:
-    """The figure as a PNG, SVG or PDF file, with its provenance in the metadata and no date."""
+    """The content of a PNG, SVG or PDF file of the figure, with provenance but no date in its metadata."""
     facts = [f"{name} {value}" for name, value in provenance_facts(results).items()]
     description = "; ".join([f"study {results.name}", *facts, *results.study.labels])
-    title = f"{results.name}: {results.study.question}"
     metadata: dict[str, dict[str, Any]] = {
-        "png": {"Title": title, "Description": description},
-        "svg": {"Title": title, "Description": description, "Date": None},
-        "pdf": {"Title": title, "Subject": description, "CreationDate": None},
+        "png": {"Description": description},
+        "svg": {"Description": description, "Date": None},
+        "pdf": {"Subject": description, "CreationDate": None},
     }
+    title = f"{results.name}: {results.study.question}"
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format=kind, metadata=metadata[kind])
+        figure.savefig(buffer, format=kind, metadata={"Title": title} | metadata[kind])
     return buffer.getvalue()

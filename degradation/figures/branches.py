@@ -1,50 +1,43 @@
 """The branches frame -> ratio of branch to shortcut by block at three steps, one line a residual network."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from degradation.figures import layout, style
-from degradation.figures.gradient_flow import by_layer, name_columns, name_row
-from degradation.figures.tidy import SERIES, at_steps_between, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.figures.gradient_flow import grid_by_step
+from degradation.figures.tidy import SERIES, at_steps_between, kinds, of_kind, over_seeds, prefer, series, study_frame
 from degradation.study.results import Results
 
 STEPS = 3
 
 
-def branches_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """SERIES, step, block, stage -> mean, low, high over seeds of branch std / shortcut std."""
-    residual = prefer(frame[frame["network"] == "residual"], "batch")
-    return over_seeds(at_steps_between(residual, STEPS), "ratio", ["column", "step", "block", "stage"])
-
-
 @style.in_style
 def branches(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Each block's branch against the shortcut it is added to, at the first, a middle and the last step.
+    """Draw each block's branch against the shortcut it is added to, at the first, a middle and the last step.
 
-    Raises UserError if the study has no residual network or did not record the probe ``branches``.
+    The data: SERIES, step, block, stage -> mean, low, high over seeds of branch std / shortcut std. Raises UserError
+    if the study has no residual network or did not record the probe ``branches``.
     """
-    data = branches_data(measured(results, "branches", "branches"))
+    frame = study_frame(results, "branches")
+    residual = prefer(frame[frame["network"] == "residual"], "batch")
+    data = over_seeds(at_steps_between(residual, STEPS), "ratio", ["column", "step", "block", "stage"])
     panels = kinds(data)
-    words = layout.Texts(
-        title="Branch against shortcut, block by block: ratio of their standard deviations",
-        notes=_notes(results, data),
-    )
     figure = layout.page(
         results,
-        words,
+        "Branch against shortcut, block by block: ratio of their standard deviations",
+        _notes(results, data),
         (9.6, (3.1 if len(panels) < 2 else 2.2) * len(panels)),
-        style.network_key(data, results.study.depths, mixed=False),
+        style.network_key(data, results.study.depths),
     )
-    grid = figure.subplots(len(panels), data["column"].nunique(), sharex=True, sharey=True, squeeze=False)
+    grid = grid_by_step(figure, data, "block", "branch std / shortcut std", results)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)
         for column, axes in enumerate(row):
-            by_layer(axes, part[part["column"] == column], "block", results)
             _mark_stages(axes, part[part["column"] == column], results)
-        name_row(row, kind, "branch std / shortcut std")
-    name_columns(grid, data, "block")
     return figure, data.drop(columns="column")
 
 
@@ -58,15 +51,8 @@ def _mark_stages(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     firsts = later[later["block"] == later.groupby([*SERIES, "stage"], observed=True)["block"].transform("min")]
     for key, rows in series(firsts):
         colour = style.shade(key.network, key.depth, results.study.depths)
-        axes.plot(
-            rows["block"],
-            rows["mean"],
-            "o",
-            markersize=4.5,
-            markerfacecolor="white",
-            color=colour,
-            label="stages",
-        )
+        look: dict[str, Any] = {"markersize": 4.5, "markerfacecolor": "white", "label": "stages"}
+        axes.plot(rows["block"], rows["mean"], "o", color=colour, **look)
 
 
 def _notes(results: Results, data: pd.DataFrame) -> list[str]:

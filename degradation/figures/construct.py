@@ -9,72 +9,63 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from degradation.figures import layout, style
-from degradation.figures.gradient_flow import name_row
-from degradation.figures.tidy import kinds, last_rows, measured, of_kind, over_seeds
+from degradation.figures.tidy import kinds, last_rows, of_kind, over_seeds, study_frame
 from degradation.study.results import Results
 
 MADE: dict[str, Any] = {"shallow": "--", "deep": "-"}
 STATISTICS = {"running": 1.6, "batch": 0.8}
 """Batch-norm statistics -> width of the line."""
-
-
-def construct_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """SERIES, made, made_depth, statistics, step -> mean, low and high over seeds of the training error."""
-    return over_seeds(frame, "error", ["made", "made_depth", "statistics", "step"])
+FROM_SCRATCH: dict[str, Any] = {"color": style.GREY, "linestyle": ":", "linewidth": 1.2}
 
 
 @style.in_style
 def construct(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row each kind of network, a column each depth that was deepened.
+    """Draw a row each kind of network, a column each depth that was deepened.
 
-    Where the study has trained the deeper depth from scratch, its last training error is a dotted level. Raises
-    UserError if the experiment ``construct`` was not run.
+    If the study has trained the deeper depth from scratch, its last training error is a dotted level. The data:
+    SERIES, made, made_depth, statistics, step -> mean, low and high over seeds of the training error. Raises UserError
+    if the experiment ``construct`` was not run.
     """
-    frame = measured(results, "construct", "construct")
-    data, scratch = construct_data(frame), _scratch(results)
+    frame, scratch = study_frame(results, "construct"), _scratch(results)
+    data = over_seeds(frame, "error", ["made", "made_depth", "statistics", "step"])
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = layout.Texts(
-        title="Further training of a trained network, and of a deeper one made from it with the same function",
-        notes=_notes(frame, data),
+    made_depths = data[data["made"] == "deep"].groupby("depth")["made_depth"].max()
+    figure = layout.page(
+        results,
+        "Further training of a trained network, and of a deeper one made from it with the same function",
+        _notes(frame, data),
+        (9.8, 2.3 * len(panels)),
+        _key(level=bool(scratch["depth"].isin(made_depths).any())),
         experiment=True,
     )
-    compared = scratch[scratch["depth"].isin(data.loc[data["made"] == "deep", "made_depth"])]
-    figure = layout.page(results, words, (9.8, 2.3 * len(panels)), _key(level=len(compared) > 0))
     grid = figure.subplots(len(panels), len(depths), sharex=True, sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
+        rows, levels = of_kind(data, kind), of_kind(scratch, kind)
         for axes, depth in zip(row, depths, strict=True):
-            rows = of_kind(data, kind)
-            rows = rows[rows["depth"] == depth]
-            _lines(axes, rows, style.COLOURS[kind.network])
-            deeper = of_kind(compared, kind)
-            deeper = deeper[deeper["depth"].isin(rows["made_depth"]) & (deeper["depth"] > depth)]
-            for level in deeper["mean"]:
-                axes.axhline(level, color=style.GREY, linestyle=":", linewidth=1.2)
-        name_row(row, kind, "training error (%)")
-    for axes, depth in zip(grid[0], depths, strict=True):
-        deep = data.loc[(data["depth"] == depth) & (data["made"] == "deep"), "made_depth"].max()
-        axes.set_title(f"{depth} made into {deep}", fontweight="bold")
-    for axes in grid[-1]:
-        axes.set_xlabel("further steps")
+            part = rows[rows["depth"] == depth]
+            _lines(axes, part, style.COLOURS[kind.network])
+            for level in levels.loc[levels["depth"].isin(part.loc[part["made"] == "deep", "made_depth"]), "mean"]:
+                axes.axhline(level, **FROM_SCRATCH)
+    titles = [f"{depth} made into {made_depths[depth]}" for depth in depths]
+    layout.name_panels(grid, panels, "training error (%)", titles, ["further steps"] * len(depths))
     return figure, data
 
 
 def _scratch(results: Results) -> pd.DataFrame:
     """SERIES -> the last clean training error (running statistics) over seeds of the runs themselves."""
-    curves = measured(results, "curves", "construct")
+    curves = study_frame(results, "curves", "construct")
     clean = curves[(curves["split"] == "train") & (curves["statistics"] == "running")]
     return over_seeds(last_rows(clean[clean["status"] == "finished"]), "error", [])
 
 
 def _lines(axes: Axes, data: pd.DataFrame, colour: str) -> None:
     for (made, statistics), rows in data.groupby(["made", "statistics"]):
-        label = f"{made}, {statistics}"
         look: dict[str, Any] = {"linestyle": MADE[str(made)], "linewidth": STATISTICS[str(statistics)]}
-        axes.plot(rows["step"], rows["mean"], color=colour, label=label, **look)
+        axes.plot(rows["step"], rows["mean"], color=colour, label=f"{made}, {statistics}", **look)
         if statistics == "running":
             style.band(axes, rows, "step", colour)
     axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_grid(axes)
 
 
 def _key(*, level: bool) -> style.Key:
@@ -84,8 +75,8 @@ def _key(*, level: bool) -> style.Key:
         for made, dashes in MADE.items()
         for statistics, width in STATISTICS.items()
     ]
-    dotted = Line2D([], [], color=style.GREY, linestyle=":", linewidth=1.2, label="deep, from scratch")
-    return style.Key(handles=[*lines, *([dotted] if level else [])], columns=3)
+    lines += [Line2D([], [], label="deep, from scratch", **FROM_SCRATCH)] if level else []
+    return style.Key(handles=lines, columns=3)
 
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from degradation.figures import layout, style
-from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
+from degradation.figures.tidy import SERIES, Kind, kinds, of_kind, over_seeds, series, study_frame
 from degradation.study.results import Results
 
 NUMBERS = {"top": "largest eigenvalue", "trace": "trace", "negative": "- least / largest eigenvalue"}
@@ -21,16 +21,15 @@ def curvature_data(frame: pd.DataFrame) -> pd.DataFrame:
     """SERIES, quantity, at -> mean, low and high over seeds.
 
     ``top``: largest Ritz value of a run's draws; ``trace``: mean of its estimates; ``negative``: minus the least Ritz
-    value over the largest, 0 where none is negative; ``density``: share of the eigenvalues in the bin around ``at``
-    (asinh-spaced), from the weights of the Ritz values. ``at`` is 0 for the others.
+    value over the largest, 0 if none is negative; ``density``: share of the eigenvalues in the bin around ``at``
+    (asinh-spaced), from the weights of the Ritz values. ``at`` is 0 for all but the density.
     """
     ritz, trace = frame[frame["quantity"] == "ritz"], frame[frame["quantity"] == "trace"]
     keys = [*SERIES, "run_id"]
     ends = ritz.groupby(keys, observed=True)["value"].agg(["max", "min"])
-    least = (-ends["min"] / ends["max"]).clip(lower=0)
-    means = trace.groupby(keys, observed=True)["value"].mean()
-    numbers = {"top": ends["max"], "trace": means, "negative": least}
-    parts = [found.rename("value").reset_index().assign(quantity=name, at=0.0) for name, found in numbers.items()]
+    traces = trace.groupby(keys, observed=True)["value"].mean()
+    numbers = {"top": ends["max"], "trace": traces, "negative": (-ends["min"] / ends["max"]).clip(lower=0)}
+    parts = [values.rename("value").reset_index().assign(quantity=name, at=0.0) for name, values in numbers.items()]
     return over_seeds(pd.concat([*parts, _density(ritz, keys)]), "value", ["quantity", "at"])
 
 
@@ -42,27 +41,25 @@ def _density(ritz: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     places = np.clip(np.searchsorted(edges, stretched, side="right") - 1, 0, BINS - 1)
     weights = ritz["weight"] / ritz.groupby("run_id")["draw"].transform("nunique")
     binned = ritz.assign(at=middles[places], value=weights, quantity="density")
-    found = binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum()
-    whole = found.unstack("at").fillna(0.0).reset_index()  # no Ritz value in a bin is no mass
-    return whole.melt([*keys, "quantity"], var_name="at")
+    sums = binned.groupby([*keys, "quantity", "at"], observed=True)["value"].sum()
+    by_bin = sums.unstack("at").fillna(0.0).reset_index()  # a bin without a Ritz value has no share
+    return by_bin.melt([*keys, "quantity"], var_name="at")
 
 
 @style.in_style
 def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Above: largest eigenvalue, trace and negative part against depth; below: the density, a panel each network.
+    """Draw above largest eigenvalue, trace and negative part against depth; below the density, a panel each network.
 
     Raises UserError if the experiment ``curvature`` was not run.
     """
-    frame = measured(results, "curvature", "curvature")
+    frame = study_frame(results, "curvature")
     data = curvature_data(frame)
     panels = kinds(data)
-    words = layout.Texts(
-        title="Hessian of the training loss at the trained weights", notes=_notes(frame, data), experiment=True
-    )
     key = style.network_key(data, results.study.depths, mixed=True)
-    figure = layout.page(results, words, (9.8, 5.0), key)
-    halves = figure.subfigures(2, 1, squeeze=False)[:, 0]
-    for axes, (quantity, label) in zip(halves[0].subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
+    title = "Hessian of the training loss at the trained weights"
+    figure = layout.page(results, title, _notes(frame, data), (9.8, 5.0), key, experiment=True)
+    upper, lower = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    for axes, (quantity, label) in zip(upper.subplots(1, len(NUMBERS)), NUMBERS.items(), strict=True):
         for place, kind in enumerate(panels):
             part = of_kind(data, kind)
             _by_depth(axes, part[part["quantity"] == quantity], kind, OFFSET * (place - (len(panels) - 1) / 2))
@@ -73,7 +70,7 @@ def curvature(results: Results) -> tuple[Figure, pd.DataFrame]:
         axes.set_title(label, fontweight="bold")
         axes.set_xticks(sorted(data["depth"].unique()))
         axes.set_xlabel("depth")
-    row = halves[1].subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    row = lower.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, kind in zip(row, panels, strict=True):
         _densities(axes, of_kind(data, kind), results)
         style.title_of_kind(axes, kind)
@@ -87,7 +84,7 @@ def _by_depth(axes: Axes, data: pd.DataFrame, kind: Kind, offset: float) -> None
     error = [(rows["mean"] - rows["low"]).clip(lower=0), (rows["high"] - rows["mean"]).clip(lower=0)]
     look = {"color": style.COLOURS[kind.network], "linestyle": style.DASHES[kind.shortcut]}
     axes.errorbar(rows["depth"] + offset, rows["mean"], error, marker="o", markersize=3, capsize=2, **look)
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_grid(axes)
 
 
 def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
@@ -99,7 +96,7 @@ def _densities(axes: Axes, data: pd.DataFrame, results: Results) -> None:
     axes.margins(x=0.03)
     axes.set_ylim(LOWEST, 2)
     axes.set_xlabel("eigenvalue")
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_grid(axes)
 
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from degradation.figures import layout, style
 from degradation.figures.published_points import Mark, draw_marks, mark_keys, mark_notes
-from degradation.figures.tidy import SERIES, at_last_step, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.figures.tidy import SERIES, at_last_step, kinds, of_kind, over_seeds, prefer, series, study_frame
 from degradation.spec import StudySpec
 from degradation.study.results import Results
 
@@ -29,7 +29,6 @@ LINES: dict[str, dict[str, Any]] = {
     "test": {"linewidth": 2.0, "linestyle": "-"},
 }
 """Figure 6: dashed is the training error, bold the test error; white rings keep it visible where they coincide."""
-
 MEANING = {
     "test": "test error",
     "train": "training error, clean images",
@@ -43,33 +42,38 @@ ABOVE_FINAL = 2.5  # the y axis ends no lower than this many times the median er
 
 def curves_data(frame: pd.DataFrame) -> pd.DataFrame:
     """SERIES, split, statistics, step -> mean, low, high of the error (fractions) over seeds."""
-    drawn = frame[frame["split"].isin(list(LINES))]
-    return over_seeds(drawn, "error", ["split", "statistics", "step"])
+    return over_seeds(frame[frame["split"].isin(list(LINES))], "error", ["split", "statistics", "step"])
 
 
 @style.in_style
 def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
-    """Training and test error against step, plain and residual side by side on one y axis.
+    """Draw training and test error against step, plain and residual side by side on one y axis.
 
     Errors are evaluated with running batch-norm statistics; the data holds both. ``marks``: published errors, at
     their step. Raises UserError if no run is done.
     """
-    data = curves_data(measured(results, "curves", "curves"))
+    data = curves_data(study_frame(results, "curves"))
     shown = prefer(data, "running")
-    upper, panels = top(shown, marks), kinds(data)
+    upper, panels, study = top(shown, marks), kinds(data), results.study
     rows = -(-len(panels) // 2)
-    words = layout.Texts(
-        title="Training error and test error against step",
-        notes=[*_notes(results, data, shown, upper), *mark_notes(marks)],
+    figure = layout.page(
+        results,
+        "Training error and test error against step",
+        [*_notes(results, data, shown, upper), *mark_notes(marks)],
+        (9.0 if len(panels) > 1 else 7.0, 3.7 * rows),
+        _key(len(panels), marks),
     )
-    figure = layout.page(results, words, (9.0 if len(panels) > 1 else 7.0, 3.7 * rows), _key(len(panels), marks))
     grid = figure.subplots(rows, min(2, len(panels)), sharey=True, squeeze=False)
     for axes, kind in zip(grid.flat, panels, strict=False):
-        _panel(axes, of_kind(shown, kind), results.study.each_arm[kind.arm], upper)
-        of_panel = [mark for mark in marks if kind == (mark.network, mark.shortcut, "")]
-        draw_marks(axes, of_panel, lambda mark: _step_of(mark, results), lambda mark: _shade_of(mark, results))
-    lost = shown[shown["status"] == "diverged"]
-    lines = [_mark_divergence(a, of_kind(lost, k), results) for a, k in zip(grid.flat, panels, strict=False)]
+        _panel(axes, of_kind(shown, kind), study.each_arm[kind.arm], upper)
+        draw_marks(
+            axes,
+            [mark for mark in marks if kind == (mark.network, mark.shortcut, "")],
+            lambda mark: study.recipe.steps if mark.at == "end" else study.recipe.milestones[0],
+            lambda mark: style.shade(mark.network, mark.depth, study.depths),
+        )
+    diverged = shown[shown["status"] == "diverged"]
+    lines = [_mark_divergence(a, of_kind(diverged, k), results) for a, k in zip(grid.flat, panels, strict=False)]
     for axes, kind in zip(grid.flat, panels, strict=False):
         style.title_of_kind(axes, kind, pad=6 + POINTS_PER_LINE * max(lines))
     for axes in grid.flat[len(panels) :]:
@@ -77,15 +81,6 @@ def curves(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.Dat
     for axes in grid[:, 0]:
         axes.set_ylabel("error (%)")
     return figure, data
-
-
-def _step_of(mark: Mark, results: Results) -> int:
-    recipe = results.study.recipe
-    return recipe.steps if mark.at == "end" else recipe.milestones[0]
-
-
-def _shade_of(mark: Mark, results: Results) -> str:
-    return style.shade(mark.network, mark.depth, results.study.depths)
 
 
 def top(shown: pd.DataFrame, marks: Sequence[Mark] = ()) -> float:
@@ -126,13 +121,13 @@ def _ends(shown: pd.DataFrame, depths: tuple[int, ...]) -> list[tuple[float, str
     ]
 
 
-def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
-    """A cross at the last row of each diverged run (at the upper edge if it is above), and its step as text.
+def _mark_divergence(axes: Axes, diverged: pd.DataFrame, results: Results) -> int:
+    """Draw a cross at the last row of each diverged run (at the upper edge if it is above), and write its step.
 
     Returns the number of text lines above the panel.
     """
     texts = []
-    for key, rows in series(lost):
+    for key, rows in series(diverged):
         last = rows.sort_values(["step", "split"]).iloc[-1]
         y = min(float(last["mean"]), axes.get_ylim()[1])
         colour = style.shade(key.network, key.depth, results.study.depths)
@@ -141,9 +136,9 @@ def _mark_divergence(axes: Axes, lost: pd.DataFrame, results: Results) -> int:
         texts.append((f"× depth {key.depth}, seed {seed}: diverged at step {step:,}", colour))
     if len(texts) > LINES_ABOVE:
         texts[LINES_ABOVE - 1 :] = [(f"× {len(texts) - LINES_ABOVE + 1} more diverged: see below", style.GREY)]
-    for line, (words, colour) in enumerate(reversed(texts)):
+    for line, (text, colour) in enumerate(reversed(texts)):
         at = (0, 4 + POINTS_PER_LINE * line)
-        axes.annotate(words, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour)
+        axes.annotate(text, (0.5, 1), at, "axes fraction", "offset points", ha="center", fontsize=7.5, color=colour)
     return len(texts)
 
 
@@ -157,23 +152,18 @@ def _key(panels: int, marks: Sequence[Mark]) -> style.Key:
 
 
 def _notes(results: Results, data: pd.DataFrame, shown: pd.DataFrame, upper: float) -> list[str]:
-    clean = shown[shown["split"] != "train_running"]
+    clean, measure = shown[shown["split"] != "train_running"], results.study.measure
     used = " and ".join(sorted(set(clean["statistics"]))) or "no"
+    examples = {"Before": measure.eval_examples, "At": measure.final_examples}
     outside = (shown["high"] > upper).any()
     return [
         f"Training error on clean images and test error are evaluated with {used} batch-norm statistics. "
         + layout.seed_note(shown),
-        *_part_note(results),
+        *(f"{at} the last step on the first {n:,} images of each split." for at, n in examples.items() if n),
         *([f"Errors above {upper:.0%} are outside the axes."] if outside else []),
         *gap_notes(data, "train"),
         *layout.divergence_notes(results, "a cross at the last row"),
     ]
-
-
-def _part_note(results: Results) -> list[str]:
-    measure = results.study.measure
-    parts = {"Before": measure.eval_examples, "At": measure.final_examples}
-    return [f"{when} the last step on the first {part:,} images of each split." for when, part in parts.items() if part]
 
 
 def gap_notes(data: pd.DataFrame, split: str) -> list[str]:

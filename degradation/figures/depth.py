@@ -12,65 +12,49 @@ from matplotlib.ticker import FuncFormatter
 from degradation.figures import layout, style
 from degradation.figures.curves import curves_data, gap_notes
 from degradation.figures.published_points import Mark, draw_marks, mark_keys, mark_notes
-from degradation.figures.tidy import Kind, arms, kinds, last_rows, measured, of_kind, over_seeds, prefer
+from degradation.figures.tidy import SERIES, Kind, arms, kinds, last_rows, of_kind, over_seeds, prefer, study_frame
 from degradation.study.results import Results
 
 PANELS = {"train": ("Training error", "batch"), "test": ("Test error", "running")}
 """Split -> title, and batch-norm statistics: for a deep plain network the running ones can be useless."""
-
-
 MANY = 20  # more seeds than this make points of the usual size overlap
-USED = {(split, statistics) for split, (_, statistics) in PANELS.items()}
 
 
 def depth_data(frame: pd.DataFrame) -> pd.DataFrame:
     """Each run's last clean errors (fractions): one row for each seed, split and kind of statistics."""
     clean = frame[frame["split"].isin(list(PANELS))]
-    columns = [
-        "arm",
-        "network",
-        "shortcut",
-        "depth",
-        "seed",
-        "status",
-        "run",
-        "step",
-        "split",
-        "statistics",
-        "error",
-    ]
+    columns = [*SERIES[:4], "seed", *SERIES[4:], "step", "split", "statistics", "error"]
     return last_rows(clean)[columns].sort_values(columns).reset_index(drop=True)
 
 
 @style.in_style
 def depth(results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:
-    """Training error (batch statistics) and test error (running statistics) at the last step against depth.
+    """Draw training error (batch statistics) and test error (running statistics) at the last step against depth.
 
     Of the ``marks`` (published errors) those at the end and of a panel's statistics are drawn. Raises
     UserError if no run is done.
     """
-    marks = [mark for mark in marks if mark.at == "end" and (mark.split, mark.statistics) in USED]
-    frame = measured(results, "curves", "depth")
+    statistics = {split: preferred for split, (_, preferred) in PANELS.items()}
+    marks = [mark for mark in marks if mark.at == "end" and statistics.get(mark.split) == mark.statistics]
+    frame = study_frame(results, "curves", "depth")
     data = depth_data(frame)
-    shown = {split: prefer(data[data["split"] == split], wanted) for split, (_, wanted) in PANELS.items()}
-    words = layout.Texts(
-        title="Error at the last step against depth",
-        notes=[*_notes(results, frame, shown["train"]), *mark_notes(marks)],
-    )
+    shown = {split: prefer(data[data["split"] == split], preferred) for split, preferred in statistics.items()}
     names = arms(data) or [""]  # no run reached an evaluation: one empty panel each
-    figure = layout.page(results, words, (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)), _key(data, marks))
+    figure = layout.page(
+        results,
+        "Error at the last step against depth",
+        [*_notes(results, frame, shown["train"]), *mark_notes(marks)],
+        (9.0, 3.7 if len(names) == 1 else 2.9 * len(names)),
+        _key(data, marks),
+    )
     grid = figure.subplots(len(names), 2, squeeze=False, sharey="col")  # arms are compared within a column
     for column, (split, (title, _)) in zip(grid.T, PANELS.items(), strict=True):
         of_split = [mark for mark in marks if mark.split == split]
         used = " and ".join(sorted(set(shown[split]["statistics"])))
         for axes, arm in zip(column, names, strict=True):
             _panel(axes, shown[split][shown[split]["arm"] == arm], results.study.depths, _top(shown[split], of_split))
-            draw_marks(
-                axes,
-                [mark for mark in of_split if not arm],
-                lambda mark: mark.depth,
-                lambda mark: style.COLOURS[mark.network],
-            )
+            if not arm:
+                draw_marks(axes, of_split, lambda mark: mark.depth, lambda mark: style.COLOURS[mark.network])
             axes.set_title(style.in_arm(arm, f"{title} ({used} statistics)"), fontweight="bold", pad=10)
     return figure, data.drop(columns="run")
 
@@ -91,35 +75,24 @@ def _panel(axes: Axes, shown: pd.DataFrame, depths: Sequence[int], upper: float)
         _one_kind(axes, of_kind(shown, kind), kind, offset)
     axes.set_xticks(sorted(depths), readable(sorted(depths)))
     axes.yaxis.set_major_formatter(FuncFormatter(style.percent))
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_grid(axes)
     axes.set_axisbelow(True)
 
 
 def _one_kind(axes: Axes, rows: pd.DataFrame, kind: Kind, offset: float) -> None:
-    """Mean line and band at the depths; the seeds shifted by ``offset``, so that two networks do not overlap."""
+    """Draw mean line and band at the depths; shift the seeds by ``offset``, so that two networks do not overlap."""
     colour, marker = style.COLOURS[kind.network], style.MARKERS[kind.shortcut]
-    finished, lost = rows[rows["status"] == "finished"], rows[rows["status"] == "diverged"]
+    finished, diverged = rows[rows["status"] == "finished"], rows[rows["status"] == "diverged"]
     mean = over_seeds(finished, "error", [])
-    axes.plot(
-        mean["depth"],
-        mean["mean"],
-        color=colour,
-        linestyle=style.DASHES[kind.shortcut],
-        label=style.kind_name(kind._replace(arm="")),
-    )
+    name, dashes = style.kind_name(kind._replace(arm="")), style.DASHES[kind.shortcut]
+    axes.plot(mean["depth"], mean["mean"], color=colour, linestyle=dashes, label=name)
     style.band(axes, mean, "depth", colour)
-    axes.plot(
-        finished["depth"] + offset,
-        finished["error"],
-        marker,
-        color=colour,
-        label="seeds",
-        **seed_look(int(mean["seeds"].max()) if len(mean) else 0),
-    )
-    if len(lost):
-        edge = [axes.get_ylim()[1]] * len(lost)
-        crosses = axes.plot(lost["depth"] + offset, edge, "x", color=colour, markersize=8, label="diverged")
-        crosses[0].set(markeredgewidth=2, clip_on=False)
+    look = seed_look(int(mean["seeds"].max()) if len(mean) else 0)
+    axes.plot(finished["depth"] + offset, finished["error"], marker, color=colour, label="seeds", **look)
+    if len(diverged):
+        edge = [axes.get_ylim()[1]] * len(diverged)
+        cross: dict[str, Any] = {"markersize": 8, "markeredgewidth": 2, "clip_on": False}
+        axes.plot(diverged["depth"] + offset, edge, "x", color=colour, label="diverged", **cross)
 
 
 def seed_look(seeds: int) -> dict[str, Any]:
@@ -137,18 +110,10 @@ def readable(depths: Sequence[int]) -> list[str]:
 
 
 def _key(data: pd.DataFrame, marks: Sequence[Mark]) -> style.Key:
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.COLOURS[kind.network],
-            linestyle=style.DASHES[kind.shortcut],
-            marker=style.MARKERS[kind.shortcut],
-            markersize=4.5,
-            label=style.kind_name(kind),
-        )
-        for kind in dict.fromkeys(kind._replace(arm="") for kind in kinds(data))
-    ]
+    handles = []
+    for kind in dict.fromkeys(kind._replace(arm="") for kind in kinds(data)):
+        look = {"linestyle": style.DASHES[kind.shortcut], "marker": style.MARKERS[kind.shortcut], "markersize": 4.5}
+        handles.append(Line2D([], [], color=style.COLOURS[kind.network], label=style.kind_name(kind), **look))
     return style.Key(handles=[*handles, *mark_keys(marks)], columns=4)
 
 

@@ -1,14 +1,10 @@
 """The gradients frame -> gradient norm of each layer's weight at four steps, plain above residual."""
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from degradation.figures import layout, style
-from degradation.figures.tidy import Kind, at_steps_between, kinds, measured, of_kind, over_seeds, series
+from degradation.figures.tidy import at_steps_between, kinds, of_kind, over_seeds, study_frame
 from degradation.study.results import Results
 
 STEPS = 4
@@ -18,60 +14,45 @@ MEANING = (
 )
 
 
-def gradient_flow_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """SERIES, step, layer -> mean, low, high over seeds of the weight's gradient norm, at four steps."""
-    return over_seeds(at_steps_between(frame, STEPS), "weight_grad_norm", ["column", "step", "layer"])
-
-
 @style.in_style
 def gradient_flow(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Gradient norms by layer: a row each network, a column each step, one line a depth, log y axis.
+    """Draw gradient norms by layer: a row each network, a column each step, one line a depth, log y axis.
 
-    Raises UserError if the study did not record the probe ``gradients``.
+    The data: SERIES, step, layer -> mean, low, high over seeds of the weight's gradient norm. Raises UserError if the
+    study did not record the probe ``gradients``.
     """
-    data = gradient_flow_data(measured(results, "gradients", "gradient-flow"))
+    rows = at_steps_between(study_frame(results, "gradients", "gradient-flow"), STEPS)
+    data = over_seeds(rows, "weight_grad_norm", ["column", "step", "layer"])
     panels = kinds(data)
-    notes = [MEANING, layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the steps before it")]
-    words = layout.Texts(title="Gradient norm of each layer's weight at four steps", notes=notes)
     figure = layout.page(
         results,
-        words,
+        "Gradient norm of each layer's weight at four steps",
+        [MEANING, layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the steps before it")],
         (9.6, (2.3 if len(panels) < 3 else 1.8) * len(panels)),
-        style.network_key(data, results.study.depths, mixed=False),
+        style.network_key(data, results.study.depths),
     )
-    grid = figure.subplots(len(panels), data["column"].nunique(), sharex=True, sharey=True, squeeze=False)
-    for row, kind in zip(grid, panels, strict=True):
-        for column, axes in enumerate(row):
-            part = of_kind(data, kind)
-            by_layer(axes, part[part["column"] == column], "layer", results)
-        name_row(row, kind, "gradient norm")
-    name_columns(grid, data, "layer")
+    grid_by_step(figure, data, "layer", "gradient norm", results)
     return figure, data.drop(columns="column")
 
 
-def name_row(row: np.ndarray[Any, Any], kind: Kind, quantity: str) -> None:
-    """The network and the quantity next to the first panel, in the network's colour."""
-    network = style.in_arm(kind.arm, style.kind_name(kind._replace(arm="")), mark="\n")
-    row[0].set_ylabel(f"{network}\n{quantity}", color=style.COLOURS[kind.network])
+def grid_by_step(figure: Figure, data: pd.DataFrame, x: str, y: str, results: Results) -> layout.Grid:
+    """Draw a row of panels each network, a column each step, one line a depth over a logarithmic y axis.
 
-
-def name_columns(grid: np.ndarray[Any, Any], data: pd.DataFrame, x: str) -> None:
-    """The step above each column, again if the next arm has another one; the x label below."""
-    above: list[int] = []
-    for row, kind in zip(grid, kinds(data), strict=True):
+    The step is written above each column, again if the next arm has other steps.
+    """
+    panels = kinds(data)
+    grid = figure.subplots(len(panels), data["column"].nunique(), sharex=True, sharey=True, squeeze=False)
+    steps_above: list[int] = []
+    for row, kind in zip(grid, panels, strict=True):
+        part = of_kind(data, kind)
+        for column, axes in enumerate(row):
+            axes.set_yscale("log")
+            style.draw_lines(axes, part[part["column"] == column], x, results.study.depths)
         steps = sorted(data.loc[data["arm"] == kind.arm, "step"].unique())
-        for axes, step in zip(row, steps if steps != above else [], strict=False):
+        for axes, step in zip(row, steps if steps != steps_above else [], strict=False):
             axes.set_title(f"step {style.step_label(step)}", fontweight="bold")
-        above = steps
+        steps_above = steps
+    layout.name_rows(grid, panels, y)
     for axes in grid[-1]:
         axes.set_xlabel(x)
-
-
-def by_layer(axes: Axes, data: pd.DataFrame, x: str, results: Results) -> None:
-    """One line a network over a logarithmic y axis, with its band."""
-    axes.set_yscale("log")
-    for key, rows in series(data):
-        look = style.line_style(key, results.study.depths, mixed=False)
-        axes.plot(rows[x], rows["mean"], label=style.network_name(key), **look)
-        style.band(axes, rows, x, look["color"])
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    return grid

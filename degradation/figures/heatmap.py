@@ -1,6 +1,6 @@
 """One number by layer and step -> a grid of panels, one per network, with one colour scale, or one for each norm."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from degradation.figures import layout, style
 from degradation.figures.gradient_flow import MEANING
 from degradation.figures.responses import readout
-from degradation.figures.tidy import Kind, Series, arms, kinds, measured, of_kind, over_seeds, prefer
+from degradation.figures.tidy import Kind, Series, arms, kinds, of_kind, over_seeds, prefer, study_frame
 from degradation.study.results import Results
 
 BLANK = "#bdbdbd"  # no number: the log of zero, or a step after the run diverged
@@ -23,7 +23,7 @@ DECADES = 6  # most decades of a logarithmic colour scale
 
 @dataclass(frozen=True, kw_only=True)
 class HeatmapSpec:
-    """What the cells show, and its texts."""
+    """The number in the cells of a heat map, and the texts of the figure."""
 
     figure: str
     frame: str
@@ -38,31 +38,30 @@ class HeatmapSpec:
     notes: tuple[str, ...] = ()
 
 
-def heatmap_data(frame: pd.DataFrame, quantity: HeatmapSpec) -> pd.DataFrame:
-    """SERIES, step, layer -> mean, low, high over seeds, and the cell (a logarithm is missing at zero)."""
-    chosen = prefer(frame, "batch") if "statistics" in frame else frame
-    data = over_seeds(chosen, quantity.column, ["step", "layer"])
-    positive = data["mean"].where(data["mean"] > 0).astype("float64")
-    return data.assign(cell=np.log10(positive) if quantity.logarithmic else data["mean"])
-
-
 def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFrame]:
-    """The figure of one quantity and its data. Raises UserError if the study did not record its frame."""
-    frame = measured(results, quantity.frame, quantity.figure)
-    data = heatmap_data(frame, quantity)
+    """Draw one quantity. Raises UserError if the study did not record its frame.
+
+    The data: SERIES, step, layer -> mean, low, high over seeds, and the cell (a logarithm is missing at zero).
+    """
+    frame = study_frame(results, quantity.frame, quantity.figure)
+    data = over_seeds(prefer(frame, "batch") if "statistics" in frame else frame, quantity.column, ["step", "layer"])
+    positive = data["mean"].where(data["mean"] > 0).astype("float64")
+    data = data.assign(cell=np.log10(positive) if quantity.logarithmic else data["mean"])
     rows = networks(data)
     cells = {key: cells_of(data, key) for row in rows for key in row}
     scales = _scales(results, quantity, cells)
     size = (min(10.0, max(7.2, 2.6 * len(rows[0]) + 1.4)), 2.25 * len(rows) + 0.3)
-    words = layout.Texts(title=quantity.title, notes=_notes(results, quantity, data, cells))
-    figure = layout.page(results, words, size)
-    same = len({tuple(cell) for cell in cells.values()}) == 1  # arms may differ in the steps that they record
-    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same)
+    figure = layout.page(results, quantity.title, _notes(results, quantity, data, cells), size)
+    same_steps = len({tuple(cell) for cell in cells.values()}) == 1  # arms may record different steps
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=same_steps)
     firsts = frame.groupby(["depth", "stage"])["layer"].min()
     for axes, (key, cell) in zip(grid.flat, cells.items(), strict=True):
         _panel(axes, cell, scales[key.arm])
-        _mark_stages(axes, firsts.get(key.depth, []))
-        _step_ticks(axes, [int(step) for step in cell.columns])
+        for first in list(firsts.get(key.depth, []))[1:]:  # a thin line between stages
+            axes.axhline(first - 0.5, color="white", linewidth=0.7)
+        # Every recorded step is one column: ticks at five of them.
+        ticks = np.unique(np.linspace(0, len(cell.columns) - 1, 5).round().astype(int))
+        axes.set_xticks(ticks, [style.step_label(int(cell.columns[tick])) for tick in ticks])
         name = style.network_name(key._replace(arm="")) + (", one diverged run" if key.diverged else "")
         title = style.in_arm(key.arm, name, mark="\n")
         axes.set_title(title, color=style.COLOURS[key.network], fontweight="bold")
@@ -83,13 +82,12 @@ def _scales(results: Results, quantity: HeatmapSpec, cells: dict[Series, pd.Data
 
     Responses without a norm have another magnitude: one scale for both would show neither well.
     """
-    names = dict.fromkeys(key.arm for key in cells)
-    each = results.study.each_arm
-    norms = {arm: (each[arm].norm, each[arm].block.adds_convolved) for arm in names}
+    arm_specs = results.study.each_arm
+    norms = {key.arm: (arm_specs[key.arm].norm, arm_specs[key.arm].block.adds_convolved) for key in cells}
     if len(set(norms.values())) == 1:
-        return dict.fromkeys(names, _colours(quantity, list(cells.values())))
-    alike = {arm: [cell for key, cell in cells.items() if norms[key.arm] == norms[arm]] for arm in names}
-    return {arm: _colours(quantity, alike[arm]) for arm in names}
+        return dict.fromkeys(norms, _colours(quantity, list(cells.values())))
+    alike = {arm: [cell for key, cell in cells.items() if norms[key.arm] == norms[arm]] for arm in norms}
+    return {arm: _colours(quantity, alike[arm]) for arm in norms}
 
 
 def networks(data: pd.DataFrame) -> list[list[Series]]:
@@ -121,9 +119,8 @@ def cells_of(data: pd.DataFrame, key: Series) -> pd.DataFrame:
 def _colours(quantity: HeatmapSpec, cells: Sequence[pd.DataFrame]) -> ScalarMappable:
     """The colour scale of some panels: from the smallest to the largest cell, logarithms over six decades at most."""
     values = np.concatenate([cell.to_numpy().ravel() for cell in cells])
-    known = values[~np.isnan(values)]
-    high = float(known.max()) if len(known) else 1.0
-    low = float(known.min()) if len(known) else 0.0
+    numbers = values[~np.isnan(values)]
+    low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
     low = max(low, high - DECADES) if quantity.logarithmic else low
     return ScalarMappable(Normalize(low, max(high, low + 1e-6)), style.colour_map(quantity.colours, BLANK))
 
@@ -141,18 +138,6 @@ def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
     extent = (-0.5, cells.shape[1] - 0.5, cells.index.min() - 0.5, cells.index.max() + 0.5)
     image = axes.imshow(cells.to_numpy(), origin="lower", aspect="auto", extent=extent, cmap=colours.get_cmap())
     image.set_clim(*colours.get_clim())
-
-
-def _mark_stages(axes: Axes, firsts: Iterable[int]) -> None:
-    """A thin line between stages: below the first layer of each stage except the first."""
-    for first in list(firsts)[1:]:
-        axes.axhline(first - 0.5, color="white", linewidth=0.7)
-
-
-def _step_ticks(axes: Axes, steps: list[int]) -> None:
-    """Every recorded step is one column: ticks at five of them, with their step."""
-    columns = np.unique(np.linspace(0, len(steps) - 1, 5).round().astype(int))
-    axes.set_xticks(columns, [style.step_label(steps[column]) for column in columns])
 
 
 def _notes(results: Results, quantity: HeatmapSpec, data: pd.DataFrame, cells: dict[Series, pd.DataFrame]) -> list[str]:
@@ -182,7 +167,7 @@ GRADIENTS = HeatmapSpec(
 
 @style.in_style
 def gradients_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """log10 of the weight's gradient norm. Raises UserError without the probe ``gradients``."""
+    """Draw log10 of the weight's gradient norm. Raises UserError without the probe ``gradients``."""
     return heatmap(results, GRADIENTS)
 
 
@@ -199,5 +184,5 @@ RESPONSES = HeatmapSpec(
 
 @style.in_style
 def responses_heatmap(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Standard deviation of each layer's response. Raises UserError without the probe ``responses``."""
+    """Draw the standard deviation of each layer's response. Raises UserError without the probe ``responses``."""
     return heatmap(results, replace(RESPONSES, notes=(readout(results),)))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from degradation.figures import layout, style
-from degradation.figures.tidy import SERIES, Kind, kinds, measured, of_kind, over_seeds, series
+from degradation.figures.tidy import SERIES, Kind, kinds, of_kind, over_seeds, study_frame
 from degradation.study.results import Results
 
 LEVELS = 14
@@ -18,44 +18,38 @@ HIGHEST = 1e4  # nats: a higher or non-finite loss is drawn as this
 MAP = "viridis"
 
 
-def landscape_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """SERIES, cut, statistics, x, y, quantity -> mean, low and high: of lines over seeds, of surfaces one seed's.
-
-    ``quantity`` is loss or error. A surface is that of the lowest seed: there is no mean over different directions.
-    """
-    line = frame[frame["cut"] == "line"]
-    surface = frame[(frame["cut"] == "surface") & (frame["seed"] == frame["seed"].min())]
-    keys = ["cut", "statistics", "x", "y"]
-    long = pd.concat([line, surface]).melt([*SERIES, *keys], ["loss", "error"], "quantity", "value")
-    return over_seeds(long, "value", [*keys, "quantity"])
-
-
 @style.in_style
 def landscape(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Two rows each kind of network: the line and each depth's contours; below, the same surfaces in 3-D.
+    """Draw two rows each kind of network: the line and each depth's contours; below, the same surfaces in 3-D.
 
-    Raises UserError if the experiment ``landscape`` was not run.
+    The data: SERIES, cut, statistics, x, y, quantity (loss or error) -> mean, low and high; of lines over seeds, of
+    surfaces those of the lowest seed: there is no mean over different directions. Raises UserError if the experiment
+    ``landscape`` was not run.
     """
-    frame = measured(results, "landscape", "landscape")
-    data = landscape_data(frame)
+    frame = study_frame(results, "landscape")
+    used = frame[(frame["cut"] == "line") | (frame["seed"] == frame["seed"].min())]
+    keys = ["cut", "statistics", "x", "y"]
+    long = used.melt([*SERIES, *keys], ["loss", "error"], "quantity", "value")
+    data = over_seeds(long, "value", [*keys, "quantity"])
+    losses = data[data["quantity"] == "loss"]
     panels, depths = kinds(data), sorted(data["depth"].unique())
-    words = layout.Texts(title="Training loss around the trained weights", notes=_notes(frame, data), experiment=True)
-    key = style.network_key(data, results.study.depths, mixed=False)
-    figure = layout.page(results, words, (2.1 * (1 + len(depths)), 3.9 * len(panels)), key)
+    title, size = "Training loss around the trained weights", (2.1 * (1 + len(depths)), 3.9 * len(panels))
+    key = style.network_key(data, results.study.depths)
+    figure = layout.page(results, title, _notes(frame, data), size, key, experiment=True)
     grid = figure.add_gridspec(2 * len(panels), 1 + len(depths), width_ratios=[1.25] + [1] * len(depths))
-    scale = _scale(data)
-    flat: list[Axes] = []
+    scale = _scale(losses)
+    contours: list[Axes] = []
     for number, kind in enumerate(panels):
-        _lines(figure, grid, 2 * number, of_kind(data, kind), results)
+        of_panel = of_kind(losses, kind)
+        _lines(figure, grid, 2 * number, of_panel[of_panel["cut"] == "line"], results)
         for column, depth in enumerate(depths, start=1):
-            rows = of_kind(data, kind)
-            rows = rows[(rows["depth"] == depth) & (rows["cut"] == "surface") & (rows["quantity"] == "loss")]
+            rows = of_panel[(of_panel["depth"] == depth) & (of_panel["cut"] == "surface")]
             if len(rows):
                 places = (grid[2 * number, column], grid[2 * number + 1, column])
-                flat.append(_surface(figure, places, rows, scale))
-                flat[-1].set_title(_name(kind, int(depth)), color=style.COLOURS[kind.network], fontweight="bold")
-    if flat:
-        bar = figure.colorbar(flat[0].collections[0], ax=flat, shrink=0.7, aspect=30, pad=0.01)
+                contours.append(_surface(figure, places, rows, scale))
+                contours[-1].set_title(_name(kind, int(depth)), color=style.COLOURS[kind.network], fontweight="bold")
+    if contours:
+        bar = figure.colorbar(contours[0].collections[0], ax=contours, shrink=0.7, aspect=30, pad=0.01)
         bar.set_label("training loss (nats)")
         style.plain_numbers(bar.ax, scale.vmin, scale.vmax)
     return figure, data
@@ -66,31 +60,25 @@ def _name(kind: Kind, depth: int) -> str:
     return style.in_arm(kind.arm, f"{kind.network}{letter}-{depth}")
 
 
-def _scale(data: pd.DataFrame) -> Any:
+def _scale(losses: pd.DataFrame) -> Any:
     """One logarithmic colour scale for all surfaces, so that they can be compared."""
-    losses = data.loc[(data["cut"] == "surface") & (data["quantity"] == "loss"), "mean"].clip(upper=HIGHEST)
-    return LogNorm(vmin=max(float(losses.min()), 1e-4), vmax=float(losses.max())) if len(losses) else LogNorm()
+    values = losses.loc[losses["cut"] == "surface", "mean"].clip(upper=HIGHEST)
+    return LogNorm(vmin=max(float(values.min()), 1e-4), vmax=float(values.max())) if len(values) else LogNorm()
 
 
 def _lines(figure: Figure, grid: GridSpec, row: int, data: pd.DataFrame, results: Results) -> None:
-    """Loss along the line: above with running statistics, below with batch statistics."""
+    """Draw the loss along the line, above with running statistics, below with batch statistics."""
     for place, statistics in enumerate(("running", "batch")):
         axes = figure.add_subplot(grid[row + place, 0])
-        part = data[(data["cut"] == "line") & (data["quantity"] == "loss") & (data["statistics"] == statistics)]
-        for key, rows in series(part):
-            look = style.line_style(key, results.study.depths, mixed=False)
-            axes.plot(rows["x"], rows["mean"], label=style.network_name(key), **look)
-            style.band(axes, rows, "x", look["color"])
+        style.draw_lines(axes, data[data["statistics"] == statistics], "x", results.study.depths)
         axes.set_yscale("log")
         style.plain_numbers(axes, *axes.get_ylim())
-        axes.set_xlabel("first direction (filter norms)")
         axes.set_title(f"line, {statistics} statistics")
-        axes.set_ylabel("training loss (nats)")
-        axes.grid(axis="y", color="0.92", linewidth=0.7)
+        axes.set(xlabel="first direction (filter norms)", ylabel="training loss (nats)")
 
 
 def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale: Any) -> Axes:
-    """One surface, seen from above and from the side; the axes of the contours."""
+    """Draw one surface as contours and in 3-D. Returns the axes of the contours."""
     table = rows.pivot(index="y", columns="x", values="mean")
     losses = np.nan_to_num(table.to_numpy(), nan=HIGHEST, posinf=HIGHEST).clip(max=HIGHEST)
     x, y = np.meshgrid(table.columns, table.index)
@@ -104,15 +92,8 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
     above.set_yticks([-1, 0, 1])
     colours = style.colour_map(MAP, "white")
     surface_axes: Any = figure.add_subplot(places[1], projection="3d")
-    surface_axes.plot_surface(
-        x,
-        y,
-        np.log10(losses),
-        facecolors=colours(scale(losses)),
-        rstride=1,
-        cstride=1,
-        shade=False,
-    )
+    face_colours = colours(scale(losses))
+    surface_axes.plot_surface(x, y, np.log10(losses), facecolors=face_colours, rstride=1, cstride=1, shade=False)
     surface_axes.set_zlim(np.log10(scale.vmin), np.log10(scale.vmax))
     surface_axes.view_init(elev=28, azim=-60)
     surface_axes.set_box_aspect((1, 1, 0.8), zoom=1.3)
@@ -122,13 +103,11 @@ def _surface(figure: Figure, places: tuple[Any, Any], rows: pd.DataFrame, scale:
 
 
 def _notes(frame: pd.DataFrame, data: pd.DataFrame) -> list[str]:
-    count = int(frame["examples"].min())
-    lines = data[data["cut"] == "line"]
     return [
         "Random directions with the norm of each filter of the network (Li et al. 2018), the same numbers for a "
         "matched pair; axes in filter norms, the trained network in the centre. Batch norm's gamma and beta and all "
         "biases are unchanged.",
-        f"Loss of {count:,} clean training images. Surfaces: running statistics, those of the trained network, at "
-        f"every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, on one scale for all. "
-        f"{layout.seed_note(lines)}",
+        f"Loss of {int(frame['examples'].min()):,} clean training images. Surfaces: running statistics, those of the "
+        f"trained network, at every point; of seed {int(frame['seed'].min())}; height in 3-D: logarithm of the loss, "
+        f"on one scale for all. {layout.seed_note(data[data['cut'] == 'line'])}",
     ]

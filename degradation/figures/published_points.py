@@ -33,19 +33,19 @@ class Mark:
 def draw_marks(
     axes: Axes, marks: Iterable[Mark], place: Callable[[Mark], float], colour: Callable[[Mark], str]
 ) -> None:
-    """Each mark at its place on the x axis, in the colour of the same network."""
+    """Draw each mark at its place on the x axis, in the colour of the same network."""
     for mark in marks:
-        upright = [[mark.reading_error], [mark.reading_error]] if mark.reading_error else None
-        label, look = f"published {mark.split}", {"marker": SHAPES[mark.split], "color": colour(mark)}
-        axes.errorbar([place(mark)], [mark.error], upright, label=label, zorder=5, clip_on=False, **LOOK | look)
+        look = LOOK | {"marker": SHAPES[mark.split], "color": colour(mark), "label": f"published {mark.split}"}
+        axes.errorbar(place(mark), mark.error, mark.reading_error or None, zorder=5, clip_on=False, **look)
 
 
 def mark_keys(marks: Sequence[Mark]) -> list[Line2D]:
     """An entry of the key for each split that has marks."""
-    present = [split for split in SHAPES if any(mark.split == split for mark in marks)]
+    splits = {mark.split for mark in marks}
     return [
-        Line2D([], [], marker=SHAPES[split], color="black", label=f"published {NAMES[split]}", **LOOK)
-        for split in present
+        Line2D([], [], marker=shape, color="black", label=f"published {NAMES[split]}", **LOOK)
+        for split, shape in SHAPES.items()
+        if split in splits
     ]
 
 

@@ -24,7 +24,7 @@ PANELS = {
 
 @style.in_style
 def recorded(frames: Mapping[str, pd.DataFrame], title: str = "", *, steps: bool = True) -> tuple[Figure, pd.DataFrame]:
-    """One panel per measure, layers from the input to the output, one line per step (and kind of batch statistics).
+    """Draw one panel per measure, layers from input to output, one line per step (and kind of batch statistics).
 
     Without ``steps`` the legend names none: weights read from a file are of one step, or of an unknown one.
     Steps without a finite number have no line and are named; layers without a response are named below the panels.
@@ -63,22 +63,24 @@ def _panel(axes: Axes, key: tuple[str, str], frame: pd.DataFrame, with_steps: bo
     several = data["statistics"].nunique() > 1
     groups = [rows for _, rows in data.groupby(["step", "statistics"], sort=True)]
     shades = style.colour_map("viridis_r", style.GREY)(np.linspace(0.15, 0.95, len(groups)))
-    lost = []
+    not_finite = []
     for shade, rows in zip(shades, groups, strict=True):
-        step, kind = rows["step"].iloc[0], rows["statistics"].iloc[0]
+        step, kind = style.step_label(rows["step"].iloc[0]), rows["statistics"].iloc[0]
         if not np.isfinite(rows["value"]).any():
-            lost.append(style.step_label(step))
+            not_finite.append(step)
             continue
-        labels = [f"step {style.step_label(step)}"] * with_steps + [f"{kind} statistics"] * several
+        labels = [f"step {step}"] * with_steps + [f"{kind} statistics"] * several
         axes.plot(rows["layer"], rows["value"], color=shade, label=", ".join(labels), marker="o", markersize=3)
     axes.margins(y=EDGE)
     _scale(axes, key[1], data["value"])
     axes.set_ylabel(PANELS[key])
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
-    if len(lost) == len(groups):
-        axes.text(0.5, 0.5, _unseen(lost, len(lost)), ha="center", va="center", transform=axes.transAxes)
+    style.draw_grid(axes)
+    missing = "no finite number:\nstep "
+    if len(not_finite) == len(groups):
+        axes.text(0.5, 0.5, missing + ", ".join(not_finite), ha="center", va="center", transform=axes.transAxes)
     elif with_steps or several:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title=_unseen(lost, 1) or None, title_fontsize=7)
+        title = missing + "\nstep ".join(not_finite) if not_finite else None
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), title=title, title_fontsize=7)
     return data
 
 
@@ -97,22 +99,14 @@ def _chosen(steps: pd.Series) -> set[int]:
     return {every[round(place)] for place in np.linspace(0, len(every) - 1, min(STEPS, len(every)))}
 
 
-def _unseen(lost: list[str], to_a_line: int) -> str:
-    """A text that some steps have no line."""
-    if not lost:
-        return ""
-    return "no finite number:\nstep " + ("\nstep " if to_a_line == 1 else ", ").join(lost)
-
-
 def _scale(axes: Axes, column: str, values: pd.Series) -> None:
-    """From 0 to 1 for a share; logarithmic if the values differ much, and then zeros are counted; else from 0."""
+    """Scale the y axis: 0 to 1 for a share; logarithmic if the values differ much (zeros are counted); else from 0."""
     positive = values[(values > 0) & np.isfinite(values)]
     if column == "zero_fraction":
         axes.set_ylim(-EDGE, 1 + EDGE)
     elif len(positive) and positive.max() > WIDE * positive.min():
         axes.set_yscale("log", nonpositive="mask")
         if zeros := int((values == 0).sum()):
-            labels = f"{zeros} zeros not drawn"
-            axes.text(1, 1, labels, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
+            axes.text(1, 1, f"{zeros} zeros not drawn", transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
     else:
         axes.set_ylim(bottom=0)

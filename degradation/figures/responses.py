@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from degradation.figures import layout, style
-from degradation.figures.tidy import arms, last_rows, measured, over_seeds, prefer, series
+from degradation.figures.tidy import arms, last_rows, over_seeds, prefer, study_frame
 from degradation.study.results import Results
 
 WIDE = 30  # times the median: one network this far above makes the others flat on a linear axis
@@ -34,27 +34,27 @@ def responses_data(frame: pd.DataFrame) -> pd.DataFrame:
     Panel ``layer order``: position is the layer. Panel ``sorted``: the rank, 1 the largest of each seed.
     """
     last = prefer(last_rows(frame), "batch")
-    rank = (
-        last.groupby("run_id", observed=True)["std"]
-        .rank(method="first", ascending=False, na_option="bottom")
-        .astype("int64")
-    )
+    deviations = last.groupby("run_id", observed=True)["std"]
+    rank = deviations.rank(method="first", ascending=False, na_option="bottom").astype("int64")
     ordered = last.assign(panel="layer order", position=last["layer"])
     return over_seeds(pd.concat([ordered, last.assign(panel="sorted", position=rank)]), "std", ["panel", "position"])
 
 
 @style.in_style
 def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Standard deviations of the layer responses, in layer order above and sorted below.
+    """Draw standard deviations of the layer responses, in layer order above and sorted below.
 
     Raises UserError if the study did not record the probe ``responses``.
     """
-    data = responses_data(measured(results, "responses", "responses"))
-    notes = [readout(results), layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the last row")]
-    words = layout.Texts(title="Standard deviation of the layer responses at the last step", notes=notes)
+    data = responses_data(study_frame(results, "responses"))
     names = arms(data)
-    height = 6.0 if len(names) == 1 else 2.7 * len(names)
-    figure = layout.page(results, words, (9.0, height), style.network_key(data, results.study.depths, mixed=True))
+    figure = layout.page(
+        results,
+        "Standard deviation of the layer responses at the last step",
+        [readout(results), layout.seed_note(data), *layout.divergence_notes(results, "dotted, at the last row")],
+        (9.0, 6.0 if len(names) == 1 else 2.7 * len(names)),
+        style.network_key(data, results.study.depths, mixed=True),
+    )
     # One arm: two panels above each other. Several arms: a row each, with its panels side by side.
     shape = (2, 1) if len(names) == 1 else (len(names), 2)
     grid = figure.subplots(*shape, sharex=True, sharey=True if len(names) == 1 else "row", squeeze=False)
@@ -74,8 +74,8 @@ def responses(results: Results) -> tuple[Figure, pd.DataFrame]:
 def readout(results: Results) -> str:
     """The definition of a response in the study, whose arms may have batch norm or none."""
     arms = results.study.each_arm.values()
-    words = [words for norm, words in MEANING.items() if norm in {arm.norm for arm in arms}]
-    return " ".join(words + [CONVOLVED] * any(arm.block.adds_convolved for arm in arms))
+    texts = [text for norm, text in MEANING.items() if norm in {arm.norm for arm in arms}]
+    return " ".join(texts + [CONVOLVED] * any(arm.block.adds_convolved for arm in arms))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
@@ -87,8 +87,4 @@ def _panel(axes: Axes, data: pd.DataFrame, results: Results) -> None:
         style.plain_numbers(axes, float(positive.min()), highest)
     else:
         axes.set_ylim(0, 1.05 * highest if highest > 0 else 1)  # a diverged run may have no finite response
-    for key, rows in series(data):
-        look = style.line_style(key, results.study.depths, mixed=True)
-        axes.plot(rows["position"], rows["mean"], label=style.network_name(key), **look)
-        style.band(axes, rows, "position", look["color"])
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_lines(axes, data, "position", results.study.depths, mixed=True)

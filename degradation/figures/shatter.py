@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from degradation.figures import layout, style
-from degradation.figures.gradient_flow import name_row
-from degradation.figures.tidy import kinds, measured, of_kind, over_seeds, series
+from degradation.figures.tidy import kinds, of_kind, over_seeds, study_frame
 from degradation.study.results import Results
 
 STATES = {"initial": "at initialization", "trained": "trained"}
+DASHES: dict[str, Any] = {"initial": "--", "trained": "-"}
 REFERENCES = {"white noise": (0, (1, 1.2)), "brownian": (0, (5, 1.5))}
 NOTE = (
     "Cosine of the gradients of a random combination of the logits with respect to two inputs, on straight lines "
@@ -21,42 +21,35 @@ NOTE = (
 )
 
 
-def shatter_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """SERIES, source, lag, distance -> mean, low and high over seeds of the correlation."""
-    return over_seeds(frame, "correlation", ["source", "lag", "distance"])
-
-
 @style.in_style
 def shatter(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """A row each kind of network; columns: at initialization, trained, and nearest neighbours against depth.
+    """Draw a row each kind of network; columns: at initialization, trained, and nearest neighbours against depth.
 
-    Raises UserError if the experiment ``shatter`` was not run.
+    The data: SERIES, source, lag, distance -> mean, low and high over seeds of the correlation. Raises UserError if the
+    experiment ``shatter`` was not run.
     """
-    frame = measured(results, "shatter", "shatter")
-    data = shatter_data(frame)
-    networks, panels = data[data["source"].isin(list(STATES))], kinds(data)
-    lines, near = int(frame["lines"].min()), float(frame["distance"].min())
+    frame = study_frame(results, "shatter")
+    data = over_seeds(frame, "correlation", ["source", "lag", "distance"])
+    networks, panels, depths = data[data["source"].isin(list(STATES))], kinds(data), results.study.depths
+    count, near = int(frame["lines"].min()), float(frame["distance"].min())
     notes = [
         NOTE,
-        f"{lines} lines with {int(frame['points'].min())} inputs each. Grey: white noise (dotted) and Brownian motion "
+        f"{count} lines with {int(frame['points'].min())} inputs each. Grey: white noise (dotted) and Brownian motion "
         f"along the line (dashed). Right: inputs at the least distance, {near:.3g}. {layout.seed_note(networks)}",
     ]
-    words = layout.Texts(title="How similar the gradients of neighbouring inputs are", notes=notes, experiment=True)
-    key = style.network_key(networks, results.study.depths, mixed=False)
-    figure = layout.page(results, words, (9.8, 2.3 * len(panels)), key)
+    title, key = "How similar the gradients of neighbouring inputs are", style.network_key(networks, depths)
+    figure = layout.page(results, title, notes, (9.8, 2.3 * len(panels)), key, experiment=True)
     grid = figure.subplots(len(panels), 3, sharex="col", sharey=True, squeeze=False)
     for row, kind in zip(grid, panels, strict=True):
         part = of_kind(data, kind)
         for axes, state in zip(row, STATES, strict=False):
             _references(axes, part)
-            _by_distance(axes, part[part["source"] == state], results)
+            style.draw_lines(axes, part[part["source"] == state], "distance", depths)
+            axes.set_ylim(-0.1, 1.05)
         _by_depth(row[2], part[part["lag"] == 1], style.COLOURS[kind.network])
-        name_row(row, kind, "correlation of gradients")
-    for axes, title in zip(grid[0], [*STATES.values(), "nearest neighbours"], strict=True):
-        axes.set_title(title, fontweight="bold")
+    titles, below = [*STATES.values(), "nearest neighbours"], ["distance of the inputs"] * 2 + ["depth"]
+    layout.name_panels(grid, panels, "correlation of gradients", titles, below)
     grid[0, 2].set_xticks(sorted(data["depth"].unique()))  # shared by the column
-    for axes, label in zip(grid[-1], ["distance of the inputs"] * 2 + ["depth"], strict=True):
-        axes.set_xlabel(label)
     return figure, data
 
 
@@ -66,22 +59,12 @@ def _references(axes: Axes, data: pd.DataFrame) -> None:
         axes.plot(rows.index, rows, color="0.5", linewidth=1, linestyle=dashes, label=source, zorder=1)
 
 
-def _by_distance(axes: Axes, data: pd.DataFrame, results: Results) -> None:
-    for key, rows in series(data):
-        look = style.line_style(key, results.study.depths, mixed=False)
-        axes.plot(rows["distance"], rows["mean"], label=style.network_name(key), **look)
-        style.band(axes, rows, "distance", look["color"])
-    axes.set_ylim(-0.1, 1.05)
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
-
-
 def _by_depth(axes: Axes, data: pd.DataFrame, colour: str) -> None:
     handles = []
-    looks: list[tuple[str, Any]] = list(zip(STATES, ("--", "-"), strict=True))
-    for state, dashes in looks:
+    for state, dashes in DASHES.items():
         rows = data[data["source"] == state].sort_values("depth")
         axes.plot(rows["depth"], rows["mean"], marker="o", markersize=3, color=colour, linestyle=dashes)
         style.band(axes, rows, "depth", colour)
         handles.append(Line2D([], [], color=colour, linestyle=dashes, label=STATES[state]))
-    axes.grid(axis="y", color="0.92", linewidth=0.7)
+    style.draw_grid(axes)
     axes.legend(handles=handles, loc="best")

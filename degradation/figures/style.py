@@ -48,7 +48,7 @@ RC: dict[str, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """matplotlib's defaults with ours on top, independent of the user's settings; restored at the end."""
+    """Use matplotlib's defaults with ours on top, whatever the user's settings are; restore these at the end."""
     with matplotlib.style.context(["default", RC]):
         yield
 
@@ -57,7 +57,7 @@ Params = ParamSpec("Params")
 
 
 def in_style(draw: "Callable[Params, tuple[Figure, pd.DataFrame]]") -> "Callable[Params, tuple[Figure, pd.DataFrame]]":
-    """The figure function, drawn in our style."""
+    """Decorate a figure function so that it draws in our style."""
 
     @wraps(draw)
     def drawn(*args: Params.args, **kwargs: Params.kwargs) -> "tuple[Figure, pd.DataFrame]":
@@ -80,13 +80,13 @@ def shade(network: str, depth: int, depths: Sequence[int]) -> str:
 
 
 def kind_name(kind: Kind) -> str:
-    """``plain``, ``residual, shortcut A``; of an arm ``adam: plain``."""
+    """``plain``, ``residual, shortcut A``; in an arm ``adam: plain``."""
     name = kind.network if kind.shortcut == "none" else f"{kind.network}, shortcut {kind.shortcut}"
     return in_arm(kind.arm, name)
 
 
 def network_name(key: Series) -> str:
-    """``plain-20``, ``residual-A-56``, the beginning of the run's id; of an arm ``adam: plain-20``."""
+    """``plain-20``, ``residual-A-56``, the beginning of the run's id; in an arm ``adam: plain-20``."""
     kind = key.network if key.shortcut == "none" else f"{key.network}-{key.shortcut}"
     return in_arm(key.arm, f"{kind}-{key.depth}")
 
@@ -97,7 +97,7 @@ def in_arm(arm: str, words: str, mark: str = ": ") -> str:
 
 
 def title_of_kind(axes: Axes, kind: Kind, pad: float = 6) -> None:
-    """Title a panel with its network, in the network's colour; ``pad`` in points above the panel."""
+    """Title a panel with its network, in the network's colour, ``pad`` points above the panel."""
     axes.set_title(kind_name(kind), color=COLOURS[kind.network], fontweight="bold", pad=pad)
 
 
@@ -114,30 +114,12 @@ def plain_numbers(axes: Axes, least: float, most: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def line_style(key: Series, depths: Sequence[int], *, mixed: bool) -> dict[str, Any]:
+def line_style(key: Series, depths: Sequence[int], *, mixed: bool = False) -> dict[str, Any]:
     """Colour, shade and dashes of a line; dashes, for grey print, if a panel has ``mixed`` networks."""
     colour = shade(key.network, key.depth, depths)
     if key.diverged:
         return {"color": colour, "linestyle": DOTS, "linewidth": 1.0}
     return {"color": colour, "linestyle": DASHES[key.shortcut] if mixed else "-"}
-
-
-def network_key(data: "pd.DataFrame", depths: Sequence[int], *, mixed: bool) -> "Key":
-    """One entry for each network in the data, a column for each depth."""
-    present = sorted(
-        {key._replace(status="finished", run="", arm="") for key, _ in series(data)},
-        key=lambda key: (key.depth, *key.kind),
-    )
-    handles = [Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in present]
-    return Key(handles=handles, columns=min(len({key.depth for key in present}), 6))
-
-
-def colour_map(name: str, blank: str) -> Colormap:
-    """The named colour map, with a colour for cells without a number."""
-    return matplotlib.colormaps[name].with_extremes(bad=blank)
-
-
-# the key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +134,19 @@ class Key:
         return -(-len(self.handles) // self.columns)
 
 
+def network_key(data: "pd.DataFrame", depths: Sequence[int], *, mixed: bool = False) -> Key:
+    """One entry for each network in the data, a column for each depth."""
+    networks = {key._replace(status="finished", run="", arm="") for key, _ in series(data)}
+    ordered = sorted(networks, key=lambda key: (key.depth, *key.kind))
+    handles = [Line2D([], [], label=network_name(key), **line_style(key, depths, mixed=mixed)) for key in ordered]
+    return Key(handles=handles, columns=min(len({key.depth for key in networks}), 6))
+
+
+def colour_map(name: str, blank: str) -> Colormap:
+    """The named colour map, with a colour for cells without a number."""
+    return matplotlib.colormaps[name].with_extremes(bad=blank)
+
+
 # axes
 
 
@@ -160,37 +155,54 @@ def step_label(step: float) -> str:
     return f"{step / 1000:g}k" if abs(step) >= 10_000 else f"{step:,.0f}"
 
 
+def draw_lines(
+    axes: Axes, data: "pd.DataFrame", x: str, depths: Sequence[int], *, mixed: bool = False, **look: Any
+) -> None:
+    """Draw one line a network over the column ``x``, each with the band of its seeds."""
+    for key, rows in series(data):
+        line = line_style(key, depths, mixed=mixed)
+        axes.plot(rows[x], rows["mean"], label=network_name(key), **look, **line)
+        band(axes, rows, x, line["color"])
+    draw_grid(axes)
+
+
+def draw_grid(axes: Axes) -> None:
+    """Draw thin level lines at the ticks of the y axis."""
+    axes.grid(axis="y", color="0.92", linewidth=0.7)
+
+
 def band(axes: Axes, rows: "pd.DataFrame", x: str, colour: str) -> None:
-    """Lowest to highest seed, where there is more than one."""
+    """Fill the area from the lowest to the highest seed, if there are several."""
     if rows["seeds"].max() > 1:
         axes.fill_between(rows[x], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
 
 
-def spread_positions(wanted: Sequence[float], gap: float) -> list[float]:
-    """Positions in 0..1 at least ``gap`` apart, in the order of those wanted, moved as little as possible.
+def spread_positions(ideal: Sequence[float], gap: float) -> list[float]:
+    """Positions in 0..1 at least ``gap`` apart, in the order of the ideal ones, moved as little as possible.
 
     Pools neighbours that would overlap and centres each pool (isotonic regression).
     """
-    order = np.argsort(wanted, kind="stable")
+    order = np.argsort(ideal, kind="stable")
     pools: list[list[float]] = []
     for number, index in enumerate(order):
-        pools.append([wanted[index] - number * gap])
+        pools.append([ideal[index] - number * gap])
         while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    level = [float(np.mean(pool)) for pool in pools for _ in pool]
-    highest = 1 - (len(wanted) - 1) * gap
-    placed = {index: min(max(level[n], 0.0), max(highest, 0.0)) + n * gap for n, index in enumerate(order)}
-    return [placed[index] for index in range(len(wanted))]
+    levels = [float(np.mean(pool)) for pool in pools for _ in pool]
+    highest = max(1 - (len(ideal) - 1) * gap, 0.0)
+    placed = {index: min(max(levels[n], 0.0), highest) + n * gap for n, index in enumerate(order)}
+    return [placed[index] for index in range(len(ideal))]
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float) -> None:
     """Write each (y, text, colour) next to the right end of its line, moved apart.
 
-    ``inches`` is the axes' height. The limits of the y axis must be set before.
+    ``inches`` is the axes' height. Set the limits of the y axis before.
     """
     fractions = [float(axes.transAxes.inverted().transform(axes.transData.transform((0, y)))[1]) for y, _, _ in ends]
     places = spread_positions([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
     for fraction, place, (_, text, colour) in zip(fractions, places, ends, strict=True):
+        link = {"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
             text,
             xy=(1.0, fraction),
@@ -201,12 +213,5 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float
             fontsize=8,
             color=colour,
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "relpos": (0, 0.5),
-                "color": colour,
-                "linewidth": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 0,
-            },
+            arrowprops=link,
         )

@@ -13,19 +13,18 @@ from degradation.store import EXPERIMENTS
 from degradation.study.results import Results
 
 SERIES = ["arm", "network", "shortcut", "depth", "status", "run"]
-"""What tells one drawn line from another; ``run`` is the id of a diverged run, empty for finished seeds."""
-
+"""Columns that identify a drawn line; ``run`` is the id of a diverged run, empty for finished seeds."""
 
 DRAWN = {
     "gradients": ("step", "layer", "stage", "weight_grad_norm"),
     "responses": ("step", "layer", "stage", "split", "statistics", "std"),
     "branches": ("step", "block", "stage", "split", "statistics", "ratio"),
 }
-"""What figures show of the frames that have a row for each layer and step: nothing else of them is read."""
+"""The columns that figures read of the frames that have a row for each layer and step."""
 
 
 class Kind(NamedTuple):
-    """What has a panel of its own: network and shortcut, in each arm of the study."""
+    """A panel: network and shortcut, in one arm of the study."""
 
     network: str
     shortcut: str
@@ -51,29 +50,29 @@ class Series(NamedTuple):
         return self.status == "diverged"
 
 
-def measured(results: Results, frame: str, figure: str) -> pd.DataFrame:
+def study_frame(results: Results, frame: str, figure: str = "") -> pd.DataFrame:
     """The named frame with the columns shortcut, status, run and arm (in the study's order) added.
 
-    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UserError, in one line that says
-    what is missing, where the study has no row of it.
+    Of a frame of ``DRAWN`` only ``run_id``, network, depth and its columns. Raises UserError with what is missing if
+    the study has no row of the frame; ``figure`` is named in it, if it has not the frame's name.
     """
     data = results.frame(frame, DRAWN[frame]) if frame in DRAWN else results[frame]
     if data.empty:
-        raise UserError(f"figure {figure} {missing(results, frame)}")
+        raise UserError(f"figure {figure or frame} {missing_for(results, frame)}")
     specs, run_ids = results.specs, data["run_id"]
-    texts_of = {
+    by_run = {
         "network": {run_id: str(spec.network) for run_id, spec in specs.items()},
         "shortcut": {run_id: str(spec.shortcut) for run_id, spec in specs.items()},
         "status": results.status,
         "run": {run_id: run_id if status == "diverged" else "" for run_id, status in results.status.items()},
     }
-    texts = {name: spread(run_ids, values) for name, values in texts_of.items()}
+    texts = {name: spread(run_ids, values) for name, values in by_run.items()}
     arm = spread(run_ids, results.arms, list(results.study.each_arm))
     return data.assign(depth=run_ids.map({run_id: spec.depth for run_id, spec in specs.items()}), **texts, arm=arm)
 
 
-def missing(results: Results, frame: str) -> str:
-    """What a frame without a row needs, as the end of a sentence."""
+def missing_for(results: Results, frame: str) -> str:
+    """What the study needs to have rows of a frame, as the end of a sentence."""
     if not results.run_ids:
         return f"needs a run that is done, and the study {results.name} has none yet: run it first"
     if frame in PROBE_NAMES and frame not in results.study.measure.probes:
@@ -87,9 +86,8 @@ def missing(results: Results, frame: str) -> str:
 
 def prefer(data: pd.DataFrame, statistics: str) -> pd.DataFrame:
     """The rows with these batch-norm statistics; all rows of a split that was never measured with them."""
-    wanted = data["statistics"] == statistics
-    has_it = wanted.groupby(data["split"], observed=True).transform("any")
-    return data[wanted | ~has_it]
+    preferred = data["statistics"] == statistics
+    return data[preferred | ~preferred.groupby(data["split"], observed=True).transform("any")]
 
 
 def last_rows(data: pd.DataFrame) -> pd.DataFrame:
@@ -119,7 +117,7 @@ def at_steps_between(data: pd.DataFrame, count: int) -> pd.DataFrame:
 def over_seeds(data: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
     """SERIES and ``by`` -> mean, low and high (lowest and highest seed) of a column, and how many seeds.
 
-    Values that are not finite become missing: a line has a gap there. Diverged runs stay single.
+    Values that are not finite become missing: a line has a gap there. Each diverged run stays a line.
     """
     finite = data.assign(**{value: data[value].where(np.isfinite(data[value]))})
     groups = finite.groupby([*SERIES, *by], observed=True)[value]
@@ -136,7 +134,7 @@ def series(data: pd.DataFrame) -> Iterator[tuple[Series, pd.DataFrame]]:
 
 
 def arms(data: pd.DataFrame) -> list[str]:
-    """The arms in the data, in the study's order; one without a name where the study has none."""
+    """The arms in the data, in the study's order; a single empty name if the study has no arms."""
     return [str(arm) for arm in data["arm"].cat.categories if (data["arm"] == arm).any()]
 
 

@@ -14,15 +14,16 @@ from degradation.report.marks import marks_of
 from degradation.report.pairs import Proof, proof
 from degradation.study.results import Results
 
-READ = {
+COLUMNS = {
     "gradients": tuple(dict.fromkeys((*DRAWN["gradients"], *gradients.READ))),
     "responses": tuple(dict.fromkeys((*DRAWN["responses"], *responses.READ))),
 }
+"""Columns of large frames that the analysis and the figures need, read together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A report before it is rendered. ``again``: the command that runs the study from the start."""
+    """The content of a report. ``again``: the command that runs the study from the start."""
 
     name: str
     question: str
@@ -39,20 +40,20 @@ class Contents:
     runs: int
     again: tuple[str, ...]
     version: str = __version__
-    """Version that writes the report; the version that trained the runs is in the provenance."""
+    """The version that writes the report; the version that trained the runs is in the provenance."""
 
 
 def contents(results: Results, again: Sequence[str]) -> Contents:
-    """The report of a study. The same frames, packages and ``again`` give equal content: no clock is read.
+    """Collect the content of a study's report. The same frames, packages and ``again`` give equal content.
 
     Raises UserError if no run is done.
     """
     if not results.run_ids:
         raise UserError(f"no run of {results.name} is done: nothing to report yet")
-    for frame, columns in READ.items():  # once, for the analysis and the figures
+    for frame, columns in COLUMNS.items():
         results.frame(frame, columns)
     analysis = analyse(results)
-    drawn, lacking = drawings(results, marks_of(analysis.compared))
+    drawn, skipped = drawings(results, marks_of(analysis.compared))
     return Contents(
         name=results.name,
         question=results.study.question,
@@ -61,7 +62,7 @@ def contents(results: Results, again: Sequence[str]) -> Contents:
         proof=proof(results),
         summary=summary(results, analysis.estimates),
         drawings=drawn,
-        left_out=tuple(f"{why[0].upper()}{why[1:]}." for why in lacking.values()),
+        left_out=tuple(f"{reason[0].upper()}{reason[1:]}." for reason in skipped),
         evolutions=evolutions(results),
         provenance=provenance_facts(results),
         runs=len(results.run_ids),

@@ -5,8 +5,9 @@ The page draws a chart at any step from the same numbers: the template at four s
 
 import math
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from degradation.errors import UserError
 from degradation.figures import style
-from degradation.figures.tidy import Series, kinds, measured, of_kind, over_seeds, prefer, series
+from degradation.figures.tidy import kinds, of_kind, over_seeds, prefer, series, study_frame
 from degradation.study.results import Results
 
-WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # the plot; the rest holds ticks, labels and the depth at a line's end
+LEFT, RIGHT, TOP, BOTTOM = 46, 326, 12, 200  # of the plot; around it are ticks, labels and the depth at a line's end
 SMALL_MULTIPLES = 4
 DASHES = {"none": "6 2", "A": "", "B": "9 2 2 2", "C": "2 2"}
 DOTTED = "1 3"  # a diverged run
@@ -26,7 +26,7 @@ DOTTED = "1 3"  # a diverged run
 
 @dataclass(frozen=True, kw_only=True)
 class ChartSpec:
-    """What a chart shows of a frame, and its texts."""
+    """The column of a frame that a chart shows, and the chart's texts."""
 
     slug: str
     frame: str
@@ -63,7 +63,7 @@ QUANTITIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ChartLine:
-    """One network's line: x for each layer, and for each step the y of each layer; None if nothing is drawn."""
+    """One network's line: x of each layer, and for each step the y of each layer; None if nothing is drawn."""
 
     key: str
     name: str
@@ -74,8 +74,7 @@ class ChartLine:
     y: tuple[tuple[float | None, ...], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tick:
+class Tick(NamedTuple):
     at: float
     text: str
 
@@ -108,20 +107,18 @@ class Evolution:
 
 
 def evolutions(results: Results) -> tuple[Evolution, ...]:
-    """The evolution of every quantity that the study recorded, diverged runs as lines of their own."""
+    """The evolution of every quantity that the study recorded; each diverged run is a separate line."""
     norms = {arm.norm for arm in results.study.each_arm.values()}
-    found = []
+    recorded = []
     for quantity in QUANTITIES:
-        try:
-            frame = measured(results, quantity.frame, quantity.slug)
-        except UserError:  # reported with the figures that need the same probe
-            continue
-        found.append(_evolution(results, _of_norms(quantity, norms), frame))
-    return tuple(found)
+        with suppress(UserError):  # reported with the figures that need the same probe
+            frame = study_frame(results, quantity.frame)
+            recorded.append(_evolution(results, _of_norms(quantity, norms), frame))
+    return tuple(recorded)
 
 
 def _of_norms(quantity: ChartSpec, norms: Collection[str]) -> ChartSpec:
-    """The quantity with a fitting text: only with batch norm is the first response known."""
+    """The quantity with a text that fits the norms: only with batch norm is the first response known."""
     if quantity.frame != "responses" or norms == {"batch"}:
         return quantity
     begins = "With batch norm every response starts at 1. " if "batch" in norms else ""
@@ -136,7 +133,7 @@ def _evolution(results: Results, quantity: ChartSpec, frame: pd.DataFrame) -> Ev
     charts = tuple(
         Chart(
             title=style.kind_name(kind),
-            colour=style.COLOURS[kind[0]],
+            colour=style.COLOURS[kind.network],
             lines=tuple(_lines(of_kind(data, kind), results, quantity, steps, axes)),
             x_ticks=axes.x_ticks,
             y_ticks=axes.y_ticks,
@@ -152,9 +149,10 @@ def _lines(
 ) -> Iterator[ChartLine]:
     for key, rows in series(data):
         wide = rows.pivot(index="step", columns="layer", values="mean").reindex(list(steps))
+        name = style.network_name(key)
         yield ChartLine(
-            key=f"{quantity.slug}-{style.network_name(key)}{f'-{key.run}' if key.diverged else ''}",
-            name=_name(key, results),
+            key=f"{quantity.slug}-{name}-{key.run}" if key.diverged else f"{quantity.slug}-{name}",
+            name=f"{name}, seed {results.specs[key.run].seed}, diverged" if key.diverged else name,
             end=f"{key.depth}×" if key.diverged else str(key.depth),
             colour=style.shade(key.network, key.depth, results.study.depths),
             dash=DOTTED if key.diverged else DASHES[key.shortcut],
@@ -163,21 +161,15 @@ def _lines(
         )
 
 
-def _name(key: Series, results: Results) -> str:
-    ended = f", seed {results.specs[key.run].seed}, diverged" if key.diverged else ""
-    return f"{style.network_name(key)}{ended}"
-
-
 class _Axes:
     """The scales of one quantity: layers to x, values (or their logarithm) to y."""
 
     def __init__(self, values: "np.ndarray[Any, Any]", layers: int, logarithmic: bool) -> None:
         self.layers, self.logarithmic = layers, logarithmic
-        known = values[np.isfinite(values) & ((values > 0) | (not logarithmic))]
-        known = np.log10(known) if logarithmic else known
-        self.high = float(known.max()) if len(known) else 1.0
-        self.low = float(known.min()) if len(known) else 0.0
-        self.low = min(self.low, self.high - 1) if logarithmic else 0.95 * self.low if 2 * self.low > self.high else 0.0
+        numbers = values[np.isfinite(values) & ((values > 0) | (not logarithmic))]
+        numbers = np.log10(numbers) if logarithmic else numbers
+        low, self.high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
+        self.low = min(low, self.high - 1) if logarithmic else 0.95 * low if 2 * low > self.high else 0.0
         self.x_ticks = tuple(
             Tick(at=self.x(layer), text=str(layer))
             for layer in (1, *map(int, MaxNLocator(5, integer=True).tick_values(1, layers)))
@@ -203,13 +195,9 @@ class _Axes:
         return round(BOTTOM - (BOTTOM - TOP) * (value - self.low) / max(self.high - self.low, 1e-12), 1)
 
     def _text(self, place: float) -> str:
-        return (
-            f"{10**place:g}"
-            if self.logarithmic and -4 <= place <= 4
-            else f"1e{place:g}"
-            if self.logarithmic
-            else f"{place:g}"
-        )
+        if not self.logarithmic:
+            return f"{place:g}"
+        return f"{10**place:g}" if -4 <= place <= 4 else f"1e{place:g}"
 
 
 def path(line: ChartLine, step: int) -> str:

@@ -16,7 +16,7 @@ MARGIN = 0.6  # margin around the means, as a share of their span: early interva
 
 @style.in_style
 def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Error of the deepest minus that of the shallowest network at every step, in percentage points.
+    """Draw the error of the deepest minus that of the shallowest network at every step, in percentage points.
 
     Raises UserError if no kind of network has two depths that finished.
     """
@@ -31,17 +31,16 @@ def gap(results: Results) -> tuple[Figure, pd.DataFrame]:
         *layout.divergence_notes(results, "not drawn"),
     ]
     arms = list(dict.fromkeys(data["arm"]))
-    words = layout.Texts(title="Degradation gap against step", notes=notes)
-    figure = layout.page(results, words, (9.0, 0.4 + 2.8 * len(arms)))
+    figure = layout.page(results, "Degradation gap against step", notes, (9.0, 0.4 + 2.8 * len(arms)))
     grid = figure.subplots(len(arms), 2, sharey=True, squeeze=False)
     for row, arm in zip(grid, arms, strict=True):
         for axes, (split, title) in zip(row, PANELS.items(), strict=True):
             _panel(axes, data[(data["split"] == split) & (data["arm"] == arm)])
             axes.set_title(style.in_arm(arm, title), fontweight="bold")
         row[0].set_ylabel("gap (percentage points)")
-    span = float(data["gap"].max() - data["gap"].min()) or 1.0
-    lowest, highest = min(0.0, float(data["gap"].min())), max(0.0, float(data["gap"].max()))
-    grid[0][0].set_ylim(lowest - MARGIN * span, highest + MARGIN * span)
+    lowest, highest = float(data["gap"].min()), float(data["gap"].max())
+    margin = MARGIN * (highest - lowest or 1.0)
+    grid[0][0].set_ylim(min(0.0, lowest) - margin, max(0.0, highest) + margin)
     return figure, data
 
 
@@ -51,8 +50,8 @@ def _panel(axes: Axes, data: pd.DataFrame) -> None:
         network, _, shortcut = str(kind).partition(" ")
         colour = style.COLOURS[network]
         dashes = style.DASHES["none" if network == "plain" else shortcut or "A"]
-        label = f"{kind} {deep} minus {shallow}"
-        axes.plot(rows["step"], rows["gap"], color=colour, linestyle=dashes, marker=".", markersize=3, label=label)
+        look = {"linestyle": dashes, "marker": ".", "markersize": 3, "label": f"{kind} {deep} minus {shallow}"}
+        axes.plot(rows["step"], rows["gap"], color=colour, **look)
         axes.fill_between(rows["step"], rows["low"], rows["high"], color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="step", xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -22,19 +22,19 @@ def marks(results: Results) -> tuple[Mark, ...]:
 
 
 def marks_of(compared: "Iterable[Compared]") -> tuple[Mark, ...]:
-    """A mark for each published error whose row says that it is comparable."""
+    """A mark for each published error that is comparable with a measured one."""
+    errors = [row.published for row in compared if row.comparable and row.published.quantity == "error"]
     return tuple(
         Mark(
-            network=row.published.network,
-            shortcut=row.published.shortcut,
-            depth=row.published.depth,
-            split=row.published.split,
-            statistics=row.published.statistics,
-            at=row.published.at,
-            error=row.published.value,
-            reading_error=row.published.reading_error,
-            source=row.published.source,
+            network=error.network,
+            shortcut=error.shortcut,
+            depth=error.depth,
+            split=error.split,
+            statistics=error.statistics,
+            at=error.at,
+            error=error.value,
+            reading_error=error.reading_error,
+            source=error.source,
         )
-        for row in compared
-        if row.comparable and row.published.quantity == "error"
+        for error in errors
     )
