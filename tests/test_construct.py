@@ -98,7 +98,7 @@ def test_the_continuation_is_the_runs_own_recipe_in_training_mode_at_the_stated_
     monkeypatch.setattr(construct, "ROWS", 1)
     one = subject("plain")
     trained, hand = one.network(), one.network().train()
-    assert list(construct._continued(trained, one.run, one)) == [0, 2]
+    assert list(construct._train(trained, one.run, one)) == [0, 2]
     optimizer = torch.optim.SGD(
         hand.parameters(), lr=construct.LEARNING_RATE, momentum=0.9, weight_decay=one.run.recipe.weight_decay
     )

@@ -11,7 +11,7 @@ from degradation import network
 from degradation.experiments.curvature import CURVATURE
 from degradation.experiments.draws import signs_like
 from degradation.experiments.experiment import Settings
-from degradation.experiments.lanczos import density, lanczos
+from degradation.experiments.lanczos import lanczos
 from degradation.experiments.objective import Objective
 from degradation.figures.curvature import curvature_data
 from degradation.training.step import use_statistics
@@ -174,13 +174,6 @@ def test_lanczos_ends_at_an_invariant_subspace():
 def test_a_product_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="not finite"):
         lanczos(lambda vector: vector * float("nan"), torch.ones(3), 3)
-
-
-def test_the_density_integrates_to_one():
-    at = np.linspace(-20, 20, 4001)
-    found = density(np.array([-1.0, 4.0]), np.array([0.25, 0.75]), at, width=0.5)
-    assert np.isclose(np.trapezoid(found, at), 1)
-    assert np.isclose(np.trapezoid(found * at, at), 0.25 * -1 + 0.75 * 4)
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_what_was_timed_is_kept_and_the_seconds_are_those_of_what_is_left(folder
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     made = work(folder)
-    by_part = {run_id: made.left(run_id) for run_id in made.todo}
+    by_part = {run_id: made.remaining(run_id) for run_id in made.todo}
 
     def measure(of, settings, part):
         now[0] += 6.0
@@ -190,7 +190,7 @@ def test_what_was_timed_is_kept_and_the_seconds_are_those_of_what_is_left(folder
 
     timed = replace(made, experiment=replace(made.experiment, measure=measure, weight=weight))
     found = estimate_remaining(timed)  # one part of weight 2, of the one depth: 3 seconds for each unit
-    left = {run_id: timed.left(run_id) for run_id in timed.todo}
+    left = {run_id: timed.remaining(run_id) for run_id in timed.todo}
     assert sum(map(len, by_part.values())) - sum(map(len, left.values())) == 1
     assert found == pytest.approx(3.0 * sum(weight(None, part) for parts in left.values() for part in parts))
 
@@ -204,7 +204,7 @@ def test_of_what_is_done_nothing_is_foreseen(folder):
 def test_every_part_has_a_weight_above_zero(folder, name):
     made = work(folder, name)
     for run_id in made.todo:
-        assert all(made.experiment.weight(made.settings, part) > 0 for part in made.left(run_id))
+        assert all(made.experiment.weight(made.settings, part) > 0 for part in made.remaining(run_id))
 
 
 # The command

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from degradation.data.batches import Batches
 from degradation.errors import UserError
 from degradation.experiments import REGISTRY, ablation, experiment_named
-from degradation.experiments.evaluate import draws, reestimate, tried
+from degradation.experiments.evaluate import draws, error_rows, reestimate
 from degradation.experiments.experiment import Settings
 from degradation.experiments.reorder import exchanged, stages, tau
 from degradation.spec import BlockSpec
@@ -251,5 +251,5 @@ def test_reestimated_statistics_are_the_means_over_augmented_batches():
 
 
 def test_a_network_without_batch_norm_has_running_rows_alone():
-    found = list(tried(subject(norm="none"), SETTINGS))
+    found = list(error_rows(subject(norm="none"), SETTINGS))
     assert [row["statistics"] for row in found] == ["running"]

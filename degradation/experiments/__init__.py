@@ -1,4 +1,4 @@
-"""Experiments on trained networks: a finished run -> one long frame, each experiment in a file of its own."""
+"""Experiments on trained networks: a finished run -> one long frame; one file for each experiment."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ REGISTRY: dict[str, str] = {
     "curvature": "degradation.experiments.curvature:CURVATURE",
     "construct": "degradation.experiments.construct:CONSTRUCT",
 }
-"""Name -> path of the Experiment, in the order of execution; imported at first use, since it needs torch."""
+"""Name -> path of the Experiment, in the order of execution; imported when it is used, since it needs torch."""
 
 
 def experiment_named(name: str) -> "Experiment":
-    """The named experiment. KeyError for a name that ``REGISTRY`` does not hold."""
+    """The named experiment. Raises KeyError for a name that is not in ``REGISTRY``."""
     module, _, constant = REGISTRY[name].partition(":")
-    found: Experiment = getattr(import_module(module), constant)
-    return found
+    experiment: Experiment = getattr(import_module(module), constant)
+    return experiment
 
 
 __all__ = ["REGISTRY", "experiment_named"]

@@ -13,7 +13,7 @@ BRANCH_OFF, SKIPPED, IMPOSSIBLE = "branch off", "block skipped", "not possible: 
 
 
 class ShortcutOnly(nn.Module):
-    """A residual block whose branch is off: y = ReLU(shortcut(x)), as Veit et al. 2016 delete one (section 4.1)."""
+    """A residual block without its branch: y = ReLU(shortcut(x)), as Veit et al. 2016 delete one (section 4.1)."""
 
     def __init__(self, shortcut: nn.Module) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def keeping_shape(network: CifarNetwork) -> tuple[Block, ...]:
 
 
 def deletion_method(network: CifarNetwork, block: Block) -> str:
-    """A residual block loses its branch; a plain one is skipped, which needs equal shapes."""
+    """How to delete a block: a residual one loses its branch; a plain one is skipped, which needs equal shapes."""
     if block.shortcut is not None:
         return BRANCH_OFF
     return SKIPPED if keeps_shape(network, block) else IMPOSSIBLE
@@ -59,16 +59,17 @@ def delete(network: CifarNetwork, numbers: Iterable[int]) -> None:
 
 
 def reorder(network: CifarNetwork, order: Sequence[int]) -> None:
-    """Put block ``order[p]`` (1-based) at place p, in place; ``order`` is a permutation of all blocks.
+    """Reorder the blocks of a network in place: block ``order[p]`` (1-based) moves to place p.
 
-    Raises ValueError if a block would leave its stage, or one that changes the shape its place.
+    ``order`` is a permutation of all blocks. Raises ValueError if a block would leave its stage, or if a block that
+    changes the shape would move.
     """
     blocks = network.layout.blocks
     if sorted(order) != [block.number for block in blocks]:
         raise ValueError(f"expected each of the {len(blocks)} blocks once, not {list(order)}")
-    pairs = [(place, blocks[number - 1]) for place, number in zip(blocks, order, strict=True) if place.number != number]
-    for place, block in pairs:
+    moves = [(place, blocks[number - 1]) for place, number in zip(blocks, order, strict=True) if place.number != number]
+    for place, block in moves:
         if place.stage != block.stage or not (keeps_shape(network, place) and keeps_shape(network, block)):
             raise ValueError(f"block {block.number} does not fit the place of block {place.number}")
-    for name, module in [(place.name, module_of(network, block)) for place, block in pairs]:
+    for name, module in [(place.name, module_of(network, block)) for place, block in moves]:
         network.set_submodule(name, module)

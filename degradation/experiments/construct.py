@@ -1,12 +1,12 @@
-"""A trained network -> a deeper one with the same function, trained on: does it keep what it was given?
+"""A trained network -> a deeper one with the same function, trained further: does it keep its error?
 
 He et al. 2015, section 1: a deeper network can copy a shallower one and set its added layers to the identity, so a
-higher training error is no lack of capacity. Blocks are added at the end of each stage, alike in all. A plain block is
-made the identity by Dirac convolutions behind which batch norm undoes itself, gamma = sqrt(var + eps), beta = mean of
-its input, which is behind a ReLU; a residual block by a branch of zero, last gamma = beta = 0. Equal functions hold in
-evaluation mode alone: in training mode a plain block normalizes each batch by itself. Both the shallow network and the
-made one are then trained by the same steps, with the run's recipe but one learning rate, without warm-up, and momentum
-from zero.
+higher training error is no lack of capacity. The same number of blocks is added at the end of each stage. A plain block
+becomes the identity by Dirac convolutions, each followed by a batch norm that undoes itself: gamma = sqrt(var + eps),
+beta = mean of its input, which is the output of a ReLU. A residual block becomes the identity by a branch of zero: last
+gamma = beta = 0. The functions are equal in evaluation mode only: in training mode a plain block normalizes each batch
+by its own statistics. Both the shallow and the deep network are then trained by the same steps, with the run's recipe,
+but with one learning rate, without warm-up, and with momentum from zero.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,16 +28,16 @@ from degradation.probes import Taps
 from degradation.spec import Measure, RunSpec
 from degradation.training.step import State, Stepper
 
-BLOCKS = 2  # added to each stage: 12 layers more
+BLOCKS = 2  # added to each stage: 12 more layers
 STEPS = 60
 ROWS = 6  # in addition to the one at step 0
 LEARNING_RATE = 0.01
-NO_MILESTONE = 10_000_000  # the rate is constant: the recipe's drops lie far behind the last step
+NO_MILESTONE = 10_000_000  # steps of the recipe: its first drop of the rate is long after the last step here
 
 COLUMNS: Mapping[str, str] = {
-    "made": TEXT,  # shallow: the trained network itself, trained on; deep: with identity blocks added
+    "made": TEXT,  # shallow: the trained network itself; deep: with identity blocks added
     "made_depth": INTEGER,
-    "step": INTEGER,  # updates of the continuation; 0 is what was made
+    "step": INTEGER,  # updates in further training; 0 is before the first
     "split": TEXT,  # train, clean
     "statistics": TEXT,  # running: in evaluation mode; batch: as in training mode
     "loss": REAL,
@@ -51,51 +51,49 @@ COLUMNS: Mapping[str, str] = {
 def deepened(shallow: CifarNetwork, run: RunSpec, examples: Tensor) -> CifarNetwork:
     """A network with ``BLOCKS`` more blocks in each stage and, in evaluation mode, the function of ``shallow``.
 
-    ``run`` is that of ``shallow``. The statistics of the added blocks are those of their input over ``examples``
+    ``run`` is the run of ``shallow``. The statistics of the added blocks are those of their input over ``examples``
     (N, 3, H, W), in evaluation mode. Raises UserError for a network without batch norm, whose branches shrink with
     depth.
     """
     if run.norm != "batch":
         raise UserError("construct makes identities of batch norm, and this run has none: try a run with norm batch")
-    made = networks.cifar_for_run(run.model_copy(update={"depth": run.depth + 6 * BLOCKS}))
-    made.to(next(shallow.parameters()).device).to(memory_format=torch.channels_last).eval()
-    kept = set(shallow.state_dict())
-    made.load_state_dict(made.state_dict() | shallow.state_dict())
-    added = [block for block in made.layout.blocks if f"{block.name}.conv1.weight" not in kept]
-    for stage, moments in _moments(shallow, examples).items():
-        for block in (block for block in added if block.stage == stage):
-            _make_identity(made.get_submodule(block.name), moments, plain=run.network == "plain")
-    return made
+    deep = networks.cifar_for_run(run.model_copy(update={"depth": run.depth + 6 * BLOCKS}))
+    deep.to(next(shallow.parameters()).device).to(memory_format=torch.channels_last).eval()
+    weights = shallow.state_dict()
+    deep.load_state_dict(deep.state_dict() | weights)
+    moments = _moments(shallow, examples)
+    for block in deep.layout.blocks:
+        if f"{block.name}.conv1.weight" not in weights:
+            _make_identity(deep.get_submodule(block.name), moments[block.stage], plain=run.network == "plain")
+    return deep
 
 
 @torch.no_grad()
 def _moments(network: CifarNetwork, images: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-    """Mean and population variance by channel of what each stage hands on, by stage: (C,) each."""
+    """Stage -> mean and population variance by channel, (C,) each, of its last output."""
     last = {block.stage: block.name for block in network.layout.blocks}
     with Taps(network.eval(), last.values()) as taps:
         network(images)
-    return {
-        stage: (taps.outputs[name].mean((0, 2, 3)), taps.outputs[name].var((0, 2, 3), correction=0))
-        for stage, name in last.items()
-    }
+    outputs = {stage: taps.outputs[name] for stage, name in last.items()}
+    return {stage: (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)) for stage, x in outputs.items()}
 
 
 @torch.no_grad()
 def _make_identity(block: nn.Module, moments: tuple[Tensor, Tensor], *, plain: bool) -> None:
-    """Turn a block into the identity on what is not negative; its input has these moments by channel."""
+    """Turn a block into the identity on values that are not negative; its input has these moments by channel."""
     if plain:
-        _copying(block, ("conv1.weight", "conv2.weight"), moments)
+        _make_copying(block, ("conv1.weight", "conv2.weight"), moments)
         return
     # The branch keeps its drawn convolutions: a gradient reaches them as soon as gamma has left zero.
     for name in ("bn2.weight", "bn2.bias"):
         block.get_parameter(name).zero_()
     projection = block.get_submodule("downsample")
     if any(True for _ in projection.parameters()):  # option C
-        _copying(projection, ("0.weight",), moments)
+        _make_copying(projection, ("0.weight",), moments)
 
 
-def _copying(owner: nn.Module, convolutions: Iterable[str], moments: tuple[Tensor, Tensor]) -> None:
-    """Dirac convolutions, and batch norms that undo their own normalization by these moments."""
+def _make_copying(owner: nn.Module, convolutions: Iterable[str], moments: tuple[Tensor, Tensor]) -> None:
+    """Set Dirac convolutions, and batch norms that undo their own normalization by these moments."""
     mean, variance = moments
     for name in convolutions:
         torch.nn.init.dirac_(owner.get_parameter(name))
@@ -111,12 +109,12 @@ def parts(_subject: Subject, _settings: Settings) -> Sequence[str]:
 
 
 def weight(_settings: Settings, part: str) -> float:
-    """The deep network's steps take longer; how much, depends on the depth: 2.5 times at depth 8, 1.4 at 32."""
+    """The deep network's steps take longer: 2.5 times as long at depth 8, 1.4 times at 32."""
     return 1.7 if part == "deep" else 1
 
 
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
-    """The rows of one continuation. Raises UserError for a run without batch norm."""
+    """The rows of one network in further training. Raises UserError for a run without batch norm."""
     batches = list(subject.batches("train", settings.examples))
     shallow, run = subject.network(), subject.run
     network = shallow
@@ -126,20 +124,21 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     with torch.no_grad():
         difference = max(float((network(images) - shallow(images)).abs().max()) for images, _ in batches)
     rows = []
-    for step in _continued(network, run, subject):
+    examples = sum(len(labels) for _, labels in batches)
+    for step in _train(network, run, subject):
         for statistics in ("running", "batch"):
             loss, error = Objective(network=network, batches=batches, statistics=statistics).loss_and_error()
-            found = {"step": step, "statistics": statistics, "loss": loss, "error": error}
-            rows.append(found | {"logit_difference": difference if step == 0 else float("nan")})
-    same = {"made": part, "made_depth": run.depth, "split": "train", "learning_rate": LEARNING_RATE}
-    same |= {"examples": sum(len(labels) for _, labels in batches)}
-    return pd.DataFrame([row | same for row in rows])[list(COLUMNS)].astype(COLUMNS)
+            row = {"step": step, "split": "train", "statistics": statistics, "loss": loss, "error": error}
+            rows.append(row | {"logit_difference": difference if step == 0 else float("nan")})
+    data = pd.DataFrame(rows)
+    data = data.assign(made=part, made_depth=run.depth, learning_rate=LEARNING_RATE, examples=examples)
+    return data[list(COLUMNS)].astype(COLUMNS)
 
 
-def _continued(network: CifarNetwork, run: RunSpec, subject: Subject) -> Iterator[int]:
-    """Train the network in place, and stop at step 0 and at each row on the way: yields the step."""
-    changed = {"steps": NO_MILESTONE, "warmup_steps": 0, "learning_rate": LEARNING_RATE}
-    recipe = run.recipe.model_copy(update=changed)
+def _train(network: CifarNetwork, run: RunSpec, subject: Subject) -> Iterator[int]:
+    """Train the network in place. Yields the step at 0 and at each further row."""
+    constant_rate = {"steps": NO_MILESTONE, "warmup_steps": 0, "learning_rate": LEARNING_RATE}
+    recipe = run.recipe.model_copy(update=constant_rate)
     run = run.model_copy(update={"recipe": recipe, "measure": Measure(probes=())})
     device = subject.environment.torch_device
     state = State(network.train(), recipe, device)

@@ -9,22 +9,21 @@ times P the trace (Hutchinson 1990).
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from degradation.experiments.draws import signs_like
 from degradation.experiments.experiment import Experiment, Settings
-from degradation.experiments.lanczos import Ritz, lanczos
+from degradation.experiments.lanczos import lanczos
 from degradation.experiments.objective import Objective
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 
 STATISTICS = "running"
-PART = 4  # of the settings' examples are used: a product costs some five forward and backward passes
+PART = 4  # one in so many of the settings' examples is used: a product costs some five forward and backward passes
 
 COLUMNS: Mapping[str, str] = {
     "quantity": TEXT,  # ritz: a Ritz value of a Lanczos run; trace: one estimate of the Hessian's trace
-    "draw": INTEGER,  # 0-based: which random start
+    "draw": INTEGER,  # number of the random start, 0-based
     "index": INTEGER,  # of a Ritz value, 0 the largest; 0 for a trace
     "value": REAL,  # nats per squared unit of weight
     "weight": REAL,  # of a Ritz value in the density; over one draw they sum to 1; missing for a trace
@@ -41,12 +40,12 @@ def steps(settings: Settings) -> int:
 
 
 def parts(_subject: Subject, settings: Settings) -> Sequence[str]:
-    """One Lanczos run, and one bundle of further draws for the trace, for each of the settings' draws."""
+    """For each of the settings' draws, one Lanczos run and one group of further draws for the trace."""
     return [f"{kind}-{draw}" for kind in ("lanczos", "trace") for draw in range(settings.draws)]
 
 
 def weight(settings: Settings, part: str) -> float:
-    """Products with the Hessian."""
+    """The number of products with the Hessian."""
     return steps(settings) if part.startswith("lanczos") else settings.points
 
 
@@ -55,44 +54,30 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     kind, draw = part.split("-")
     batches = list(subject.batches("train", max(1, settings.examples // PART)))
     objective = Objective(network=subject.network(), batches=batches, statistics=STATISTICS)
-    take = _lanczos if kind == "lanczos" else _trace
-    rows = take(objective, subject, settings, int(draw))
-    same = {
-        "parameters": sum(weight.numel() for weight in objective.weights),
-        "statistics": STATISTICS,
-        "examples": objective.examples,
-    }
-    return pd.DataFrame([row | same for row in rows], columns=list(COLUMNS)).astype(COLUMNS)
+    rows = (_lanczos if kind == "lanczos" else _trace)(objective, subject, settings, int(draw))
+    parameters = sum(weight.numel() for weight in objective.weights)
+    rows = rows.assign(parameters=parameters, statistics=STATISTICS, examples=objective.examples)
+    return rows.reindex(columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _lanczos(objective: Objective, subject: Subject, settings: Settings, draw: int) -> list[dict[str, object]]:
+def _lanczos(objective: Objective, subject: Subject, settings: Settings, draw: int) -> pd.DataFrame:
+    """A row for each Ritz value, the largest first, then the start's estimate of the trace."""
     start = signs_like(objective.network, subject, settings, "lanczos", draw)
-    found = lanczos(objective.hessian_times, start, steps(settings))
-    return [*ritz_rows(found, draw), _trace_row(found.curvature * start.numel(), draw)]
+    ritz = lanczos(objective.hessian_times, start, steps(settings))
+    numbers = {"value": ritz.values[::-1], "weight": ritz.weights[::-1], "residual": ritz.residuals[::-1]}
+    values = pd.DataFrame({"quantity": "ritz", "index": range(len(ritz.values)), **numbers})
+    trace = pd.DataFrame([{"quantity": "trace", "index": 0, "value": ritz.curvature * start.numel()}])
+    return pd.concat([values, trace], ignore_index=True).assign(draw=draw)
 
 
-def ritz_rows(found: Ritz, draw: int) -> list[dict[str, object]]:
-    """A row for each Ritz value, the largest first."""
-    columns = zip(found.values[::-1], found.weights[::-1], found.residuals[::-1], strict=True)
-    return [
-        {"quantity": "ritz", "draw": draw, "index": index, "value": value, "weight": weight, "residual": residual}
-        for index, (value, weight, residual) in enumerate(columns)
-    ]
-
-
-def _trace(objective: Objective, subject: Subject, settings: Settings, draw: int) -> list[dict[str, object]]:
+def _trace(objective: Objective, subject: Subject, settings: Settings, draw: int) -> pd.DataFrame:
     """Further estimates, as many as the settings' points; numbered after those of the Lanczos starts."""
-    rows = []
+    first, estimates = settings.draws + draw * settings.points, []
     for number in range(settings.points):
         signs = signs_like(objective.network, subject, settings, "trace", draw, number)
-        estimate = float(signs @ objective.hessian_times(signs))
-        rows.append(_trace_row(estimate, settings.draws + draw * settings.points + number))
-    return rows
-
-
-def _trace_row(estimate: float, draw: int) -> dict[str, object]:
-    missing = {"weight": np.nan, "residual": np.nan}
-    return {"quantity": "trace", "draw": draw, "index": 0, "value": estimate} | missing
+        estimates.append(float(signs @ objective.hessian_times(signs)))
+    draws = range(first, first + settings.points)
+    return pd.DataFrame({"quantity": "trace", "draw": draws, "index": 0, "value": estimates})
 
 
 CURVATURE = Experiment(

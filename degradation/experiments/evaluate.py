@@ -1,4 +1,4 @@
-"""A network that was operated on -> its clean test error, with the batch-norm statistics it has and estimated again."""
+"""A modified network -> its clean test error, with the batch-norm statistics it has and estimated again."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +20,7 @@ RUNNING, REESTIMATED = "running", "re-estimated"
 
 COLUMNS = {
     "split": TEXT,
-    "statistics": TEXT,  # running: as trained; re-estimated: after the operation, over augmented training images
+    "statistics": TEXT,  # running: as trained; re-estimated: after the change, over augmented training images
     "loss": REAL,  # mean cross-entropy, nats
     "error": REAL,  # a fraction
     "examples": INTEGER,  # clean images evaluated, the first of the split; statistics from at most as many
@@ -28,15 +28,15 @@ COLUMNS = {
 }
 
 
-def tried(
-    subject: Subject, settings: Settings, operate: Callable[[CifarNetwork], None] = lambda _: None
+def error_rows(
+    subject: Subject, settings: Settings, modify: Callable[[CifarNetwork], None] = lambda _: None
 ) -> Iterator[dict[str, Any]]:
-    """The columns of ``COLUMNS`` for a fresh network after the operation, once for each kind of statistics.
+    """The columns of ``COLUMNS`` for a fresh network after ``modify``, once for each kind of statistics.
 
     A network without batch norm has one row, of the statistics ``running``.
     """
     network = subject.network()
-    operate(network)
+    modify(network)
     yield _row(subject, settings, network, RUNNING)
     if subject.run.norm == "batch":
         reestimate(subject, settings.examples, network)
@@ -47,19 +47,19 @@ def tried(
 def reestimate(subject: Subject, examples: int, network: nn.Module) -> None:
     """Replace the running statistics, in place, by the mean of those of augmented training batches, equally weighted.
 
-    Each batch is normalized by its own statistics meanwhile, as in training. Batches of less than the full size are
-    left out unless there is no other: their variance would count as much.
+    During this each batch is normalized by its own statistics, as in training. Batches of less than the full size are
+    left out unless there is no other: their variance would have the same weight.
     """
     size = subject.run.recipe.batch
-    whole = examples // size * size or examples
-    kept = [(norm, norm.momentum) for norm in norms(network)]
-    for norm, _ in kept:
+    in_full_batches = examples // size * size or examples
+    momenta = [(norm, norm.momentum) for norm in norms(network)]
+    for norm, _ in momenta:
         norm.reset_running_stats()
         norm.momentum = None  # torch's cumulative average
         norm.train()
-    for images, _ in subject.batches("train", whole, augmented=True):
+    for images, _ in subject.batches("train", in_full_batches, augmented=True):
         forward(network, images, subject.environment)
-    for norm, momentum in kept:
+    for norm, momentum in momenta:
         norm.momentum = momentum
         norm.eval()
 
@@ -67,16 +67,10 @@ def reestimate(subject: Subject, examples: int, network: nn.Module) -> None:
 def _row(subject: Subject, settings: Settings, network: nn.Module, statistics: str) -> dict[str, Any]:
     objective = Objective(network=network, batches=list(subject.batches(SPLIT, settings.examples)))
     loss, error = objective.loss_and_error()
-    return {
-        "split": SPLIT,
-        "statistics": statistics,
-        "loss": loss,
-        "error": error,
-        "examples": objective.examples,
-        "settings_seed": settings.seed,
-    }
+    row = {"split": SPLIT, "statistics": statistics, "loss": loss, "error": error}
+    return row | {"examples": objective.examples, "settings_seed": settings.seed}
 
 
-def draws(subject: Subject, settings: Settings, *which: int) -> np.random.Generator:
-    """A generator that depends on the experiment's and the run's seed and on ``which``: equal in a matched pair."""
-    return np.random.default_rng([settings.seed, subject.run.seed, *which])
+def draws(subject: Subject, settings: Settings, *numbers: int) -> np.random.Generator:
+    """A generator that depends on the experiment's and the run's seed and on ``numbers``: equal in a matched pair."""
+    return np.random.default_rng([settings.seed, subject.run.seed, *numbers])

@@ -1,4 +1,4 @@
-"""identity: the input and output of each block of a trained network -> how near the block is to the identity."""
+"""identity: the input and output of each block of a trained network -> how close the block is to the identity."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ from degradation.probes import Taps
 from degradation.training.step import forward
 
 MOST_EXAMPLES = 512
-"""Of a stage's representations, which lie in memory together: up to 64 kB an image and block."""
+"""The representations of a stage are in memory together: up to 64 kB an image and block."""
 FIRST = "relu"
-"""The module whose output the first block takes."""
+"""The module whose output is the first block's input."""
 
 COLUMNS = {
     "block": INTEGER,  # 1-based, in order
@@ -26,11 +26,11 @@ COLUMNS = {
     "split": TEXT,
     "statistics": TEXT,
     "examples": INTEGER,
-    "against": TEXT,  # what the output is compared with in change and cosine: input; shortcut, where shapes differ
+    "against": TEXT,  # change and cosine compare the output with this: input; shortcut, if shapes differ
     "ratio": REAL,  # |F(x)| / |shortcut(x)|, L2 over all examples; missing in a plain block, which has no shortcut
     "change": REAL,  # |y - x| / |x|, L2 over all examples; missing in a plain block whose shapes differ
-    "cosine": REAL,  # of x and y, mean over examples; missing likewise
-    "cka": REAL,  # linear CKA of x and y, unbiased; it needs no equal shapes
+    "cosine": REAL,  # of x and y, mean over examples; missing as change is
+    "cka": REAL,  # linear CKA of x and y, unbiased; the shapes may differ
 }
 
 
@@ -43,57 +43,56 @@ def parts(subject: Subject, settings: Settings) -> Sequence[str]:
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """Ratio, change, cosine and CKA of every block of a stage, on clean test images with running statistics.
 
-    x is a block's input, behind the ReLU of the one before it, y its output, behind its own ReLU. Where their shapes
+    x is a block's input, after the ReLU of the block before it; y is its output, after its own ReLU. If their shapes
     differ, the output is compared with the shortcut, which brings the input to the output's shape (option A: every
-    second pixel and zero channels); a plain block has none, and only its CKA is known.
+    second pixel and zero channels); a plain block has no shortcut, and only its CKA can be computed.
     """
     network = subject.network()
-    every = network.layout.blocks
-    inputs = dict(zip([block.name for block in every], [FIRST, *(block.name for block in every)], strict=False))
-    watches = [BlockComparison(block, inputs[block.name]) for block in every if f"stage-{block.stage}" == part]
-    names = {name for watch in watches for name in watch.names}
-    kept: dict[str, list[Tensor]] = {name: [] for watch in watches for name in (watch.source, watch.block.name)}
+    inputs = [FIRST, *(block.name for block in network.layout.blocks)]
+    pairs = zip(network.layout.blocks, inputs, strict=False)
+    comparisons = [BlockComparison(block, source) for block, source in pairs if f"stage-{block.stage}" == part]
+    names = {name for comparison in comparisons for name in comparison.names}
+    compared = {name for comparison in comparisons for name in (comparison.source, comparison.block.name)}
+    representations: dict[str, list[Tensor]] = {name: [] for name in compared}
     for images, _ in subject.batches("test", min(settings.examples, MOST_EXAMPLES)):
         with Taps(network, names) as taps:
             forward(network, images, subject.environment)
-        seen = {name: output.float().flatten(1) for name, output in taps.outputs.items()}
-        for watch in watches:
-            watch.look(seen)
-        for name, batches in kept.items():
-            batches.append(seen[name])
-    grams = {name: gram(torch.cat(batches)) for name, batches in kept.items()}
-    return pd.DataFrame([watch.row(grams) for watch in watches])
+        outputs = {name: output.float().flatten(1) for name, output in taps.outputs.items()}
+        for comparison in comparisons:
+            comparison.add(outputs)
+        for name, batches in representations.items():
+            batches.append(outputs[name])
+    grams = {name: gram(torch.cat(batches)) for name, batches in representations.items()}
+    return pd.DataFrame([comparison.row(grams) for comparison in comparisons])
 
 
 class BlockComparison:
-    """One block's sums over batches: squares of what its numbers compare, and the cosine of each example."""
+    """One block's sums over batches: squares of the tensors that its numbers compare, and cosines of the examples."""
 
     def __init__(self, block: Block, source: str) -> None:
         self.block, self.source = block, source
-        self.against = ""
-        self.examples = 0
-        self.cosines = 0.0
+        self.against, self.examples, self.cosines = "", 0, 0.0
         self.squares = dict.fromkeys(("branch", "shortcut", "difference", "against"), 0.0)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modules whose outputs are looked at."""
+        """The modules whose outputs are used."""
         block = self.block
         return (self.source, block.name, *((block.branch, block.shortcut) if block.shortcut is not None else ()))
 
-    def look(self, seen: Mapping[str, Tensor]) -> None:
+    def add(self, outputs: Mapping[str, Tensor]) -> None:
         """Add a batch of outputs, each (examples, values), by module name."""
-        x, y, shortcut = seen[self.source], seen[self.block.name], self.block.shortcut
+        x, y, shortcut = outputs[self.source], outputs[self.block.name], self.block.shortcut
         self.examples += len(x)
-        found = {}
+        tensors = {}
         if shortcut is not None:
-            found = {"branch": seen[self.block.branch], "shortcut": seen[shortcut]}
-        against = x if x.shape == y.shape else found.get("shortcut")
+            tensors = {"branch": outputs[self.block.branch], "shortcut": outputs[shortcut]}
+        against = x if x.shape == y.shape else tensors.get("shortcut")
         if against is not None:
             self.against = "input" if against is x else "shortcut"
-            found |= {"difference": y - against, "against": against}
+            tensors |= {"difference": y - against, "against": against}
             self.cosines += cosine(against, y) * len(x)
-        for name, tensor in found.items():
+        for name, tensor in tensors.items():
             self.squares[name] += float(tensor.double().square().sum())
 
     def row(self, grams: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -124,20 +123,20 @@ def cosine(x: Tensor, y: Tensor) -> float:
 
 
 def cka(x: Tensor, y: Tensor) -> float:
-    """Linear CKA of two representations (examples, values) of the same examples; their values need not be as many.
+    """Linear CKA of two representations (examples, values) of the same examples; the number of values may differ.
 
     Kornblith et al. 2019 (arXiv:1905.00414, section 3): HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = x x^T, L = y y^T.
-    With fewer examples than values the usual estimate of HSIC calls even independent representations alike, so this
-    is the unbiased one of Song et al. 2012 (equation 5); it can fall below 0. Needs four examples or more; NaN if
+    With fewer examples than values the usual estimate of HSIC finds even independent representations similar, so this
+    is the unbiased one of Song et al. 2012 (equation 5); it can be below 0. Needs four examples or more; NaN if
     a representation is the same for all examples.
     """
     return aligned(gram(x), gram(y))
 
 
 def gram(x: Tensor) -> Tensor:
-    """x x^T of the centred x, (examples, examples) in float64, its diagonal zero as the unbiased estimate asks.
+    """x x^T of the centred x, (examples, examples) in float64, with a zero diagonal for the unbiased estimate.
 
-    Centring changes nothing in exact arithmetic; it keeps small differences from drowning in a large mean.
+    Centring changes nothing in exact arithmetic; without it, rounding of a large mean hides small differences.
     """
     centred = x - x.mean(0)
     return (centred @ centred.T).double().fill_diagonal_(0.0)

@@ -29,10 +29,10 @@ class Ritz:
 
 
 def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
-    """``steps`` of Lanczos from ``start`` (n,), each new vector orthogonalized against all before, twice.
+    """Take ``steps`` of Lanczos from ``start`` (n,); each new vector is orthogonalized against all before, twice.
 
-    Fewer where the Krylov space ends before, at n or at an invariant subspace: then the residuals are zero.
-    Raises ValueError if a product is not finite.
+    There are fewer steps if the Krylov space ends before, at n or at an invariant subspace: then the residuals are
+    zero. Raises ValueError if a product is not finite.
     """
     basis = [start / start.norm()]
     diagonal: list[float] = []
@@ -44,32 +44,20 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Ritz:
         if not np.isfinite(diagonal[-1]):
             raise ValueError("a Hessian-vector product is not finite")
         largest = max(largest, float(image.norm()))
-        rest = _orthogonal(image, basis)
-        off_diagonal.append(float(rest.norm()))
+        residual = _orthogonal(image, basis)
+        off_diagonal.append(float(residual.norm()))
         if off_diagonal[-1] <= 10 * torch.finfo(start.dtype).eps * largest:
             off_diagonal[-1] = 0.0
             break
-        basis.append(rest / off_diagonal[-1])
-    values, vectors = (np.asarray(found, dtype=np.float64) for found in eigh_tridiagonal(diagonal, off_diagonal[:-1]))
-    return Ritz(
-        values=values, weights=vectors[0] ** 2, residuals=np.abs(off_diagonal[-1] * vectors[-1]), curvature=diagonal[0]
-    )
+        basis.append(residual / off_diagonal[-1])
+    values, vectors = (np.asarray(part, dtype=np.float64) for part in eigh_tridiagonal(diagonal, off_diagonal[:-1]))
+    residuals = np.abs(off_diagonal[-1] * vectors[-1])
+    return Ritz(values=values, weights=vectors[0] ** 2, residuals=residuals, curvature=diagonal[0])
 
 
 def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    """What is left of the vector outside the basis; done twice, since once loses digits in float32."""
-    known = torch.stack(basis)
+    """The part of the vector orthogonal to the basis; computed twice, since once loses digits in float32."""
+    directions = torch.stack(basis)
     for _ in range(2):
-        vector = vector - known.T @ (known @ vector)
+        vector = vector - directions.T @ (directions @ vector)
     return vector
-
-
-def density(values: Reals, weights: Reals, at: Reals, width: float) -> Reals:
-    """Spectral density at the points ``at``: each value a normal of standard deviation ``width``, times its weight.
-
-    The weights of several starts are divided by their number before (Ghorbani, Krishnan and Xiao 2019, section 2).
-    """
-    distance = (at[:, None] - values[None, :]) / width
-    heights: Reals = np.exp(-0.5 * distance**2) / (width * np.sqrt(2 * np.pi))
-    found: Reals = heights @ weights
-    return found

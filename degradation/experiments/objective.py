@@ -11,14 +11,14 @@ from degradation.training.evaluation import loss_and_wrong
 from degradation.training.step import use_statistics
 
 Batches = Sequence[tuple[Tensor, Tensor]]
-"""Images (N, 3, H, W; normalized) and labels (N), as they are used: nothing is drawn."""
+"""Images (N, 3, H, W; normalized) and labels (N); nothing in them is random."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """The mean cross-entropy (nats) of a network over the examples of the batches, without weight decay.
 
-    ``statistics`` is the batch-norm mode: running, where examples are independent, or batch.
+    ``statistics`` is the batch-norm mode: running, with which examples are independent, or batch.
     """
 
     network: nn.Module
@@ -31,7 +31,7 @@ class Objective:
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """Every parameter, in the network's order: what the gradient and the Hessian are with respect to."""
+        """Every parameter, in the network's order; gradient and Hessian are with respect to these."""
         return list(self.network.parameters())
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
 """A trained residual network -> the gradient's norm at the input along random paths through k of its blocks.
 
 A path takes the branch of k blocks and the shortcut of all others (Veit et al. 2016, arXiv:1605.06431, section 4.3):
-one forward pass through the whole network, then a backward pass in which each block lets the gradient through one of
-the two. Of n blocks there are 2^n paths, C(n, k) of length k, and their gradients add up to the network's own.
+one forward pass through the whole network, then a backward pass in which the gradient goes through one of the two in
+each block. n blocks have 2^n paths, C(n, k) of length k, and the sum of their gradients is the network's gradient.
 """
 
 import math
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from degradation.experiments.draws import drawn_from
+from degradation.experiments.draws import generator_for
 from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
-from degradation.networks.layout import Block, Layout
+from degradation.networks.layout import Layout
 from degradation.probes import Taps
 from degradation.training.step import use_statistics
 
-EXAMPLES = 64  # a path's gradient is that of one batch, and every path goes back through it
+EXAMPLES = 64  # a path's gradient is of one batch, the same for every path
 PATHS_PER_DRAW = 5
 STATISTICS = "running"
 
@@ -39,7 +39,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 class Unravelled:
-    """One forward pass of a residual network, whose gradient can be sent back along one path after another.
+    """One forward pass of a residual network, whose gradient can be computed along one path after another.
 
     ``images`` (N, 3, H, W) and ``labels`` (N) in; the loss is their mean cross-entropy. ``full`` is the gradient along
     all paths.
@@ -61,23 +61,19 @@ class Unravelled:
     def along(self, taken: Collection[int]) -> Tensor:
         """The gradient at the input along the path through the branches of the blocks with these numbers (1-based)."""
         signal = self._end
-        for place in reversed(range(len(self.blocks))):
-            block = self.blocks[place]
-            signal = self._through(block, place, signal, branch=block.number in taken)
+        inputs = [self.images, *(self.outputs[block.name] for block in self.blocks)]
+        for block, before in reversed(list(zip(self.blocks, inputs, strict=False))):
+            # Through the last ReLU: both sides of the addition get the same gradient. The branch's output is never the
+            # block's own input.
+            summed = self._grad(self.outputs[block.name], self.outputs[block.branch], signal)
+            side = self.outputs[block.branch if block.number in taken else str(block.shortcut)]
+            signal = self._grad(side, before, summed)
         return signal
-
-    def _through(self, block: Block, place: int, signal: Tensor, *, branch: bool) -> Tensor:
-        """The gradient before the block, from that behind it: through its last ReLU, then one of its two sides."""
-        side = self.outputs[block.branch if branch else str(block.shortcut)]
-        # The addition hands either side the same gradient; that of the branch is never the block's own input.
-        summed = self._grad(self.outputs[block.name], self.outputs[block.branch], signal)
-        before = self.images if place == 0 else self.outputs[self.blocks[place - 1].name]
-        return self._grad(side, before, summed)
 
     @staticmethod
     def _grad(of: Tensor, to: Tensor, signal: Tensor | None) -> Tensor:
-        (found,) = torch.autograd.grad(of, to, signal, retain_graph=True)
-        return found
+        (gradient,) = torch.autograd.grad(of, to, signal, retain_graph=True)
+        return gradient
 
 
 def parts(subject: Subject, _settings: Settings) -> Sequence[str]:
@@ -88,48 +84,41 @@ def parts(subject: Subject, _settings: Settings) -> Sequence[str]:
 
 
 def weight(settings: Settings, part: str) -> float:
-    """Backward passes, in addition to one forward; there is one path of length 0."""
+    """The number of backward passes and one forward pass; there is one path of length 0."""
     return 1 if part == "length-000" else 1 + PATHS_PER_DRAW * settings.draws
 
 
 def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
-    """The rows of one length: as many random paths as the settings ask for, or one where there is only one."""
+    """The rows of one length: as many random paths as the settings give, or the only one."""
     length = int(part.split("-")[1])
     network = subject.network()
     images, labels = next(iter(subject.batches("train", min(EXAMPLES, settings.examples))))
     blocks, residual = len(network.layout.blocks), subject.run.network == "residual"
     if residual:
-        passed = Unravelled(network, network.layout, images, labels, STATISTICS)
-        taken = _taken(subject, settings, length, blocks)
-        full, norms = float(passed.full.norm()), [float(passed.along(path).norm()) for path in taken]
+        unravelled = Unravelled(network, network.layout, images, labels, STATISTICS)
+        paths = _random_paths(subject, settings, length, blocks)
+        full, norms = float(unravelled.full.norm()), [float(unravelled.along(path).norm()) for path in paths]
     else:
         full = float(_gradient(network, images, labels).norm())
         norms = [full]
+    count = math.comb(blocks, length)
     data = pd.DataFrame({"length": length, "draw": range(len(norms)), "gradient_norm": norms})
-    paths = math.comb(blocks, length)
-    same = {
-        "full_gradient_norm": full,
-        "paths": paths,
-        "share": paths / 2**blocks if residual else 1.0,
-        "blocks": blocks,
-        "statistics": STATISTICS,
-        "examples": len(labels),
-    }
-    return data.assign(**same).astype(COLUMNS)
+    data = data.assign(full_gradient_norm=full, paths=count, share=count / 2**blocks if residual else 1.0)
+    return data.assign(blocks=blocks, statistics=STATISTICS, examples=len(labels)).astype(COLUMNS)
 
 
-def _taken(subject: Subject, settings: Settings, length: int, blocks: int) -> list[list[int]]:
+def _random_paths(subject: Subject, settings: Settings, length: int, blocks: int) -> list[list[int]]:
     """The blocks, numbered from 1, of each random path of this length."""
     count = PATHS_PER_DRAW * settings.draws if 0 < length < blocks else 1
-    draws = drawn_from(subject, settings, "paths", length)
+    draws = generator_for(subject, settings, "paths", length)
     return [sorted(1 + draws.choice(blocks, length, replace=False)) for _ in range(count)]
 
 
 def _gradient(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The gradient at the input of a network in evaluation mode."""
-    wanted = images.detach().clone().requires_grad_()
-    (found,) = torch.autograd.grad(F.cross_entropy(network(wanted), labels), wanted)
-    return found
+    inputs = images.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(network(inputs), labels), inputs)
+    return gradient
 
 
 PATHS = Experiment(

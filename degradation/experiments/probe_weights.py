@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from degradation.data.batches import ALL, CleanBatches
 from degradation.data.images import Images, Split
 from degradation.errors import UserError
-from degradation.frames import schemas as frames
+from degradation.frames import schemas
 from degradation.networks.cifar import CifarNetwork
 from degradation.networks.layout import weight_of
 from degradation.networks.weight_files import Weights
@@ -51,7 +51,7 @@ class ScaledBatches(CleanBatches):
 def normalization(
     channels: tuple[Channels, Channels] | None, images: Images, weights: Weights, device: torch.device
 ) -> Normalization:
-    """Mean and std by channel as given; for None the paper's: minus the mean image, of the file where it holds one.
+    """Mean and std by channel as given; for None the paper's: minus the mean image, the file's if it has one.
 
     Raises UserError if the file's mean image is of another size than the data set's.
     """
@@ -69,66 +69,63 @@ def normalization(
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """What was measured of a network: the frames ``curves`` (split test), ``gradients`` and ``responses``."""
+    """Measurements of a network: the frames ``curves`` (split test), ``gradients`` and ``responses``."""
 
     frames: Mapping[str, pd.DataFrame]
     not_finite: Mapping[str, int]
-    """Kind of statistics -> of how many test images an output is NaN or infinite; with any, the error is NaN."""
+    """Kind of statistics -> number of test images with a NaN or infinite output; with any, the error is NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prober:
-    """What a trained network is probed with: ``batch`` training images, and ``examples`` test images for its error."""
+    """The data to probe a trained network with: ``batch`` training images, ``examples`` test images for its error."""
 
     images: Images
     normalization: Normalization
     environment: Environment
     step: int = 0
-    """For the column ``step``: where the weights are from."""
+    """The step that the weights are from, for the column ``step``."""
     batch: int = 128
     examples: int | None = None
 
     def __call__(self, network: CifarNetwork) -> ProbeResult:
-        """Measure a network, which is left as it was.
+        """Measure a network, without changing it.
 
         Responses are of the first ``batch`` training images, clean, with running and with batch statistics; gradients
-        of their mean loss, with batch statistics, as in training.
+        are of their mean loss, with batch statistics, as in training.
         """
         network = network.to(self.environment.torch_device).eval()
-        by_statistics = {statistics: self._inside(network, statistics) for statistics in STATISTICS}
+        by_statistics = {statistics: self._probe(network, statistics) for statistics in STATISTICS}
         curves, not_finite = self._errors(network)
-        measured = {
-            "curves": curves,
-            "gradients": by_statistics["batch"]["gradients"],
-            "responses": pd.concat([found["responses"] for found in by_statistics.values()], ignore_index=True),
-        }
-        return ProbeResult(frames=measured, not_finite=not_finite)
+        responses = pd.concat([frames["responses"] for frames in by_statistics.values()], ignore_index=True)
+        frames = {"curves": curves, "gradients": by_statistics["batch"]["gradients"], "responses": responses}
+        return ProbeResult(frames=frames, not_finite=not_finite)
 
     def _errors(self, network: CifarNetwork) -> tuple[pd.DataFrame, dict[str, int]]:
-        """The frame ``curves``; and of how many images the outputs are not finite, by kind of statistics."""
+        """The frame ``curves``, and the number of images with outputs that are not finite, by kind of statistics."""
         evaluate = Evaluator(network, self.environment, lambda message: None)
-        part = EvalSplit(
-            batches=ScaledBatches(self.images.test, self.normalization, self.batch), examples=self.examples
-        )
+        batches = ScaledBatches(self.images.test, self.normalization, self.batch)
+        split = EvalSplit(batches=batches, examples=self.examples)
         rows, not_finite = [], {}
         for statistics in STATISTICS:
-            found = evaluate(part, statistics)
-            lost = 0 if math.isfinite(found.loss) else self._not_finite(network, part, statistics)
-            not_finite[statistics] = lost
-            error = math.nan if lost else found.error  # a NaN has no largest output: whatever is counted is no error
-            row = {"loss": found.loss, "error": error, "examples": found.examples}
-            unknown = {"epoch": float("nan"), "learning_rate": float("nan")}
-            rows.append({"step": self.step, "split": "test", "statistics": statistics} | row | unknown)
-        return frames.frame("curves", rows), not_finite
+            result = evaluate(split, statistics)
+            count = 0 if math.isfinite(result.loss) else self._not_finite(network, split, statistics)
+            not_finite[statistics] = count
+            error = math.nan if count else result.error  # a NaN has no largest output, so it is neither right nor wrong
+            row = {"step": self.step, "epoch": math.nan, "learning_rate": math.nan, "split": "test"}
+            row |= {"statistics": statistics, "loss": result.loss, "error": error, "examples": result.examples}
+            rows.append(row)
+        return schemas.frame("curves", rows), not_finite
 
     @torch.inference_mode()
-    def _not_finite(self, network: CifarNetwork, part: EvalSplit, statistics: str) -> int:
-        """Of how many images an output is NaN or infinite."""
+    def _not_finite(self, network: CifarNetwork, split: EvalSplit, statistics: str) -> int:
+        """The number of images with a NaN or infinite output."""
         with use_statistics(network, statistics):
-            outputs = (forward(network, images, self.environment) for images, _ in part.batches(part.examples))
+            outputs = (forward(network, images, self.environment) for images, _ in split.batches(split.examples))
             return sum(int((~logits.isfinite()).any(1).sum()) for logits in outputs)
 
-    def _inside(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
+    def _probe(self, network: CifarNetwork, statistics: str) -> dict[str, pd.DataFrame]:
+        """The frames of the probes, with these batch-norm statistics."""
         images, labels = next(iter(ScaledBatches(self.images.train, self.normalization, self.batch)(None)))
         with use_statistics(network, statistics):
             numbers = _read(network, images, labels, self.environment)
@@ -138,20 +135,20 @@ class Prober:
 
 
 def _read(network: CifarNetwork, images: Tensor, labels: Tensor, environment: Environment) -> Tensor:
-    """What the probes read of one forward and backward."""
+    """The numbers that the probes read in one forward and backward pass."""
     layout = network.layout
     weights = [weight_of(network, layer) for layer in layout.layers]
     with Taps(network, GRADIENTS.needs(layout)) as taps:
         loss = F.cross_entropy(forward(network, images, environment), labels)
-    found = torch.autograd.grad(loss, [*weights, *taps.outputs.values()])
-    seen = Measurement(
+    gradients = torch.autograd.grad(loss, [*weights, *taps.outputs.values()])
+    measurement = Measurement(
         layout=layout,
         outputs={name: output.detach() for name, output in taps.outputs.items()},
         normalized=taps.normalized,
-        output_gradients=dict(zip(taps.outputs, found[len(weights) :], strict=True)),
+        output_gradients=dict(zip(taps.outputs, gradients[len(weights) :], strict=True)),
         weights=tuple(weight.detach() for weight in weights),
-        weight_gradients=tuple(found[: len(weights)]),
+        weight_gradients=tuple(gradients[: len(weights)]),
         updates=None,
     )
     with torch.no_grad():
-        return Readings.read(WEIGHT_PROBES, seen)
+        return Readings.read(WEIGHT_PROBES, measurement)

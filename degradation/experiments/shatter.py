@@ -1,8 +1,8 @@
-"""A network, at initialization and trained -> how alike the gradients of neighbouring inputs are.
+"""A network, at initialization and trained -> how similar the gradients of neighbouring inputs are.
 
 Inputs are at equal distances on straight lines between two clean training images. The gradient is that of a random
 combination of the logits with respect to the input, in evaluation mode, so that no input depends on another: trained,
-with the running statistics; at initialization, where fresh ones mean nothing, with statistics estimated over as many
+with the running statistics; at initialization, which has no such statistics, with statistics estimated over as many
 augmented training images. The correlation of two gradients is their cosine: 1 for a linear network at any distance.
 References: white noise (0), and Brownian motion along the line (mean of sqrt(i/j) over the pairs i < j), as in
 Balduzzi et al. 2017, arXiv:1702.08591, section 2, whose inputs are one-dimensional; images are not.
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from degradation.experiments.draws import drawn_from
+from degradation.experiments.draws import generator_for
 from degradation.experiments.evaluate import reestimate
 from degradation.experiments.experiment import Experiment, Settings
 from degradation.experiments.trained_run import Subject
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, str] = {
     "lines": INTEGER,
     "points": INTEGER,  # inputs on each line
     "statistics": TEXT,
-    "examples": INTEGER,  # images that the ends of lines, and initial statistics, are taken from
+    "examples": INTEGER,  # images from which the ends of lines, and initial statistics, are taken
 }
 
 Gradients = Callable[[int, Tensor], Tensor]
@@ -50,7 +50,7 @@ def points(settings: Settings) -> int:
 def lines(subject: Subject, settings: Settings) -> Tensor:
     """Inputs on lines between random pairs of the first training images: (lines, points, 3, H, W)."""
     images = torch.cat([images for images, _ in subject.batches("train", settings.examples)])
-    draws = drawn_from(subject, settings, "shatter", "lines")
+    draws = generator_for(subject, settings, "shatter", "lines")
     count = LINES_PER_DRAW * settings.draws
     ends = torch.from_numpy(np.stack([draws.choice(len(images), 2, replace=False) for _ in range(count)]))
     first, last = images[ends[:, 0], None], images[ends[:, 1], None]
@@ -61,8 +61,8 @@ def lines(subject: Subject, settings: Settings) -> Tensor:
 
 def input_gradients(network: nn.Module, inputs: Tensor, combination: Tensor) -> Tensor:
     """Gradient of combination . logits at each of the inputs (N, 3, H, W), combination (classes,): (N, 3 H W)."""
-    wanted = inputs.to(memory_format=torch.channels_last).requires_grad_()
-    (gradient,) = torch.autograd.grad((network(wanted) @ combination).sum(), wanted)
+    inputs = inputs.to(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad((network(inputs) @ combination).sum(), inputs)
     flat: Tensor = gradient.reshape(len(inputs), -1)
     return flat
 
@@ -87,61 +87,46 @@ def measure(subject: Subject, settings: Settings, part: str) -> pd.DataFrame:
     """The rows of one part."""
     inputs = lines(subject, settings)
     if part == "references":
-        found = [_rows(kind, inputs, make) for kind, make in _references(subject, settings).items()]
+        rows = [_rows(source, inputs, noise) for source, noise in _references(subject, settings).items()]
     else:
-        network = _network(subject, settings, part)
+        network = subject.network() if part == "trained" else subject.initial()
+        if part == "initial":
+            reestimate(subject, settings.examples, network)
         combination = _combination(subject, settings).to(inputs.device)
-        found = [_rows(part, inputs, lambda line, on: input_gradients(network, on, combination[line]))]
+        rows = [_rows(part, inputs, lambda line, points: input_gradients(network, points, combination[line]))]
     examples = sum(len(labels) for _, labels in subject.batches("train", settings.examples))
-    data = pd.concat(found).assign(statistics="running", examples=examples, points=inputs.shape[1])
-    return data[list(COLUMNS)].astype(COLUMNS).reset_index(drop=True)
-
-
-def _network(subject: Subject, settings: Settings, state: str) -> nn.Module:
-    if state == "trained":
-        return subject.network()
-    network = subject.initial()
-    reestimate(subject, settings.examples, network)
-    return network
+    data = pd.concat(rows, ignore_index=True)
+    data = data.assign(statistics="running", examples=examples, points=inputs.shape[1])
+    return data[list(COLUMNS)].astype(COLUMNS)
 
 
 def _combination(subject: Subject, settings: Settings) -> Tensor:
     """A random combination of unit length for each line: (lines, classes)."""
-    draws = drawn_from(subject, settings, "shatter", "combinations")
-    drawn = torch.from_numpy(draws.standard_normal((LINES_PER_DRAW * settings.draws, 10), dtype=np.float32))
-    unit: Tensor = drawn / drawn.norm(dim=1, keepdim=True)
-    return unit
+    draws = generator_for(subject, settings, "shatter", "combinations")
+    normal = torch.from_numpy(draws.standard_normal((LINES_PER_DRAW * settings.draws, 10), dtype=np.float32))
+    return torch.nn.functional.normalize(normal)
 
 
 def _references(subject: Subject, settings: Settings) -> dict[str, Gradients]:
     """Noise in place of gradients: independent at every input, or its running sum along the line."""
-    draws = drawn_from(subject, settings, "shatter", "noise")
+    draws = generator_for(subject, settings, "shatter", "noise")
 
-    def white(_line: int, on: Tensor) -> Tensor:
-        noise = draws.standard_normal((len(on), on[0].numel()), dtype=np.float32)
-        scaled: Tensor = torch.from_numpy(noise) / on[0].numel() ** 0.5
+    def white(_line: int, inputs: Tensor) -> Tensor:
+        noise = draws.standard_normal((len(inputs), inputs[0].numel()), dtype=np.float32)
+        scaled: Tensor = torch.from_numpy(noise) / inputs[0].numel() ** 0.5
         return scaled
 
-    return {"white noise": white, "brownian": lambda line, on: white(line, on).cumsum(0)}
+    return {"white noise": white, "brownian": lambda line, inputs: white(line, inputs).cumsum(0)}
 
 
 def _rows(source: str, inputs: Tensor, gradients: Gradients) -> pd.DataFrame:
     """Each lag's correlation over the lines (lines, points, 3, H, W)."""
-    found = [gradients(line, on) for line, on in enumerate(inputs)]
-    each = np.stack([correlations(line).cpu().numpy() for line in found]).astype(np.float64)
+    by_line = [gradients(line, points) for line, points in enumerate(inputs)]
+    cosines = np.stack([correlations(line).cpu().numpy() for line in by_line]).astype(np.float64)
+    norm = float(torch.stack([line.norm(dim=1).mean() for line in by_line]).mean())
     lag = np.arange(1, inputs.shape[1])
-    norm = float(torch.stack([line.norm(dim=1).mean() for line in found]).mean())
-    return pd.DataFrame(
-        {
-            "source": source,
-            "lag": lag,
-            "distance": lag / lag[-1],
-            "correlation": each.mean(axis=0),
-            "correlation_std": each.std(axis=0),
-            "gradient_norm": norm,
-            "lines": len(inputs),
-        }
-    )
+    numbers = {"correlation": cosines.mean(axis=0), "correlation_std": cosines.std(axis=0), "gradient_norm": norm}
+    return pd.DataFrame({"source": source, "lag": lag, "distance": lag / lag[-1], "lines": len(inputs)} | numbers)
 
 
 SHATTER = Experiment(

@@ -1,4 +1,4 @@
-"""One part of the least and of the greatest network, timed and kept -> the seconds that an experiment has left."""
+"""One part of the smallest and of the largest network, timed and saved -> the seconds that an experiment will take."""
 
 import time
 from collections.abc import Sequence
@@ -11,59 +11,43 @@ from degradation.spec import grid
 from degradation.training.cost import line_through
 
 
-def estimate_remaining(work: ExperimentTask) -> float | None:
-    """Measure one part of each of two runs, and tell from them how long the rest will take, in seconds.
+def estimate_remaining(task: ExperimentTask) -> float | None:
+    """Measure one part of each of two runs, and estimate from them the seconds that the others will take.
 
-    None if nothing is left, or where a part could not be timed: `run_experiment` then reports why.
+    None if nothing remains, or if a part could not be timed: `run_experiment` then reports why.
     Raises Interrupted after SIGINT or SIGTERM.
     """
-    left = {run_id: work.left(run_id) for run_id in work.todo}
-    if not left:
+    remaining = {run_id: task.remaining(run_id) for run_id in task.todo}
+    if not remaining:
         return None
-    by_work = sorted(left, key=lambda run_id: (_multiply_adds(work, run_id), _weight(work, left[run_id])))
-    lightest = [run_id for run_id in by_work if _multiply_adds(work, run_id) == _multiply_adds(work, by_work[0])]
-    least, greatest = lightest[-1], by_work[-1]
+    specs = task.results.specs
+    size = {run_id: grid.multiply_adds_of(specs[run_id]) for run_id in remaining}
+    by_size = sorted(remaining, key=lambda run_id: (size[run_id], _weight(task, remaining[run_id])))
+    smallest = [run_id for run_id in by_size if size[run_id] == size[by_size[0]]][-1]
+    largest = by_size[-1]
     with stop_requests() as stop:
-        timed = {run_id: _timed(work, run_id, left[run_id], stop) for run_id in dict.fromkeys((least, greatest))}
+        low = _time(task, smallest, remaining[smallest], stop)
+        high = low if largest == smallest else _time(task, largest, remaining[largest], stop)
         if stop.status:
             raise Interrupted(stop.status)
-    low, high = timed[least], timed[greatest]
     if low is None or high is None:
         return None
-    specs = work.results.specs
-    line = line_through(specs[least], specs[greatest], low, high)
-    return sum(line(specs[run_id]) * _weight(work, work.left(run_id)) for run_id in left)
+    line = line_through(specs[smallest], specs[largest], low, high)
+    return sum(line(specs[run_id]) * _weight(task, task.remaining(run_id)) for run_id in remaining)
 
 
-def _multiply_adds(work: ExperimentTask, run_id: str) -> int:
-    return grid.multiply_adds_of(work.results.specs[run_id])
+def _weight(task: ExperimentTask, parts: Sequence[str]) -> float:
+    return sum(task.experiment.weight(task.settings, part) for part in parts)
 
 
-def _weight(work: ExperimentTask, parts: Sequence[str]) -> float:
-    return sum(work.experiment.weight(work.settings, part) for part in parts)
+def _time(task: ExperimentTask, run_id: str, parts: Sequence[str], stop: StopRequest) -> float | None:
+    """Measure the first of the parts: seconds for each unit of its weight; None if it was not measured."""
+    started: dict[str, float] = {}  # phase -> when it was first reported; "measure" is reported after a part
 
+    def note_time(progress: Progress) -> None:
+        started.setdefault(progress.phase, time.perf_counter())
 
-def _timed(work: ExperimentTask, run_id: str, left: Sequence[str], stop: StopRequest) -> float | None:
-    """Seconds of the first part that is left, for each unit of its weight; None if it was not measured."""
-    clock = PartTimer(stop)
-    work.attempt(run_id, clock, clock.enough)
-    taken = clock.seconds
-    return None if taken is None else taken / _weight(work, left[:1])
-
-
-class PartTimer:
-    """A report that notes when a run was started and when its first part was done, and then asks it to stop."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        self.stop = stop
-        self.at: dict[str, float] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        self.at.setdefault(progress.phase, time.perf_counter())
-
-    def enough(self) -> bool:
-        return self.stop() or "measure" in self.at
-
-    @property
-    def seconds(self) -> float | None:
-        return self.at["measure"] - self.at["started"] if "measure" in self.at else None
+    task.attempt(run_id, note_time, lambda: stop() or "measure" in started)
+    if "measure" not in started:
+        return None
+    return (started["measure"] - started["started"]) / _weight(task, parts[:1])

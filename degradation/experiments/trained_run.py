@@ -1,4 +1,4 @@
-"""A done run and its weights -> a Subject: networks, trained or as they began, and the images they are tried on."""
+"""A done run and its weights -> a Subject: networks, trained or at initialization, and the images to use."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from degradation.spec import RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One finished run, ready to be experimented on.
+    """One finished run, ready for experiments.
 
-    ``images`` are those of its data set, ``weights`` its final ones (the state of the network, batch-norm buffers
-    included, the mean image apart).
+    ``images`` are those of its data set; ``weights`` are its final state, batch-norm buffers included, without the mean
+    image.
     """
 
     run: RunSpec
@@ -32,27 +32,26 @@ class Subject:
         """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
         network = networks.cifar_for_run(self.run, init_weights=False)
         network.load_state_dict(dict(self.weights))
-        return self._placed(network)
+        return self._ready(network)
 
     def initial(self) -> CifarNetwork:
         """The same run's network at initialization, in evaluation mode, on the device, channels last."""
-        return self._placed(networks.cifar_for_run(self.run))
+        return self._ready(networks.cifar_for_run(self.run))
 
-    def _placed(self, network: CifarNetwork) -> CifarNetwork:
+    def _ready(self, network: CifarNetwork) -> CifarNetwork:
         return network.to(self.environment.torch_device).to(memory_format=torch.channels_last).eval()
 
     def batches(self, split: str, examples: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (float32 N, 3, H, W, minus the mean image) and labels, in batches of the training size.
 
-        Clean: the first ``examples`` of the split, in index order. Augmented: those that the run's own training began
-        with, cropped and flipped as there; of the split ``train`` only. The last batch holds what is left; where the
-        split has fewer examples than requested, all clean ones. Raises UserError if the run has no such split.
+        Clean: the first ``examples`` of the split, in index order, or all if it has fewer. Augmented: the first of the
+        run's training, cropped and flipped as there; of the split ``train`` only. The last batch may be smaller. Raises
+        UserError if the run has no such split.
         """
         if augmented and split != "train":
             raise UserError(f"only the split train is augmented, not {split}")
-        return self._augmented(examples) if augmented else self._clean(split, examples)
-
-    def _clean(self, split: str, examples: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if augmented:
+            return self._augmented(examples)
         whole: Split | None = {"train": self.images.train, "val": self.images.val, "test": self.images.test}.get(split)
         if whole is None:
             raise UserError(f"the run has no split {split!r}: expected train, test, or val where images were held out")
