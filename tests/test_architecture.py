@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "degradation"
 
-# Packages from the bottom up: a module imports from its own package or from those on lower floors.
-FLOORS = [
+# Packages from the bottom up: a module imports from its own package or from those in lower layers.
+LAYERS = [
     {"errors", "_version", "frames"},
     {"spec", "store"},
     {"networks", "runtime"},
@@ -26,12 +26,12 @@ TORCH_FREE = ["spec", "spec.grid", "spec.schedules", "frames.schemas", "store", 
 TORCH_FREE += ["figures", "analysis", "report", "launchers.runner", "cli.app"]
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
-    """Rooms of this package that a file imports, wherever in it."""
+    """Packages of this project that a file imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "degradation":
@@ -54,16 +54,16 @@ def code(path: Path) -> str:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 
-def test_every_room_has_a_floor():
-    assert {room(path) for path in FILES} - set(FLOOR) == set()
+def test_every_package_has_a_layer():
+    assert {package_of(path) for path in FILES} - set(LAYER) == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_downward_only(path):
-    upward = {name for name in imported(path) if name != room(path) and FLOOR[name] >= FLOOR[room(path)]}
+    upward = {name for name in imported(path) if name != package_of(path) and LAYER[name] >= LAYER[package_of(path)]}
     assert not upward
 
 
