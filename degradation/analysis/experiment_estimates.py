@@ -6,15 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from degradation.analysis.contrasts import (
-    Quantity,
-    across_depths,
-    across_kinds,
-    by_run,
-    exponents,
-    levels,
-    measured_estimates,
-)
+from degradation.analysis import contrasts
+from degradation.analysis.contrasts import Quantity, across_kinds, by_run, levels, measured_estimates
 from degradation.analysis.estimates import Estimate
 from degradation.analysis.runs import Runs
 from degradation.study.results import Results
@@ -37,8 +30,8 @@ def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
         context = {"ratio": "norm of the branch over that of the shortcut, mean over blocks"}
         ratios = by_run(frame.groupby("run_id")["ratio"].mean())
         quantity = Quantity(unit="factor", values=ratios, context=context)
-        yield from measured_estimates(across_depths(runs, quantity, "branch-ratio-gap"))
-        yield from measured_estimates(exponents(runs, quantity, "branch-ratio-exponent"))
+        yield from measured_estimates(contrasts.across_depths(runs, quantity, "branch-ratio-gap"))
+        yield from measured_estimates(contrasts.exponents(runs, quantity, "branch-ratio-exponent"))
 
 
 def shatter(results: Results, runs: Runs) -> Iterator[Estimate]:

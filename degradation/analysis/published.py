@@ -55,16 +55,10 @@ def _fitting(row: Published, estimates: Sequence[Estimate]) -> list[Estimate] | 
 def _compared(row: Published, estimate: Estimate | None, specs: Sequence[RunSpec]) -> Compared:
     why_not = departures(specs)
     if estimate is None or estimate.value is None or why_not:
-        why_not = why_not or NOT_MEASURED
-        return Compared(published=row, measured=estimate, why_not=why_not)
+        return Compared(published=row, measured=estimate, why_not=why_not or NOT_MEASURED)
     size = 100.0 if estimate.unit == "percent" else 1.0
-    return Compared(
-        published=row,
-        measured=estimate,
-        difference=estimate.value / size - row.value,
-        within_seeds=_within_seeds(row, estimate, size),
-        comparable=True,
-    )
+    difference, within = estimate.value / size - row.value, _within_seeds(row, estimate, size)
+    return Compared(published=row, measured=estimate, difference=difference, within_seeds=within, comparable=True)
 
 
 def _within_seeds(row: Published, estimate: Estimate, size: float) -> bool | None:

@@ -16,16 +16,10 @@ from degradation.figures.tidy import SERIES, at_last_step, kinds, of_kind, over_
 from degradation.spec import StudySpec
 from degradation.study.results import Results
 
+RINGS = {"marker": "o", "markersize": 3, "markerfacecolor": "white"}
 LINES: dict[str, dict[str, Any]] = {
     "train_running": {"linewidth": 0.7, "alpha": 0.4, "linestyle": "-"},
-    "train": {
-        "linewidth": 1.1,
-        "linestyle": (0, (3.5, 1.5)),
-        "marker": "o",
-        "markersize": 3,
-        "markerfacecolor": "white",
-        "zorder": 3,
-    },
+    "train": {"linewidth": 1.1, "linestyle": (0, (3.5, 1.5)), "zorder": 3, **RINGS},
     "test": {"linewidth": 2.0, "linestyle": "-"},
 }
 """Figure 6: dashed is the training error, bold the test error; white rings keep it visible where they coincide."""

@@ -28,14 +28,14 @@ class HeatmapSpec:
     figure: str
     frame: str
     column: str
-    logarithmic: bool
-    """Whether a cell is log10 of the mean over seeds, or the mean itself."""
     title: str
     unit: str
     """Label of the colour bar."""
     colours: str
     """Name of matplotlib's colour map: monotonic in lightness, so that it works in grey print."""
     notes: tuple[str, ...] = ()
+    logarithmic: bool = False
+    """Whether a cell is log10 of the mean over seeds, or the mean itself."""
 
 
 def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFrame]:
@@ -73,7 +73,9 @@ def heatmap(results: Results, quantity: HeatmapSpec) -> tuple[Figure, pd.DataFra
     for scale in dict.fromkeys(scales.values()):
         own = {key: cell for key, cell in cells.items() if scales[key.arm] is scale}
         panels = [axes for axes, key in zip(grid.flat, cells, strict=True) if key in own]
-        figure.colorbar(scale, ax=panels, label=quantity.unit, aspect=30, pad=0.015, extend=_extend(scale, own))
+        below = any((cell < scale.get_clim()[0]).any(axis=None) for cell in own.values())
+        extend = "min" if below else "neither"
+        figure.colorbar(scale, ax=panels, label=quantity.unit, aspect=30, pad=0.015, extend=extend)
     return figure, data
 
 
@@ -125,11 +127,6 @@ def _colours(quantity: HeatmapSpec, cells: Sequence[pd.DataFrame]) -> ScalarMapp
     return ScalarMappable(Normalize(low, max(high, low + 1e-6)), style.colour_map(quantity.colours, BLANK))
 
 
-def _extend(colours: ScalarMappable, cells: dict[Series, pd.DataFrame]) -> str:
-    lowest = colours.get_clim()[0]
-    return "min" if any((cell < lowest).any(axis=None) for cell in cells.values()) else "neither"
-
-
 def _panel(axes: Axes, cells: pd.DataFrame, colours: ScalarMappable) -> None:
     if cells.empty:
         axes.text(0.5, 0.5, "not done", transform=axes.transAxes, ha="center", color=style.GREY)
@@ -175,7 +172,6 @@ RESPONSES = HeatmapSpec(
     figure="responses-heatmap",
     frame="responses",
     column="std",
-    logarithmic=False,
     title="Standard deviation of the layer responses over training",
     unit="std of the response",
     colours="viridis",

@@ -11,10 +11,7 @@ from degradation.study.results import Results
 
 WIDE = 30  # times the median: one network this far above makes the others flat on a linear axis
 TITLES = {"layer order": "in layer order", "sorted": "sorted by magnitude"}
-COUNTED = {
-    "layer order": "layer (1 is next to the image)",
-    "sorted": "rank (1 is the layer with the largest response)",
-}
+COUNTED = {"layer order": "layer (1 is next to the image)", "sorted": "rank (1 is the layer with the largest response)"}
 MEANING = {
     "batch": "Standard deviation of each layer's response over the training batch: after batch norm, before the ReLU "
     "or the addition. With batch statistics it is sqrt(mean(gamma² v/(v+eps)) + var(beta)): a readout of the "

@@ -203,15 +203,5 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], inches: float
     places = spread_positions([min(max(f, 0.0), 1.0) for f in fractions], 0.15 / inches)
     for fraction, place, (_, text, colour) in zip(fractions, places, ends, strict=True):
         link = {"arrowstyle": "-", "relpos": (0, 0.5), "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate(
-            text,
-            xy=(1.0, fraction),
-            xytext=(1.035, place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=colour,
-            annotation_clip=False,
-            arrowprops=link,
-        )
+        look: dict[str, Any] = {"va": "center", "fontsize": 8, "color": colour, "annotation_clip": False}
+        axes.annotate(text, (1.0, fraction), (1.035, place), "axes fraction", "axes fraction", arrowprops=link, **look)

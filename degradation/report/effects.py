@@ -13,15 +13,16 @@ from degradation.figures import style
 GAP = "degradation-gap"
 WIDTH, ROW = 4.7, 0.3  # inches: the width of a phone; a row for each network and arm
 AROUND = 0.95  # inches of title and axis
+NAME = "{kind}, {shallow} to {deep}"
 COLUMNS = ["arm", "network", "kind", "shallow", "deep", "gap", "low", "high", "seeds"]
 
 
 @style.in_style
 def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Figure, pd.DataFrame]:
-    """A point with its 95 % interval for each arm and kind of network; ``arms`` in the study's order.
+    """Draw a point with its 95 % interval for each arm and kind of network; ``arms`` in the study's order.
 
     Deepest minus shallowest depth of each kind, in percentage points of final clean training error. Raises UserError
-    where no kind of network has two depths that finished.
+    if no kind of network has two depths that finished.
     """
     shown = widest(estimates, arms)
     if not shown:
@@ -35,7 +36,8 @@ def effects(estimates: Sequence[Estimate], arms: Sequence[str] = ()) -> tuple[Fi
     # Title of the figure, not of the axes: long names of arms make the axes too narrow for it.
     figure.supxlabel("training error, deepest minus shallowest (points)", fontsize=9)
     figure.suptitle("How far the deepest network is behind", fontsize=9.5, fontweight="bold", x=0.01, ha="left")
-    return figure, pd.DataFrame([_row(each) for each in shown], columns=COLUMNS)
+    rows = [each.context | {"gap": each.value, "low": each.low, "high": each.high, "seeds": each.n} for each in shown]
+    return figure, pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _points(axes: Axes, shown: Sequence[Estimate]) -> None:
@@ -45,26 +47,17 @@ def _points(axes: Axes, shown: Sequence[Estimate]) -> None:
             axes.plot([each.low, each.high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
         if each.value is not None:
             axes.plot([each.value], [place], color=colour, marker="o", markersize=5.5)
-    axes.set_yticks(range(len(shown)), [_name(each) for each in shown], parse_math=False)
+    names = [style.in_arm(each.context["arm"], NAME.format_map(each.context)) for each in shown]
+    axes.set_yticks(range(len(shown)), names, parse_math=False)
     for label, each in zip(axes.get_yticklabels(), shown, strict=True):
         label.set_color(style.COLOURS[each.context["network"]])
-
-
-def _name(each: Estimate) -> str:
-    """``adam: plain, 8 to 32``."""
-    kind, shallow, deep = (each.context[name] for name in ("kind", "shallow", "deep"))
-    return style.in_arm(each.context["arm"], f"{kind}, {shallow} to {deep}")
 
 
 def widest(estimates: Sequence[Estimate], arms: Sequence[str]) -> list[Estimate]:
     """The gap between the deepest and shallowest network of each arm and kind, in the order of ``arms``."""
     gaps = [each for each in estimates if each.name == GAP and each.value is not None]
-    found: dict[tuple[int, str, str], Estimate] = {}
-    for each in sorted(gaps, key=lambda gap: (-int(gap.context["deep"]), int(gap.context["shallow"]))):
-        arm = each.context["arm"]
-        found.setdefault((arms.index(arm) if arm in arms else len(arms), arm, each.context["kind"]), each)
-    return [found[key] for key in sorted(found)]
-
-
-def _row(each: Estimate) -> list[str | int | float | None]:
-    return [*(each.context[name] for name in COLUMNS[:5]), each.value, each.low, each.high, each.n]
+    by_row: dict[tuple[int, str, str], Estimate] = {}
+    for gap in sorted(gaps, key=lambda gap: (-int(gap.context["deep"]), int(gap.context["shallow"]))):
+        arm = gap.context["arm"]
+        by_row.setdefault((arms.index(arm) if arm in arms else len(arms), arm, gap.context["kind"]), gap)
+    return [by_row[key] for key in sorted(by_row)]

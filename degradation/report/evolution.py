@@ -118,11 +118,11 @@ def evolutions(results: Results) -> tuple[Evolution, ...]:
 
 
 def _of_norms(quantity: ChartSpec, norms: Collection[str]) -> ChartSpec:
-    """The quantity with a text that fits the norms: only with batch norm is the first response known."""
+    """The quantity with a text that fits the norms: the first response is known only with batch norm."""
     if quantity.frame != "responses" or norms == {"batch"}:
         return quantity
-    begins = "With batch norm every response starts at 1. " if "batch" in norms else ""
-    return replace(quantity, see=f"{begins}Watch how the responses change, {WHERE}")
+    start = "With batch norm every response starts at 1. " if "batch" in norms else ""
+    return replace(quantity, see=f"{start}Watch how the responses change, {WHERE}")
 
 
 def _evolution(results: Results, quantity: ChartSpec, frame: pd.DataFrame) -> Evolution:
@@ -170,17 +170,12 @@ class _Axes:
         numbers = np.log10(numbers) if logarithmic else numbers
         low, self.high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
         self.low = min(low, self.high - 1) if logarithmic else 0.95 * low if 2 * low > self.high else 0.0
-        self.x_ticks = tuple(
-            Tick(at=self.x(layer), text=str(layer))
-            for layer in (1, *map(int, MaxNLocator(5, integer=True).tick_values(1, layers)))
-            if layer == 1 or 1 + layers / 10 < layer <= layers
-        )
-        places = MaxNLocator(5, integer=logarithmic).tick_values(self.low, self.high)
-        self.y_ticks = tuple(
-            Tick(at=self._place(float(place)), text=self._text(float(place)))
-            for place in places
-            if self.low <= place <= self.high
-        )
+        ticks = map(int, MaxNLocator(5, integer=True).tick_values(1, layers))
+        named = [1, *(layer for layer in ticks if 1 + layers / 10 < layer <= layers)]
+        self.x_ticks = tuple(Tick(at=self.x(layer), text=str(layer)) for layer in named)
+        places = map(float, MaxNLocator(5, integer=logarithmic).tick_values(self.low, self.high))
+        shown = [place for place in places if self.low <= place <= self.high]
+        self.y_ticks = tuple(Tick(at=self._place(place), text=self._text(place)) for place in shown)
 
     def x(self, layer: int) -> float:
         return round(LEFT + (RIGHT - LEFT) * (layer - 1) / max(self.layers - 1, 1), 1)

@@ -1,6 +1,7 @@
 """Comparable published values -> marks in the figures of errors."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from degradation.figures.published_points import Mark
@@ -24,17 +25,5 @@ def marks(results: Results) -> tuple[Mark, ...]:
 def marks_of(compared: "Iterable[Compared]") -> tuple[Mark, ...]:
     """A mark for each published error that is comparable with a measured one."""
     errors = [row.published for row in compared if row.comparable and row.published.quantity == "error"]
-    return tuple(
-        Mark(
-            network=error.network,
-            shortcut=error.shortcut,
-            depth=error.depth,
-            split=error.split,
-            statistics=error.statistics,
-            at=error.at,
-            error=error.value,
-            reading_error=error.reading_error,
-            source=error.source,
-        )
-        for error in errors
-    )
+    shared = [field.name for field in fields(Mark) if field.name != "error"]  # fields of a published value, too
+    return tuple(Mark(error=error.value, **{name: getattr(error, name) for name in shared}) for error in errors)

@@ -12,7 +12,7 @@ THE_PAIR = ("network", "shortcut")  # the only fields in which a plain run and i
 
 @dataclass(frozen=True, kw_only=True)
 class PairRow:
-    """One matched pair of done runs; in every couple of values the plain run's comes first."""
+    """One matched pair of done runs; in every pair of values the plain run's is first."""
 
     arm: str
     """Empty in a study without arms."""
@@ -59,28 +59,26 @@ class Proof:
     pairs: tuple[PairRow, ...]
     fields: tuple[Field, ...]
 
-    @property
-    def holds(self) -> bool:
-        return all(row.match.holds and not row.fields for row in self.pairs)
-
 
 def proof(results: Results) -> Proof:
     """The proof from the run folders; empty if no pair has both runs done.
 
-    Weight hashes, order checksums and parameters are what the runs recorded, the fields what their folders hold.
+    Weight hashes, order checksums and parameters were recorded by the runs; the fields are those in their folders.
     """
-    found = matches(results.folder, results.study)
-    rows = [_row(results, match) for match in found]
+    pairs = matches(results.folder, results.study)
+    rows = [_row(results, match) for match in pairs]
     return Proof(
-        sentence=sentence(found),
+        sentence=sentence(pairs),
         pairs=tuple(sorted(rows, key=lambda row: (row.arm, row.shortcut, row.depth, row.seed))),
-        fields=_fields([(results.specs[match.plain], results.specs[match.residual]) for match in found]),
+        fields=_fields([(results.specs[match.plain], results.specs[match.residual]) for match in pairs]),
     )
 
 
 def _row(results: Results, match: Match) -> PairRow:
     plain, residual = results.facts[match.plain], results.facts[match.residual]
     spec = results.specs[match.residual]
+    ours, theirs = flatten(results.specs[match.plain]), flatten(spec)
+    differing = [name for name in ours | theirs if name not in THE_PAIR and ours.get(name) != theirs.get(name)]
     return PairRow(
         arm=results.arms[match.residual],
         depth=spec.depth,
@@ -90,14 +88,9 @@ def _row(results: Results, match: Match) -> PairRow:
         parameters=(plain["parameters"], residual["parameters"]),
         weights=(plain["weight_hash"], residual["weight_hash"]),
         orders=(plain["order_checksum"], residual["order_checksum"]),
-        fields=", ".join(_differing(results.specs[match.plain], spec)),
+        fields=", ".join(differing),
         match=match,
     )
-
-
-def _differing(one: RunSpec, other: RunSpec) -> list[str]:
-    first, second = flatten(one), flatten(other)
-    return [name for name in first | second if name not in THE_PAIR and first.get(name) != second.get(name)]
 
 
 def _fields(pairs: list[tuple[RunSpec, RunSpec]]) -> tuple[Field, ...]:
