@@ -2,17 +2,20 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from degradation.analysis import analyse
 from degradation.cli.reproduce import rerun
 from degradation.errors import UserError
-from degradation.figures import FIGURES
+from degradation.figures import FIGURES, layout
 from degradation.figures.curves import curves
 from degradation.figures.depth import depth
 from degradation.report import drawings
@@ -393,13 +396,34 @@ def test_every_figure_has_a_caption() -> None:
     assert set(CAPTIONS) == {*FIGURES, "gap", "answer"}
 
 
+class ReadyToDraw(Exception):
+    """The data of a figure are complete."""
+
+
+def stop_drawing(*_: object) -> None:
+    raise ReadyToDraw
+
+
+def without_drawing(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., tuple[None, None]]:
+    """The figure's data are computed and its errors raised; drawing, most of the time, is tested elsewhere."""
+
+    def computed(*args: object) -> tuple[None, None]:
+        with pytest.raises(ReadyToDraw):
+            draw(*args)
+        return None, None
+
+    return computed
+
+
 @pytest.mark.parametrize("study", sorted(path.parent.name for path in (CHECKOUT / "reports").glob("*/study.json")))
 def test_the_committed_report_says_what_its_frames_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str
 ) -> None:
-    # What figures look like is tested elsewhere, and is most of the time.
     empty = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
     monkeypatch.setattr(drawings, "image", lambda *_: empty)
+    for draw in ("figure_of", "gap"):
+        monkeypatch.setattr(drawings, draw, without_drawing(getattr(drawings, draw)))
+    monkeypatch.setattr(layout, "page", stop_drawing)
     folder = CHECKOUT / "reports" / study
     (tmp_path / "figures").symlink_to(folder / "figures")
     results = load(folder)
