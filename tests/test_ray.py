@@ -21,6 +21,7 @@ from degradation.launchers import ray_cluster as cluster_room
 from degradation.launchers import ray_scheduler, ray_tasks, runner
 from degradation.runtime.environment import Options
 from degradation.runtime.progress import silent
+from degradation.runtime.signals import ImmediateStop
 from degradation.spec import grid
 from degradation.store import StudyFolder
 from degradation.study import run_logs
@@ -405,6 +406,25 @@ def test_ray_is_asked_in_a_thread_while_its_head_may_be_gone(cluster, monkeypatc
     monkeypatch.setattr(head, "_connects", lambda: False)
     with pytest.raises(cluster_room.ClusterError, match="the same command continues"):
         head.answer(lambda: time.sleep(5))
+
+
+@pytest.mark.parametrize(("answers", "ended"), [(True, True), (False, False)])
+def test_a_signal_during_a_call_of_ray_lets_it_end_while_the_head_answers(cluster, monkeypatch, answers, ended):
+    # a process in a call of Ray that is shut down ends with status 1 and no line
+    head, calls = cluster_room.Head(), []
+
+    def interrupt():
+        raise ImmediateStop
+
+    def call():
+        time.sleep(1)
+        calls.append("ended")
+
+    monkeypatch.setattr(head, "ask", interrupt)
+    monkeypatch.setattr(head, "_connects", lambda: answers)
+    with pytest.raises(ImmediateStop):
+        head.answer(call)
+    assert bool(calls) == ended
 
 
 def test_a_head_is_asked_by_a_bare_connection(cluster, monkeypatch):

@@ -247,10 +247,24 @@ class Head:
             except BaseException as error:
                 answer.set_exception(error)
 
-        threading.Thread(target=ask, daemon=True).start()
-        while not wait([answer], ASK_SECONDS).done:
-            self.ask()
+        call = threading.Thread(target=ask, daemon=True)
+        try:
+            call.start()
+            while not wait([answer], ASK_SECONDS).done:
+                self.ask()
+        except KeyboardInterrupt:
+            self._let_end(call)
+            raise
         return answer.result()
+
+    def _let_end(self, call: threading.Thread) -> None:
+        """Wait for a call until it ends, while the head answers: Ray ends a process that is in a call at its shutdown.
+
+        It would end it with status 1 and without a word on what was interrupted.
+        """
+        until = time.monotonic() + SILENT_SECONDS
+        while call.is_alive() and time.monotonic() < until and self._connects():
+            call.join(ASK_SECONDS)
 
     def ended(self, tasks: Sequence[Any], seconds: float = math.inf) -> tuple[list[Any], list[Any]]:
         """Wait for the tasks, at most so many seconds; returns those that ended, and the others.
