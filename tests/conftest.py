@@ -12,6 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+FIRST = ("test_ray.py", "test_report.py", "test_runner.py")
+"""Files that take longest; they begin first, or they would run alone at the end."""
+
+
+def pytest_xdist_auto_num_workers():
+    """With ``-n auto`` one more process than cores: the tests of Ray, one file, mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     """With ``-n`` the tests of a file stay in one process: what a module's fixtures train is trained once."""
@@ -23,7 +32,7 @@ def pytest_cmdline_main(config):
 def pytest_collection_modifyitems(items):
     """Files with slow tests begin first; tests marked ``gpu`` are skipped where torch finds no CUDA device."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in FIRST, item.path not in slow))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

@@ -20,7 +20,7 @@ REAL = Path(__file__).parent.parent / "reports" / "cifar10-short"
 
 
 def analysis_of(root, **fields):
-    return analyse(degradation.load(make_study(root, **fields).path))
+    return analyse(degradation.load(make_study(root, **{"experiments": False} | fields).path))
 
 
 def kinds(analysis):
@@ -72,14 +72,14 @@ def test_an_analysis_is_json_and_the_same_each_time(real):
 
 
 def interrupted(root):
-    folder = make_study(root, seeds=(0, 1))
+    folder = make_study(root, seeds=(0, 1), experiments=False)
     for run_id in folder.run_ids()[:3]:
         folder.remove_run(run_id)
     return analyse(degradation.load(folder.path))
 
 
 def empty(root):
-    folder = make_study(root, seeds=(0,))
+    folder = make_study(root, seeds=(0,), experiments=False)
     for run_id in folder.run_ids():
         folder.remove_run(run_id)
     return analyse(degradation.load(folder.path))
@@ -179,7 +179,8 @@ def test_what_is_not_the_papers_recipe_is_a_caveat(tmp_path):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    return analysis_of(tmp_path_factory.mktemp("long"), steps=64_000, depths=(20, 44), seeds=(0, 1, 2))
+    made = {"steps": 64_000, "depths": (20, 44), "seeds": (0, 1, 2), "experiments": True}
+    return analysis_of(tmp_path_factory.mktemp("long"), **made)
 
 
 def row(analysis, name, depth):

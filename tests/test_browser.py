@@ -37,7 +37,7 @@ PHONE = """<!doctype html><title></title><iframe src="with.html" width="375" hei
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_study(tmp_path_factory.mktemp("runs"), depths=(8, 14), seeds=(0, 1), steps=32)
+    folder = make_study(tmp_path_factory.mktemp("runs"), depths=(8, 14), seeds=(0, 1), steps=32, experiments=False)
     return write(Results(folder), folder.path, ("degradation", "run", folder.name)).page
 
 

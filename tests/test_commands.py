@@ -266,7 +266,7 @@ def test_export_of_a_study_without_a_done_run_is_refused(command: Command) -> No
 
 @pytest.mark.slow
 def test_report_writes_the_page_and_its_twin_and_prints_answer_and_paths(command: Command) -> None:
-    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
+    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32, experiments=False)
     said = command("report", "made")
     assert said.status == 0, said.err
     assert said.out.split()[-2:] == ["runs/made/report.html", "runs/made/report.md"]
@@ -280,7 +280,7 @@ def test_report_takes_a_path_another_folder_json_and_opens_the_page(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda page: opened.append(page) or True)
-    make_study(Path("elsewhere"), depths=(8,), seeds=(0,), steps=32)
+    make_study(Path("elsewhere"), depths=(8,), seeds=(0,), steps=32, experiments=False)
     said = command("report", "elsewhere/made", "--out", "pages", "--json", "--open")
     assert said.status == 0, said.err
     assert (said.json["page"], said.json["markdown"]) == ("pages/report.html", "pages/report.md")
@@ -295,7 +295,7 @@ def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, mon
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("webbrowser._tryorder", [])  # a machine without a browser, in a window or in the terminal
-    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32)
+    make_study(Path("runs"), depths=(8,), seeds=(0,), steps=32, experiments=False)
     said = command("report", "made", "--open")
     line = "degradation: --open: no browser found; the page is runs/made/report.html\n"
     assert (said.status, said.err) == (0, line)
@@ -303,8 +303,8 @@ def test_a_page_that_no_browser_opens_is_named_in_one_line(command: Command, mon
 
 @pytest.mark.slow
 def test_compare_shows_what_differs_and_every_common_estimate(command: Command) -> None:
-    make_study(Path("runs"), "one", depths=(8, 14), seeds=(0, 1), steps=32)
-    make_study(Path("runs"), "two", depths=(8, 14), seeds=(0, 1), steps=64)
+    make_study(Path("runs"), "one", depths=(8, 14), seeds=(0, 1), steps=32, experiments=False)
+    make_study(Path("runs"), "two", depths=(8, 14), seeds=(0, 1), steps=64, experiments=False)
     said = command("compare", "one", "two")
     assert said.status == 0, said.err
     assert "recipe.steps: 32 and 64" in said.out
@@ -318,7 +318,7 @@ def test_compare_shows_what_differs_and_every_common_estimate(command: Command) 
 def test_compare_refuses_other_images_in_one_line(command: Command) -> None:
     from degradation.spec import Synthetic
 
-    make_study(Path("runs"), "one", depths=(8,), seeds=(0,), steps=32)
+    make_study(Path("runs"), "one", depths=(8,), seeds=(0,), steps=32, experiments=False)
     make_study(Path("runs"), "two", depths=(8,), seeds=(0,), steps=32, dataset=Synthetic())
     said = command("compare", "one", "two")
     assert (said.status, said.err.count("\n")) == (2, 1)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def load(root, name, **fields):
-    return degradation.load(make_study(root, name, **fields).path)
+    return degradation.load(make_study(root, name, experiments=False, **fields).path)
 
 
 def row(found, label):
@@ -76,7 +76,7 @@ def test_what_must_be_equal_and_is_not_is_refused_by_name(a, b, field, tmp_path)
 
 
 def test_a_study_without_a_done_run_is_refused(tmp_path):
-    folder = make_study(tmp_path, "b", seeds=(0,))
+    folder = make_study(tmp_path, "b", seeds=(0,), experiments=False)
     for run_id in folder.run_ids():
         folder.remove_run(run_id)
     with pytest.raises(UserError, match="no estimate in common"):

@@ -400,7 +400,7 @@ class ReadyToDraw(Exception):
     """The data of a figure are complete."""
 
 
-def stop_drawing(*_: object) -> None:
+def stop_drawing(*_: object, **__: object) -> None:
     raise ReadyToDraw
 
 

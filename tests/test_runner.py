@@ -407,7 +407,7 @@ def test_kills_at_random_moments_leave_nothing_behind(uninterrupted, tmp_path, j
         wait_for(process, "ready")
         time.sleep(draw.uniform(0.0, 2.5))
         process.kill()
-        process.wait()
+        process.communicate(timeout=60)  # until its workers have ended as well
     runner.execute_study(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
     runner.execute_study(folder, made.study_spec(), Options(jobs=1, threads=1), silent)
     assert_same_frames(load(folder.path), uninterrupted)
