@@ -1,4 +1,4 @@
-"""Made-up rows of shatter, paths, landscape, curvature and construct, in the shapes that were published."""
+"""Made-up rows of shatter, paths, landscape, curvature, signal and construct, in the shapes that were published."""
 
 import math
 from collections.abc import Iterator
@@ -64,10 +64,36 @@ def construct_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
                 )
 
 
+def signal_rows(run: RunSpec) -> Iterator[dict[str, Any]]:
+    bad, alike = (run.depth, 0.6) if run.network == "plain" else (4.0, 0.5)
+    for state, step, trained in (("initial", 0, 1.0), ("trained", run.recipe.steps, 0.5)):
+        same = {"state": state, "step": step, "statistics": "running", "examples": 64}
+        same |= {"index": 0, "other": 0, "low": math.nan, "high": math.nan}
+        numbers = {
+            "jacobian-condition": 10 ** (0.1 * bad * trained),
+            "ntk-cosine": 1 / bad,
+            "ntk-condition": 100.0 * bad,
+            "gradient-cosine-within": 0.2 * trained,
+            "gradient-cosine-across": 0.1 * trained,
+            "gradient-cosine-least": -0.02 * bad * trained,
+        }
+        for quantity, value in numbers.items():
+            yield same | {"quantity": quantity, "value": value}
+        noise = 50 * bad if trained == 1 else math.nan
+        yield same | {"quantity": "noise-scale", "value": noise, "low": noise / 2, "high": 2 * noise}
+        for place in range(10):
+            yield same | {"quantity": "jacobian", "index": place, "value": 10.0 * 0.5**place}
+        for layer in range(1, run.depth + 1):
+            for other in range(layer, run.depth + 1):
+                value = alike if other > layer else 1.0
+                yield same | {"quantity": "cka", "index": layer, "other": other, "value": value}
+
+
 ESTIMATORS = {
     "shatter": shatter_rows,
     "paths": paths_rows,
     "landscape": landscape_rows,
     "curvature": curvature_rows,
+    "signal": signal_rows,
     "construct": construct_rows,
 }

@@ -48,6 +48,9 @@ TABLE = {
     "short-paths": (62.8, 63.2, 63.0),
     "smoother-surface": (10.2, 9.8, 10.0),
     "better-conditioned": (0.2, -0.2, 0.0),
+    "isometry-is-lost": (1.2, 0.8, 1.0),
+    "gradient-confusion": (-0.3, 0.1, -0.1),
+    "layers-repeat": (0.3, -0.1, 0.1),
     "depth-can-copy": (0.7, 0.3, 0.5),
     "depth-keeps-its-copy": (0.3, 0.7, 0.5),
 }
@@ -131,6 +134,15 @@ def test_a_difference_within_the_margin_on_the_other_side_is_called_none():
     assert "too small a difference to count" in found["residual-responses-grow"].why
     far = only(estimates(BY_ID["residual-responses-grow"], around(-0.4)), BY_ID["residual-responses-grow"])
     assert "below +0.1 std" in far["residual-responses-grow"].why
+
+
+def test_a_reason_names_what_the_number_is_and_what_its_side_of_the_threshold_means():
+    vanishing = only(estimates(BY_ID["vanishing-gradient"], around(2.0)), BY_ID["vanishing-gradient"])
+    why = vanishing["vanishing-gradient"].why
+    assert why.startswith("gradient at the first layer over that at the last, gradient-slope of plain: factor 100")
+    assert why.endswith("every whole interval is above a factor of 0.1, so it does not vanish")
+    opened = only(estimates(BY_ID["vanishing-gradient"], around(-1.0, ACROSS)), BY_ID["vanishing-gradient"])
+    assert "vanish" not in opened["vanishing-gradient"].why
 
 
 def test_a_level_on_the_other_side_of_its_threshold_is_not_called_a_small_difference():

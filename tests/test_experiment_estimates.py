@@ -142,6 +142,16 @@ def test_correlations_are_those_of_inputs_a_sixteenth_of_the_way_apart(by_label,
     assert not [key for key in by_label if key[0] == "gradient-correlation" and dict(key[2:])["source"] == "brownian"]
 
 
+def test_signals_of_plain_and_residual_networks_are_compared_in_either_state(by_label):
+    # made: condition 10^(0.1 depth) in plain, 10^0.4 in residual networks, half the exponent when trained
+    condition = found(by_label, "isometry-effect", "plain 44 over residual 44, condition of the Jacobian, trained")
+    assert condition.value == pytest.approx(10**2)
+    initial = "plain 44 minus residual 44, least cosine of gradients, at initialization"
+    assert found(by_label, "confusion-effect", initial).value == pytest.approx(-0.02 * 40)
+    alike = found(by_label, "similarity-effect", "plain 44 minus residual 44, mean CKA of layers, trained")
+    assert alike.value == pytest.approx(0.1)
+
+
 def test_branches_are_compared_between_depths_as_a_factor(by_label):
     assert found(by_label, "branch-ratio-gap", "residual 44 over residual 20").value == pytest.approx(1)
 

@@ -7,6 +7,8 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
 from degradation.analysis import formatting
 from degradation.analysis.estimates import Estimate
 from degradation.spec import Frozen
@@ -39,6 +41,8 @@ class Claim(Frozen):
     supports: Literal["above", "below", "within"] = "above"
     threshold: float = 0.0
     because: str = ""
+    reads: str = ""
+    means: dict[Literal["above", "below"], str] = Field(default={})
     experiment: str = ""
     needs: str
     answer: Sentences | None = None

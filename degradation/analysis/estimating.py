@@ -7,7 +7,7 @@ from degradation.analysis.construct import construct
 from degradation.analysis.duration import duration
 from degradation.analysis.errors import errors
 from degradation.analysis.estimates import Estimate
-from degradation.analysis.experiment_estimates import curvature, identity, landscape, paths, shatter
+from degradation.analysis.experiment_estimates import curvature, identity, landscape, paths, shatter, signal
 from degradation.analysis.gradients import gradients
 from degradation.analysis.lesion import lesion, reorder
 from degradation.analysis.responses import responses
@@ -32,6 +32,7 @@ SOURCES: tuple[Callable[[Results, Runs], Iterator[Estimate]], ...] = (
     paths,
     landscape,
     curvature,
+    signal,
     construct,
 )
 """Functions that make estimates. Add one here for the frames of an experiment; `claims.toml` names its estimates."""

@@ -1,4 +1,4 @@
-"""The frames identity, shatter, paths, landscape and curvature -> the estimates of the claims on them."""
+"""The frames identity, shatter, paths, landscape, curvature and signal -> the estimates of the claims on them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -18,6 +18,12 @@ HIGHEST = 1e4
 """Nats: a higher or non-finite loss counts as this value, as in the figure."""
 STATES = {"initial": "at initialization", "trained": "trained"}
 """Source of the rows -> label of the estimate."""
+SIGNALS: dict[str, tuple[str, str, str]] = {
+    "jacobian-condition": ("isometry-effect", "factor", "condition of the Jacobian"),
+    "gradient-cosine-least": ("confusion-effect", "correlation", "least cosine of gradients"),
+    "cka": ("similarity-effect", "correlation", "mean CKA of layers"),
+}
+"""Quantity of the frame signal -> name, unit and label of the estimate."""
 
 
 def identity(results: Results, runs: Runs) -> Iterator[Estimate]:
@@ -114,6 +120,25 @@ def curvature(results: Results, runs: Runs) -> Iterator[Estimate]:
         context = {"quantity": name, "statistics": "running"}
         quantity = Quantity(unit="factor", values=by_run(numbers), context=context)
         yield from _labelled(across_kinds(runs, quantity, "curvature-effect"), suffix)
+
+
+def signal(results: Results, runs: Runs) -> Iterator[Estimate]:
+    """Plain against residual, at initialization and trained.
+
+    ``isometry-effect`` (factor): the condition of the input-output Jacobian. ``confusion-effect`` (correlation): the
+    least cosine of two images' loss gradients. ``similarity-effect`` (correlation): mean CKA of every two layers.
+    """
+    frame = results["signal"]
+    if frame.empty:
+        return
+    pairs = frame[(frame["quantity"] != "cka") | (frame["index"] != frame["other"])]
+    means = pairs.dropna(subset="value").groupby(["state", "quantity", "run_id"])["value"].mean()
+    for quantity, (name, unit, label) in SIGNALS.items():
+        for state, suffix in STATES.items():
+            if (state, quantity) in means.index:
+                context = {"state": state, "quantity": quantity}
+                values = Quantity(unit=unit, values=by_run(means[state, quantity]), context=context)
+                yield from _labelled(across_kinds(runs, values, name), f"{label}, {suffix}")
 
 
 def _labelled(estimates: Iterable[Estimate], suffix: str) -> Iterator[Estimate]:

@@ -99,7 +99,7 @@ def verdicts(results: Results) -> Verdicts:
     >>> import degradation
     >>> found = degradation.verdicts(degradation.load("reports/digits"))
     >>> found
-    <Verdicts on digits: 24 of 33 claims measured>
+    <Verdicts on digits: 24 of 36 claims measured>
     """
     check_kind("results", results, Results, 'what degradation.load("runs/NAME") returns')
     if not results.run_ids:

@@ -91,7 +91,8 @@ def _verdict(case: Case, single: SingleVerdict | None, adjusted: float) -> Verdi
 def _word_and_reason(case: Case, single: SingleVerdict | None, adjusted: float) -> tuple[VerdictWord, str]:
     if not case.complete:
         return NOT_MEASURED, unmeasured(case.claim)
-    numbers = "; ".join(each.sentence for each in case.estimates)
+    sentences = "; ".join(each.sentence for each in case.estimates)
+    numbers = ", ".join(filter(None, (case.claim.reads, sentences)))
     if single is None:
         count = sum(int(each.context.get("diverged", "0")) for each in case.estimates)
         diverged = f": {count} run{'s' * (count != 1)} diverged, so the remaining seeds are selected by their outcome"
@@ -117,7 +118,9 @@ def _position(case: Case, verdict: VerdictWord) -> str:
     if verdict == "contradicted" and within and all(each.signed for each in case.estimates):
         return f"{whole} is within ±{margin:g} {unit}: too small a difference to count"
     upper = (claim.supports == "above") == (verdict == "supported")
-    return f"{whole} is {'above' if upper else 'below'} {_edge(claim.threshold, unit)}"
+    side: Literal["above", "below"] = "above" if upper else "below"
+    meaning = f", so {claim.means[side]}" if side in claim.means else ""
+    return f"{whole} is {side} {_edge(claim.threshold, unit)}{meaning}"
 
 
 def _crossing(case: Case) -> str:
@@ -173,6 +176,9 @@ UNITS = {
     "path-length": "percent",
     "roughness-effect": "percent",
     "curvature-effect": "factor",
+    "isometry-effect": "factor",
+    "confusion-effect": "correlation",
+    "similarity-effect": "correlation",
     "construct-gain": "points",
     "construct-drift": "points",
 }

@@ -14,6 +14,7 @@ REGISTRY: dict[str, str] = {
     "paths": "degradation.experiments.paths:PATHS",
     "landscape": "degradation.experiments.landscape:LANDSCAPE",
     "curvature": "degradation.experiments.curvature:CURVATURE",
+    "signal": "degradation.experiments.signal_propagation:SIGNAL",
     "construct": "degradation.experiments.construct:CONSTRUCT",
 }
 """Name -> path of the Experiment, in the order of execution; imported when it is used, since it needs torch."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from degradation.frames import schemas
 from degradation.runtime.environment import Environment, Options, choose_environment, provenance
 from degradation.runtime.progress import OnProgress, Phase, Progress, silent
 from degradation.runtime.signals import stop_requests
-from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, frame_file
+from degradation.store import FACTS, WEIGHTS, ExperimentFolder, StudyFolder, frame_file, snapshot_file
 from degradation.study.results import Results
 from degradation.training.execute import images_of
 
@@ -208,7 +208,18 @@ class ExperimentTask:
                 f"{run_id} was trained on images with another mean than those in {images.source}: expected the same "
                 f"data set; name its folder with --data-dir"
             )
-        return Subject(run=run, images=images, weights=weights, environment=self.environment)
+        snapshots = {step: partial(self._snapshot, run_id, step) for step in self._kept_steps(run_id)}
+        return Subject(run=run, images=images, weights=weights, environment=self.environment, snapshots=snapshots)
+
+    def _kept_steps(self, run_id: str) -> list[int]:
+        """The steps whose weights the run kept, and that were not deleted since."""
+        files = self.results.folder.done(run_id)["files"]
+        return [step for step in self.results.specs[run_id].measure.snapshots if snapshot_file(step) in files]
+
+    def _snapshot(self, run_id: str, step: int) -> dict[str, torch.Tensor]:
+        weights = load_weights(self.results.folder.file(run_id, snapshot_file(step)))
+        del weights["mean_image"]
+        return weights
 
     def rows(self, subject: Subject, part: str) -> pd.DataFrame:
         """The rows of a part with the experiment's columns in order and type. Raises ValueError for other columns."""

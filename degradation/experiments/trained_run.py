@@ -1,7 +1,7 @@
 """A done run and its weights -> a Subject: networks, trained or at initialization, and the images to use."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,11 +27,20 @@ class Subject:
     images: Images
     weights: Mapping[str, Tensor]
     environment: Environment
+    snapshots: Mapping[int, Callable[[], Mapping[str, Tensor]]] = field(default_factory=dict)
+    """Step -> how to read the weights that the run kept there."""
 
     def network(self) -> CifarNetwork:
         """A fresh copy with the trained weights, in evaluation mode, on the device, channels last."""
+        return self._with(self.weights)
+
+    def network_at(self, step: int) -> CifarNetwork:
+        """The same with the weights after ``step`` updates, one of ``snapshots``."""
+        return self._with(self.snapshots[step]())
+
+    def _with(self, weights: Mapping[str, Tensor]) -> CifarNetwork:
         network = networks.cifar_for_run(self.run, init_weights=False)
-        network.load_state_dict(dict(self.weights))
+        network.load_state_dict(dict(weights))
         return self._ready(network)
 
     def initial(self) -> CifarNetwork:

@@ -26,6 +26,7 @@ from degradation.figures.published_points import Mark
 from degradation.figures.reorder import reorder
 from degradation.figures.responses import responses
 from degradation.figures.shatter import shatter
+from degradation.figures.signal_propagation import cka, signal
 from degradation.figures.style import styled
 from degradation.frames.schemas import to_csv
 from degradation.spec.validation import suggestion
@@ -50,10 +51,14 @@ FIGURES: dict[str, Draw] = {
     "paths": paths,
     "landscape": landscape,
     "curvature": curvature,
+    "signal": signal,
+    "cka": cka,
     "construct": construct,
 }
 
 MARKED = ("curves", "depth")
+OF_EXPERIMENT = {name: name for name in EXPERIMENTS} | {"cka": "signal"}
+"""Figure -> the experiment that it is drawn from."""
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -67,7 +72,7 @@ class DrawnFigures:
 
 def default_figures(results: Results) -> tuple[str, ...]:
     """The names of a study's figures; those of an experiment only if it has been run."""
-    return tuple(name for name in FIGURES if name not in EXPERIMENTS or len(results[name]))
+    return tuple(name for name in FIGURES if name not in OF_EXPERIMENT or len(results[OF_EXPERIMENT[name]]))
 
 
 def figure_of(name: str, results: Results, marks: Sequence[Mark] = ()) -> tuple[Figure, pd.DataFrame]:

@@ -135,6 +135,21 @@ CAPTIONS: dict[str, Caption] = {
         alt="Largest eigenvalue and trace of the Hessian and its negative part against depth, and below its spectral "
         "density, a panel for each kind of network.",
     ),
+    "signal": Caption(
+        heading="How signals and gradients pass through",
+        see="Open markers: at initialization; filled: trained. A condition that grows with depth means that some "
+        "directions of the input, or of the gradients, are all but lost. If plain networks are worse than residual "
+        "ones at initialization but alike when trained, the measure does not explain a gap that remains.",
+        alt="Condition of the input-output Jacobian, mean cosine and condition of the kernel of gradients, cosines of "
+        "loss gradients and gradient noise scale against depth, plain and residual networks in one panel.",
+    ),
+    "cka": Caption(
+        heading="Similarity of every two layers (CKA)",
+        see="A bright square along the diagonal is a row of layers whose responses are alike: each adds little. "
+        "Compare plain networks with residual ones of the same depth.",
+        alt="For each trained network a square picture of the CKA of every two layers, a row for each kind of network, "
+        "a column for each depth.",
+    ),
     "construct": Caption(
         heading="A deep network made from a shallow one",
         see="At step 0 deep and shallow are one function with running statistics (thick lines). With those of each "

@@ -13,7 +13,7 @@ RUN_ID = re.compile(r"(plain|residual-[ABC])-\d+-s\d+-[0-9a-f]{8}")
 FIGURES = "figures"
 EXPERIMENTS_FOLDER = "mechanisms"
 """The name of version 0.1, which studies on disk have."""
-EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "construct")
+EXPERIMENTS = ("lesion", "reorder", "identity", "shatter", "paths", "landscape", "curvature", "signal", "construct")
 """The experiments on trained networks; each has a folder of this name in ``EXPERIMENTS_FOLDER``, and a frame."""
 LOGS = "logs"
 
