@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
@@ -54,13 +54,15 @@ def summary(results: Results, estimates: Sequence[Estimate]) -> Drawing | None:
         figure, _ = effects(estimates, tuple(results.study.arms))
     except UserError:
         return None
-    return _drawing("answer", figure, results, png=image(figure, "png", results))
+    drawing = _drawing("answer", figure, results)
+    # After the SVG: each drawing of a figure moves its layout by a hundredth of a point.
+    return replace(drawing, png=image(figure, "png", results))
 
 
-def _drawing(name: str, figure: Figure, results: Results, png: bytes = b"") -> Drawing:
+def _drawing(name: str, figure: Figure, results: Results) -> Drawing:
     caption = CAPTIONS[name]
     svg = inline(image(figure, "svg", results), prefix=f"{name}-", alt=caption.alt)
-    return Drawing(name=name, caption=caption, svg=svg, png=png)
+    return Drawing(name=name, caption=caption, svg=svg)
 
 
 def inline(svg: bytes, *, prefix: str, alt: str) -> str:
