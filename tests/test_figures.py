@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from degradation.errors import UserError
-from degradation.figures import FIGURES, FORMATS, draw
+from degradation.figures import FIGURES, FORMATS, OF_EXPERIMENT, draw
 from degradation.figures.curves import curves, top
 from degradation.figures.depth import depth, readable
 from degradation.figures.heatmap import BLANK
@@ -25,7 +25,6 @@ from degradation.figures.recorded import recorded
 from degradation.figures.responses import responses
 from degradation.figures.style import COLOURS, shade, spread_positions
 from degradation.spec import Measure, RunSpec, Synthetic
-from degradation.store import EXPERIMENTS
 from degradation.study.results import Results, load
 from tests import made_frames
 from tests.made_frames import STEP_DIVERGED, make_study
@@ -328,7 +327,7 @@ def test_every_figure_carries_the_labels_of_its_study_and_its_provenance(
 
 def test_the_figure_of_an_experiment_names_its_own_precision(every: tuple[str, Figure, pd.DataFrame]) -> None:
     name, figure, _ = every
-    assert ("the experiment fp32" in words(figure)) == (name in EXPERIMENTS), name
+    assert ("the experiment fp32" in words(figure)) == (name in OF_EXPERIMENT), name
 
 
 @pytest.mark.slow

@@ -92,6 +92,35 @@ def reported(folder: StudyFolder) -> ReportFiles:
     return write(Results(folder), folder.path, ("degradation", "run", folder.name))
 
 
+class ReadyToDraw(Exception):
+    """The data of a figure are complete."""
+
+
+def stop_drawing(*_: object, **__: object) -> None:
+    raise ReadyToDraw
+
+
+def without_drawing(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., tuple[None, None]]:
+    """The figure's data are computed and its errors raised; drawing, most of the time, is tested elsewhere."""
+
+    def computed(*args: object) -> tuple[None, None]:
+        with pytest.raises(ReadyToDraw):
+            draw(*args)
+        return None, None
+
+    return computed
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are empty: for tests of what a report says."""
+    empty = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+    monkeypatch.setattr(drawings, "image", lambda *_: empty)
+    for draw in ("figure_of", "gap"):
+        monkeypatch.setattr(drawings, draw, without_drawing(getattr(drawings, draw)))
+    monkeypatch.setattr(layout, "page", stop_drawing)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
     return reported(make_study(tmp_path_factory.mktemp("runs"), question=EVIL, **SMALL))
@@ -121,6 +150,7 @@ def test_names_in_the_page_are_text_and_never_markup(made: ReportFiles) -> None:
     assert page.tags["script"] == 2  # the slider and its numbers
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_embedded_for_the_slider_cannot_end_their_script(tmp_path: Path) -> None:
     folder = make_study(tmp_path, **FEW | {"depths": (8,), "seeds": (0,)})
     text = reported(folder).page.read_text()
@@ -224,6 +254,7 @@ def test_the_figure_of_the_answer_has_a_point_for_each_arm_in_their_order_and_cu
         assert figure.bbox.x0 - 1 <= box.x0 < box.x1 <= figure.bbox.x1 + 1, text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_two_depths_there_is_no_figure_of_the_answer(tmp_path: Path) -> None:
     folder = make_study(tmp_path, **FEW | {"depths": (8,)})
     report = reported(folder)
@@ -246,6 +277,7 @@ def test_the_answer_has_its_figure_before_any_verdict(made: ReportFiles) -> None
     assert (made.page.parent / "answer.png").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_twin_links_figures_that_lie_beside_it(tmp_path: Path) -> None:
     folder = make_study(tmp_path, **FEW | {"depths": (8,), "seeds": (0,)})
     folder.figures_path().mkdir()
@@ -292,6 +324,7 @@ def text_of(folder: StudyFolder) -> str:
     return parsed(reported(folder).page).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_diverged_run_is_named_and_its_order_not_compared(tmp_path: Path) -> None:
     text = text_of(
         make_study(tmp_path, steps=200, depths=(8,), seeds=(0, 1), diverged=[("plain", 8, 1)], experiments=False)
@@ -300,12 +333,14 @@ def test_a_diverged_run_is_named_and_its_order_not_compared(tmp_path: Path) -> N
     assert "not comparable: one of them diverged" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_is_said_and_no_interval_given(tmp_path: Path) -> None:
     text = text_of(make_study(tmp_path, **FEW | {"seeds": (0,)}))
     assert "One seed: no number here has an interval" in text
     assert not re.search(r"points \[", text)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_plain_networks_alone_have_no_pair_and_no_branches(tmp_path: Path) -> None:
     text = text_of(make_study(tmp_path, **FEW, networks=("plain",)))
     assert "No matched pair has both runs done" in text
@@ -313,6 +348,7 @@ def test_plain_networks_alone_have_no_pair_and_no_branches(tmp_path: Path) -> No
     assert "Figure branches needs a residual network" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_depth_says_nothing_of_depth(tmp_path: Path) -> None:
     assert "One depth: nothing here shows what more layers do" in text_of(
         make_study(tmp_path, **FEW | {"depths": (8,)})
@@ -327,6 +363,7 @@ def test_without_probes_the_figures_say_what_they_lack_and_there_is_no_slider(tm
     assert "evolution" not in page.ids
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_interrupted_study_names_what_is_not_done(tmp_path: Path) -> None:
     study = StudySpec(depths=(8, 14), seeds=(0,), recipe=StudyRecipe(steps=32))
     folder = StudyFolder(tmp_path, "half")
@@ -396,34 +433,9 @@ def test_every_figure_has_a_caption() -> None:
     assert set(CAPTIONS) == {*FIGURES, "gap", "answer"}
 
 
-class ReadyToDraw(Exception):
-    """The data of a figure are complete."""
-
-
-def stop_drawing(*_: object, **__: object) -> None:
-    raise ReadyToDraw
-
-
-def without_drawing(draw: Callable[..., tuple[Figure, pd.DataFrame]]) -> Callable[..., tuple[None, None]]:
-    """The figure's data are computed and its errors raised; drawing, most of the time, is tested elsewhere."""
-
-    def computed(*args: object) -> tuple[None, None]:
-        with pytest.raises(ReadyToDraw):
-            draw(*args)
-        return None, None
-
-    return computed
-
-
 @pytest.mark.parametrize("study", sorted(path.parent.name for path in (CHECKOUT / "reports").glob("*/study.json")))
-def test_the_committed_report_says_what_its_frames_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str
-) -> None:
-    empty = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
-    monkeypatch.setattr(drawings, "image", lambda *_: empty)
-    for draw in ("figure_of", "gap"):
-        monkeypatch.setattr(drawings, draw, without_drawing(getattr(drawings, draw)))
-    monkeypatch.setattr(layout, "page", stop_drawing)
+@pytest.mark.usefixtures("undrawn")
+def test_the_committed_report_says_what_its_frames_say(tmp_path: Path, study: str) -> None:
     folder = CHECKOUT / "reports" / study
     (tmp_path / "figures").symlink_to(folder / "figures")
     results = load(folder)
