@@ -249,7 +249,7 @@ def test_dropout_neither_reads_nor_moves_the_global_generator():
 
 def test_dropout_without_a_step_says_what_to_do():
     net = network("residual", 8, block=BlockSpec(dropout=0.5))
-    with pytest.raises(RuntimeError, match=r"network.follow\(step\)"):
+    with pytest.raises(RuntimeError, match=r"network.bind_step_counter\(step\)"):
         net(images(2, 3, 8, 8))
     net.eval()(images(2, 3, 8, 8))
 

@@ -79,7 +79,7 @@ class Dropout(Transform):
     def forward(self, _x: Tensor, branch: Tensor, shortcut: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:
             if self.step is None or self.key is None or self.row is None:
-                raise RuntimeError("dropout draws from the number of the step: call network.follow(step) first")
+                raise RuntimeError("dropout needs the number of the step: call network.bind_step_counter(step) first")
             mask = dropout_mask(shortcut, self.key, self.step, self.share, self.row)
             shortcut = shortcut * (mask / (1 - self.share))
         return self.branch(branch), self.shortcut(shortcut)

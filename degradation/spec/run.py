@@ -79,7 +79,7 @@ class RunSpec(Frozen):
         if self.network == "plain":
             has_plain(self.family, (self.depth,))
         if self.dataset.classes == 0:
-            raise ValueError("the folder of images was not read: data.listing.listed fills in what it holds")
+            raise ValueError("the folder of images was not read: data.manifest.listed fills in what it holds")
         if (self.network == "plain") != (self.shortcut == "none"):
             raise ValueError("a plain network has shortcut 'none', a residual one A, B or C")
         self.block.fitting(self.norm)
