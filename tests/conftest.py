@@ -16,9 +16,10 @@ FIRST = ("test_ray.py", "test_report.py", "test_runner.py")
 """Files that take longest; they begin first, or they would run alone at the end."""
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """With ``-n auto`` one more process than cores: the tests of Ray, one file, mostly wait."""
-    return (os.cpu_count() or 1) + 1
+    """With ``-n auto`` one more process than xdist would start: the tests of Ray, one file, mostly wait."""
+    return (yield) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

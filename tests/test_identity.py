@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from degradation.experiments.identity import cka, cosine
+from degradation.experiments.identity import cosine
+from degradation.experiments.similarity import cka
 from tests.made_trials import rows, subject
 
 

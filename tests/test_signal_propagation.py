@@ -20,8 +20,8 @@ from degradation.experiments.signal_propagation import (
     gradient_kernel,
     jacobian,
     noise_scale,
-    unbiased_cka,
 )
+from degradation.experiments.similarity import aligned_pairs, gram
 from tests.made_subject import subject
 
 SETTINGS = Settings(examples=20)
@@ -115,7 +115,7 @@ def test_cka_is_the_ratio_of_unbiased_estimates():
     responses.append(3 * responses[0] @ np.linalg.qr(draws.standard_normal((5, 5)))[0] + 2)  # rotated, scaled, moved
     grams = [each @ each.T for each in responses]
     by_hand = [[hsic(a, b) / math.sqrt(hsic(a, a) * hsic(b, b)) for b in grams] for a in grams]
-    found = unbiased_cka(torch.from_numpy(np.stack(grams))).numpy()
+    found = aligned_pairs([gram(torch.from_numpy(each)) for each in responses]).numpy()
     assert np.allclose(found, by_hand)
     assert found[0, 3] == pytest.approx(1)
 
@@ -125,10 +125,10 @@ def test_unrelated_responses_have_a_cka_of_zero_on_average_however_wide():
     found = []
     for _ in range(20):
         one, other = torch.randn(2, 32, 500, generator=draws, dtype=torch.float64)
-        found.append(float(unbiased_cka(torch.stack([one @ one.T, other @ other.T]))[0, 1]))
+        found.append(float(aligned_pairs([gram(one), gram(other)])[0, 1]))
     assert abs(np.mean(found)) < 0.02
     with pytest.raises(ValueError, match="four images"):
-        unbiased_cka(torch.ones(2, 3, 3))
+        aligned_pairs([torch.ones(3, 3), torch.ones(3, 3)])
 
 
 @pytest.fixture(scope="module")

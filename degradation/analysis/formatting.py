@@ -1,6 +1,7 @@
-"""Numbers -> text: signs, digits and brackets by unit."""
+"""Numbers -> text: signs, digits and brackets by unit; values of fields -> text."""
 
 from collections.abc import Iterable
+from typing import Any
 
 SIGNED = " minus "  # a label with this names a difference, whose sign is always shown
 OVER = " over "  # of a factor
@@ -54,3 +55,10 @@ def thousands(numbers: Iterable[int]) -> str:
 def seeds(count: int) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{count} seed{'s' * (count != 1)}"
+
+
+def field_value(value: Any) -> str:
+    """A field's value: a list as its items, None as ``not set``."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not set" if value is None else str(value)

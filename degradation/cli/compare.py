@@ -1,7 +1,7 @@
 """The command `compare`: the same estimates of two studies."""
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from degradation.cli.exit_codes import DONE
 from degradation.cli.options import JsonOption, Name, OtherName, RootOption, SkipDamagedOption
@@ -25,6 +25,7 @@ def compare(
     first, second = library.locate(name, root), library.locate(other, root)
 
     from degradation import analysis
+    from degradation.analysis.formatting import field_value
     from degradation.cli.console import console
     from degradation.cli.json_output import print_json
     from degradation.cli.reading import results_of
@@ -37,19 +38,12 @@ def compare(
     out.print(f"a: {first.path}\nb: {second.path}", soft_wrap=True)
     out.print("they differ in no field but name" if not comparison.differing else "they differ in")
     for field, (a, b) in comparison.differing.items():
-        out.print(f"  {field}: {in_words(a)} and {in_words(b)}")
+        out.print(f"  {field}: {field_value(a)} and {field_value(b)}")
     out.print(comparison_table(comparison))
     for sentence in comparison.left_out:
         out.print(sentence, style="yellow", soft_wrap=True)
     out.print("difference: b minus a, for factors b over a; 95 % intervals")
     return DONE
-
-
-def in_words(value: Any) -> str:
-    """A field's value: a list as its items, None as ``not set``."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "not set" if value is None else str(value)
 
 
 def comparison_table(comparison: "StudyComparison") -> "Table":

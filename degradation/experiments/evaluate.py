@@ -48,11 +48,13 @@ def reestimate(subject: Subject, examples: int, network: nn.Module) -> None:
     """Replace the running statistics, in place, by the mean of those of augmented training batches, equally weighted.
 
     During this each batch is normalized by its own statistics, as in training. Batches of less than the full size are
-    left out unless there is no other: their variance would have the same weight.
+    left out unless there is no other: their variance would have the same weight. Does nothing without batch norm.
     """
     size = subject.run.recipe.batch
     in_full_batches = examples // size * size or examples
     momenta = [(norm, norm.momentum) for norm in norms(network)]
+    if not momenta:
+        return
     for norm, _ in momenta:
         norm.reset_running_stats()
         norm.momentum = None  # torch's cumulative average

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from degradation.experiments.experiment import Experiment, Settings
+from degradation.experiments.similarity import aligned, gram
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.networks.layout import Block
@@ -120,40 +121,6 @@ def _root(numerator: float, denominator: float) -> float:
 def cosine(x: Tensor, y: Tensor) -> float:
     """The cosine of the angle between x and y (examples, values), example by example, then the mean."""
     return float(torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=1).mean())
-
-
-def cka(x: Tensor, y: Tensor) -> float:
-    """Linear CKA of two representations (examples, values) of the same examples; the number of values may differ.
-
-    Kornblith et al. 2019 (arXiv:1905.00414, section 3): HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), K = x x^T, L = y y^T.
-    With fewer examples than values the usual estimate of HSIC finds even independent representations similar, so this
-    is the unbiased one of Song et al. 2012 (equation 5); it can be below 0. Needs four examples or more; NaN if
-    a representation is the same for all examples.
-    """
-    return aligned(gram(x), gram(y))
-
-
-def gram(x: Tensor) -> Tensor:
-    """x x^T of the centred x, (examples, examples) in float64, with a zero diagonal for the unbiased estimate.
-
-    Centring changes nothing in exact arithmetic; without it, rounding of a large mean hides small differences.
-    """
-    centred = x - x.mean(0)
-    return (centred @ centred.T).double().fill_diagonal_(0.0)
-
-
-def aligned(k: Tensor, l: Tensor) -> float:  # noqa: E741
-    """CKA from two Gram matrices without diagonal."""
-    scale = float((hsic(k, k) * hsic(l, l)).clamp(min=0).sqrt())
-    return float(hsic(k, l)) / scale if scale > 0 else float("nan")
-
-
-def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-    """The unbiased estimate of HSIC from two Gram matrices without diagonal (Song et al. 2012, equation 5)."""
-    n = len(k)
-    cross = k.sum(0) @ l.sum(0)
-    total = (k * l).sum() + k.sum() * l.sum() / ((n - 1) * (n - 2)) - 2 * cross / (n - 2)
-    return total / (n * (n - 3))
 
 
 IDENTITY = Experiment(

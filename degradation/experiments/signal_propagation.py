@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from degradation.experiments.evaluate import REESTIMATED, RUNNING, reestimate
 from degradation.experiments.experiment import Experiment, Settings
+from degradation.experiments.similarity import aligned_pairs, gram
 from degradation.experiments.trained_run import Subject
 from degradation.frames.schemas import INTEGER, REAL, TEXT
 from degradation.probes.hooks import Taps
@@ -251,35 +252,13 @@ def _noise(network: nn.Module, subject: Subject, settings: Settings) -> Iterator
 # Similarity of layers
 
 
-def unbiased_cka(grams: Tensor) -> Tensor:
-    """Linear CKA of every two layers (L, L) from the Gram matrices (L, N, N) of their responses to N images.
-
-    The ratio of unbiased estimates of the Hilbert-Schmidt independence criterion (Song et al. 2012, equation 5), by
-    U-centring; around zero for unrelated responses, one for equal ones. Raises ValueError for fewer than four images.
-    """
-    count = grams.shape[-1]
-    if count < 4:
-        raise ValueError(f"the unbiased CKA needs four images or more, not {count}")
-    off = grams * (1 - torch.eye(count, dtype=grams.dtype, device=grams.device))
-    rows = off.sum(2) / (count - 2)
-    total = off.sum((1, 2)) / ((count - 1) * (count - 2))
-    centred = off - rows[:, :, None] - rows[:, None, :] + total[:, None, None]
-    centred.diagonal(dim1=1, dim2=2).zero_()
-    flat = centred.flatten(1)
-    products = flat @ flat.T
-    norms = products.diagonal().sqrt()
-    return products / (norms[:, None] * norms[None, :])
-
-
 @torch.no_grad()
 def _cka(network: nn.Module, subject: Subject, settings: Settings) -> Iterator[Row]:
     images, _ = _first(subject, min(settings.examples, COMPARED))
     layers = {layer.number: layer.response or layer.name for layer in network.layout.layers}  # type: ignore[union-attr]
     with Taps(network, layers.values()) as taps:
         network(images)
-    flat = (taps.outputs[name].flatten(1).double() for name in layers.values())
-    grams = torch.stack([responses @ responses.T for responses in flat])
-    matrix = unbiased_cka(grams).cpu().numpy()
+    matrix = aligned_pairs([gram(taps.outputs[name].flatten(1)) for name in layers.values()]).numpy()
     numbers = list(layers)
     for row, number in enumerate(numbers):
         for column in range(row, len(numbers)):

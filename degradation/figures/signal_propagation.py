@@ -26,7 +26,6 @@ PANELS: Mapping[str, str] = {
 }
 LOGARITHMIC = ("jacobian-condition", "ntk-condition", "noise-scale")
 COLUMNS = 3
-FILLED: Mapping[str, str] = {"initial": "none", "snapshot": "0.75", "trained": "full"}
 STATES = {"initial": "at initialization", "snapshot": "at a kept step", "trained": "trained"}
 COLOUR_MAP, BLANK = "viridis", "0.85"
 
@@ -85,7 +84,7 @@ def _line(axes: Axes, rows: pd.DataFrame, kind: Kind, state: str) -> None:
 
 def _look(kind: Kind, state: str) -> dict[str, Any]:
     colour = style.COLOURS[kind.network]
-    filled = {"none": "white", "full": colour}.get(FILLED[state], FILLED[state])
+    filled = {"initial": "white", "snapshot": "0.75", "trained": colour}[state]
     look = {"color": colour, "linestyle": style.DASHES[kind.shortcut], "marker": style.MARKERS[kind.shortcut]}
     return look | {"markersize": 4, "markeredgecolor": colour, "markerfacecolor": filled}
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from degradation.analysis.formatting import field_value
 from degradation.spec import RunSpec, flatten
 from degradation.study.pairs import Match, matches, sentence
 from degradation.study.results import Results
@@ -110,10 +111,4 @@ def _fields(pairs: list[tuple[RunSpec, RunSpec]]) -> tuple[Field, ...]:
 
 def _values(values: list[Any]) -> str:
     """The distinct values as text: a list as its items, nothing as ``not set``."""
-    return "; ".join(dict.fromkeys(map(_value, values)))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return "not set" if value is None else str(value)
+    return "; ".join(dict.fromkeys(map(field_value, values)))
